@@ -1,0 +1,6 @@
+//! Stateless forms: the stored record, publish acks, deliveries and acks of JetStream. Neither parser nor trie know them.
+
+pub mod ack;
+pub mod delivery;
+pub mod puback;
+pub mod record;

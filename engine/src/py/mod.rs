@@ -1,0 +1,16 @@
+//! The Python skin, the only part that knows Python. Its manual is `streamd/_engine.pyi`.
+
+use pyo3::prelude::*;
+
+mod consumer;
+mod engine;
+mod log;
+
+#[pymodule]
+fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    module.add("BUILD_PROFILE", profile)?;
+    engine::register(module)?;
+    log::register(module)?;
+    consumer::register(module)
+}

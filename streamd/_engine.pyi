@@ -1,0 +1,479 @@
+"""Manual of the native engine: bytes in, bytes and events out.
+
+Purpose:    the work per message: parse, match, fan out, encode, frame, index. Decisions are made above, per batch.
+Guarantee:  no socket, clock, file or thread lives here; time is an argument (`now_ns`, nanoseconds since the epoch);
+            no input can make it panic; memory is bounded by the limits given to `Engine`.
+Threads:    one thread at a time may call an `Engine` and what belongs to it; `StreamState` and `ConsumerState` likewise.
+Source:     the NATS client protocol; the JetStream ADRs for acks, deliveries and direct get.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeAlias
+
+from typing_extensions import Buffer
+
+BUILD_PROFILE: Final[str]  # "release" or "debug": benchmarks refuse the latter
+
+# Events of a turn: (kind, conn | tap | watch, detail). Kinds:
+CONNECT: Final[int]  # conn, the JSON text of CONNECT as bytes; parsing of this connection waits for `connected` or `fail`
+CLOSE: Final[int]  # conn, reason (the closed reasons of connz); its output, an -ERR included, comes in the same turn
+TAP: Final[int]  # tap, None: the tap went from empty to not empty
+INTEREST: Final[int]  # watch, True | False
+STALL: Final[int]  # conn of a producer that outruns a consumer (past 75 % of max_pending) or a full tap: pause its reading
+DRAINED: Final[int]  # conn: fell below a quarter of max_pending after `notify_drained`, or is gone
+Event: TypeAlias = tuple[int, int, Any]
+# What one call brought about: bytes to write, each to the owner given at `open`; then events. None: nothing.
+Turn: TypeAlias = tuple[list[tuple[Any, bytes]], list[Event]] | None
+
+class Engine:
+    """Connections, accounts (a subject trie each), taps and watches.
+
+    Output and events collect inside until a call that returns a `Turn` hands them over: `feed`, `connected` and `flush`.
+    Whoever calls anything else (publish, ack, deliver ...) lets `flush` follow in the same loop callback.
+    """
+
+    def __new__(
+        cls,
+        *,
+        max_payload: int = 1 << 20,
+        max_control_line: int = 4096,
+        max_pending: int = 64 << 20,
+        max_subscriptions: int = 0,
+        max_subscription_tokens: int = 0,
+        tap_bytes_max: int = 64 << 20,
+        seed: int = 0,
+    ) -> Engine:
+        """Units: bytes; 0 means unlimited for the two subscription limits. `seed` drives the choice in queue groups."""
+
+    def open(self, owner: object, account: str, greeting: bytes, *, auth_required: bool = False) -> int:
+        """Take in a client; `greeting` (its INFO line) is its first output. Until CONNECT verbose and pedantic hold,
+        as in nats-server. Returns conn: ids are never reused."""
+
+    def close(self, conn: int) -> None:
+        """Forget a client and its subscriptions. Unknown ids are ignored."""
+
+    def feed(self, conn: int, data: Buffer, size: int) -> Turn:
+        """Parse data[:size], deliver all that may be delivered. Only an incomplete tail is kept (a whole control line or
+        payload at most). After CLOSE was returned for a conn, or when it is unknown, its bytes are dropped."""
+
+    def connected(
+        self,
+        conn: int,
+        *,
+        account: str,
+        verbose: bool,
+        pedantic: bool,
+        echo: bool,
+        headers: bool,
+        no_responders: bool,
+        after_pong: bytes = b"",
+    ) -> Turn:
+        """Answer a CONNECT event: settles the options (a second CONNECT drops the subscriptions first), sends +OK if
+        verbose and goes on parsing. `after_pong` is sent once, right behind the first PONG (a further INFO)."""
+
+    def fail(self, conn: int, text: str | None, reason: str) -> None:
+        """Send -ERR 'text' (None: nothing) and close: a CLOSE event with `reason` follows in the next turn."""
+
+    def write(self, conn: int, data: bytes) -> None:
+        """Queue protocol bytes of our own (an INFO) for one client."""
+
+    def ping(self, conn: int) -> tuple[int, int]:
+        """Queue a PING. Returns (PINGs unanswered before it, bytes received so far), for timers above."""
+
+    def activity(self, conn: int) -> tuple[int, int]:
+        """(PINGs unanswered, bytes received so far)."""
+
+    def pause(self, conn: int) -> None:
+        """The transport is full: keep output here until `resume`."""
+
+    def resume(self, conn: int) -> None:
+        """The transport takes output again; what is pending comes with the next turn."""
+
+    def flush(self) -> Turn:
+        """Hand over the output and events that calls other than feed and connected caused."""
+
+    def notify_drained(self, conn: int) -> None:
+        """Ask for one DRAINED event."""
+
+    # Subscriptions of the server itself.
+
+    def tap(self, account: str, *, discard: bool = False) -> int:
+        """A receiver that is Python. With `discard` it counts as a responder and drops what it gets."""
+
+    def tap_add(self, tap: int, subject: str, queue: str | None = None) -> None:
+        """Bind a subject (wildcards allowed). Raises ValueError for a malformed one."""
+
+    def tap_remove(self, tap: int, subject: str) -> None: ...
+    def untap(self, tap: int) -> None: ...
+    def take(self, tap: int, limit_bytes: int = 0) -> Batch | None:
+        """What the tap holds, oldest first, up to about limit_bytes (0: all); the next message then raises TAP anew once
+        empty, and a remainder raises it with the next turn. Producers stalled on the tap get going by their own timer."""
+
+    def watch(self, account: str, subject: str, queue: str | None = None) -> int:
+        """Tell by INTEREST events whether clients (taps don't count) subscribe to a literal subject: plain subscriptions
+        for queue None, members of that group otherwise. The first state is `interested`; events tell changes only."""
+
+    def interested(self, watch: int) -> bool: ...
+    def unwatch(self, watch: int) -> None: ...
+    def publish(self, account: str, subject: str, payload: bytes = b"", *, reply: str = "", headers: bytes = b"") -> int:
+        """Publish as the server; taps receive it too. `headers` is a whole block (NATS/1.0 ... blank line) or empty.
+        Returns how many subscriptions took it."""
+
+    def statistics(self) -> dict[str, int]:
+        """connections, subscriptions, in_msgs, in_bytes, out_msgs, out_bytes, slow_consumers, stalled_clients, taps,
+        num_cache (match cache entries), pending_bytes."""
+
+    def connection(self, conn: int) -> dict[str, int]:
+        """in_msgs, in_bytes, out_msgs, out_bytes, pending_bytes, subscriptions."""
+
+class Message:
+    """One message of a batch, for services whose requests are rare."""
+
+    subject: str  # undecodable bytes as surrogateescape
+    reply: str  # "" when there is none
+    headers: bytes  # b"" when there are none
+    payload: bytes
+    conn: int  # 0: the server itself
+
+class Batch:
+    """Messages of one tap in the order of arrival, columns over one arena."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Message: ...
+    def size(self) -> int:
+        """Bytes held."""
+
+def subject_valid(subject: str, *, wildcards: bool) -> bool:
+    """Tokens non-empty, no whitespace or NUL; `*` and `>` as whole tokens only count as wildcards (else: literals),
+    and a wildcard token makes it invalid unless `wildcards`."""
+
+def subject_matches(pattern: str, subject: str) -> bool:
+    """A literal subject against a pattern."""
+
+def subject_collides(first: str, second: str) -> bool:
+    """Whether some literal subject matches both patterns."""
+
+def subject_subset(inner: str, outer: str) -> bool:
+    """Whether every literal subject that matches `inner` matches `outer`."""
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The log of a stream. A record is the stored form of one message:
+#   0  u32 crc32c of all that follows | 4 u8 flags (bit 0: headers) | 5 u64 sequence | 13 i64 timestamp ns
+#   21 u16 subject length | 23 u32 header length | 27 subject, headers, payload          (little endian)
+# Its key in a store is the sequence as 8 bytes, big endian.
+
+class Record:
+    """One decoded record."""
+
+    sequence: int
+    timestamp_ns: int
+    subject: str
+    headers: bytes
+    payload: bytes
+
+def record_key(sequence: int) -> bytes: ...
+def record_decode(value: bytes) -> Record:
+    """Raises CorruptRecord (a ValueError) if the checksum or a length is wrong."""
+
+class CorruptRecord(ValueError): ...
+
+class Admission:
+    """What admitting one batch came to. The state has already changed; acks go out once `records` are durable."""
+
+    first_seq: int  # of the messages that were given a sequence; 0 if none
+    last_seq: int
+    records: list[tuple[bytes, bytes]]  # (key, value), ascending; without those that the same batch superseded
+    deletes: list[bytes]  # keys of older records that must go (per-subject limits), ascending
+    purges: list[tuple[str, int]]  # rollups: (subject or "" for all, delete below this sequence) beyond `deletes`
+    ids: bytes  # message ids to remember, one opaque segment; b"" when none
+    over: bool  # limits are exceeded: `StreamState.trim` must be called with the first records
+    stored: int  # messages stored
+    refused: int  # messages answered with an error
+    duplicates: int
+
+    def ack(self, engine: Engine) -> None:
+        """Publish every PubAck (or error) to its reply subject, framed natively.
+        Shape: {"stream":"S","seq":N} / {"stream":"S","seq":N,"duplicate": true} / {"error":{...},"stream":"S","seq":0}."""
+
+    def refuse(self, engine: Engine, code: int, err_code: int, description: str) -> None:
+        """Instead of `ack`: the same error to every publisher that waits, as when the disk is full."""
+
+    def matching(self, filters: Sequence[str]) -> int:
+        """How many of `records` match any of the filters (none: all)."""
+
+def refuse_batch(batch: Batch, engine: Engine, stream: str, code: int, err_code: int, description: str) -> None:
+    """The same PubAck error to every message of a batch that was not admitted."""
+
+class StreamState:
+    """Deterministic machine of one stream: which message gets which sequence, what the limits remove, which id was seen.
+
+    It knows subjects, counts and sequences, never payloads; records of the past come as arguments.
+    Limits follow the StreamConfig of the JetStream API; -1 (0 for the window) means none.
+    """
+
+    def __new__(
+        cls,
+        name: str,
+        *,
+        max_msgs: int = -1,
+        max_bytes: int = -1,
+        max_msgs_per_subject: int = -1,
+        max_msg_size: int = -1,
+        max_age_ns: int = 0,
+        discard_new: bool = False,
+        discard_new_per_subject: bool = False,
+        duplicate_window_ns: int = 0,
+        no_ack: bool = False,
+        allow_rollup: bool = False,
+        deny_purge: bool = False,
+        sealed: bool = False,
+        memory: bool = False,
+        first_seq: int = 1,
+    ) -> StreamState: ...
+    def configure(self, **limits: Any) -> bool:
+        """New limits (the names of __new__ but name, memory and first_seq). True: per-subject queues are needed that were
+        not kept so far, so `rebuild` must follow."""
+
+    messages: int
+    bytes: int  # as nats-server counts: file 30 + subject + body (+ 4 + headers if any); memory 16 + all
+    first_seq: int
+    last_seq: int
+    first_ts_ns: int  # 0: unknown or empty; set by `note_first`
+    last_ts_ns: int
+    num_subjects: int
+    num_deleted: int  # interior deletes
+
+    def admit(self, batch: Batch, now_ns: int) -> Admission:
+        """Check and number a batch. Per message, in the order of interop (sealed 10109, size 10054, headers 10097,
+        Nats-Expected-Stream 10060, -Last-Subject-Sequence (and -Subject) 10071, -Last-Sequence 10071, Nats-Msg-Id,
+        Nats-Expected-Last-Msg-Id 10070, Nats-Rollup 10111, discard-new limits 10077)."""
+
+    def trim(self, values: Sequence[bytes], now_ns: int, *, below_seq: int = 0) -> tuple[int, int]:
+        """Remove from the front what exceeds the limits or the age or lies below below_seq.
+        Shapes: values are the first records of the log in order. Returns (how many of them go, the first timestamp that
+        is left among `values`, 0 if none of them is left). Call again with more while `over` holds.
+        Errors: CorruptRecord."""
+
+    def over(self) -> bool: ...
+    def remove(self, values: Sequence[bytes]) -> int:
+        """Account for records that are deleted, wherever they lie. Returns their bytes."""
+
+    def reset(self, next_seq: int) -> None:
+        """Purge all: nothing is left, the next message gets next_seq."""
+
+    def check(self, from_seq: int, values: Sequence[bytes], *, to_seq: int = 0) -> int:
+        """Verify checksums and that no live sequence from from_seq to the last of `values` (or to_seq) is missing.
+        Returns the last sequence covered. Errors: CorruptRecord naming the sequence. A sequence without a record of its
+        deletion is corruption."""
+
+    def live(self, sequence: int) -> bool:
+        """Whether that sequence is stored and not deleted."""
+
+    def live_between(self, low: int, high: int) -> int:
+        """How many sequences in [low, high] are live."""
+
+    def deleted(self, limit: int) -> list[int]: ...
+    def subjects(self, pattern: str, offset: int, limit: int) -> list[tuple[str, int]]:
+        """(subject, messages), sorted by subject; pattern `>` is all."""
+
+    def bounds(self, filters: Sequence[str]) -> tuple[int, int, int]:
+        """(lower bound of the first, upper bound of the last sequence, exact count) of matching messages; zeros if none."""
+
+    def last_of(self, subject: str) -> tuple[int, bool]:
+        """(sequence of the subject's last message or 0, whether that is exact; if not it is an upper bound: the caller
+        looks downwards for the subject)."""
+
+    def last_per_subject(self, filters: Sequence[str]) -> list[int]:
+        """Last sequences of every matching subject, ascending."""
+
+    def direct(self, batch: Batch, prefix: str) -> list[int]:
+        """Sequences asked for by direct-get requests, one per message: > 0 a live sequence to read, 0 not found,
+        -1 leave it to Python (anything but {seq}, {last_by_subj} or the subject form after `prefix`)."""
+
+    def delta(self) -> tuple[bytes, bytes]:
+        """What changed since the last call, for the transaction that stores it: (totals, overwriting the one before;
+        removals, appended to those since the last checkpoint, b"" if none). Both carry checksums."""
+
+    def checkpoint(self) -> bytes:
+        """The whole index up to last_seq, with a checksum."""
+
+    @classmethod
+    def restore(
+        cls, name: str, checkpoint: bytes | None, removals: Iterable[bytes], totals: bytes | None, **limits: Any
+    ) -> tuple[StreamState, int]:
+        """The state at the checkpoint with the removals since; the caller then feeds the records from the returned
+        sequence on to `replay` and ends with `replayed`. Errors: CorruptRecord for any part that is damaged."""
+
+    def replay(self, values: Sequence[bytes]) -> None:
+        """Index records (ascending) that the checkpoint didn't know."""
+
+    def replayed(self) -> bool:
+        """Compare with the stored totals; False: the parts disagree, rebuild from all records."""
+
+    def replay_ids(self, segments: Iterable[bytes], now_ns: int) -> None:
+        """Remember the message ids of `Admission.ids` segments that are still within the window."""
+
+    def ids_expired(self, segment: bytes, now_ns: int) -> bool:
+        """Whether a stored segment may be dropped."""
+
+def reply_direct(
+    engine: Engine, batch: Batch, stream: str, values: Sequence[bytes | None], skip: Sequence[bool]
+) -> None:
+    """Answer direct gets: the record's body with its own headers and Nats-Stream, Nats-Subject, Nats-Sequence,
+    Nats-Time-Stamp; None: 404 Message Not Found; those in `skip` are left alone."""
+
+def verify_pages(data: Buffer, page_size: int) -> tuple[bool, str]:
+    """Check the pages of an LMDB 0.9 file as bytes: metas, and every branch page reachable from the newest meta (types,
+    bounds, key order, child numbers). Returns (sound, what is wrong and on which page)."""
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Consumers.
+
+class Delivery:
+    """What one call of deliver came to."""
+
+    consumed: int  # of the values given: delivered or passed over by the filter
+    delivered: int
+    blocked: int  # why it ended: 0 values used up, 1 no request, 2 max_ack_pending, 3 receiver congested, 4 no interest, 5 window
+    conn: int  # the congested connection (blocked 3)
+    bytes: int
+    last_seq: int  # stream sequence of the last value consumed
+
+class AckOutcome:
+    """What one batch of acks came to. Confirmations wait inside until `confirm`."""
+
+    settled: int  # messages that left pending
+    settled_seqs: list[int]  # their stream sequences
+    changed: bool
+    redeliver: bool  # the redelivery queue is not empty
+    naks: list[tuple[int, int, int]]  # (consumer_seq, stream_seq, deliveries)
+    terms: list[tuple[int, int, int, str]]  # and the reason
+    nexts: list[tuple[str, bytes]]  # +NXT: (reply, request body)
+    acked: list[tuple[int, int, int, int]]  # (consumer_seq, stream_seq, deliveries, delivered at ns); only with `sampling`
+
+    def confirmations(self) -> int: ...
+    def confirm(self, engine: Engine, account: str) -> None:
+        """Answer those who asked for it with an empty message."""
+
+class ConsumerState:
+    """Deterministic machine of one consumer: what was delivered, what is pending, what comes again, who waits for it.
+
+    Source: interop 6.10 and 6.11. Sequences: consumer_seq counts deliveries, stream_seq is the log's.
+    """
+
+    def __new__(
+        cls,
+        stream: str,
+        name: str,
+        *,
+        ack_policy: str,  # "none" | "all" | "explicit"
+        ack_wait_ns: int = 30_000_000_000,
+        backoff_ns: Sequence[int] = (),
+        max_deliver: int = -1,
+        max_ack_pending: int = -1,
+        max_waiting: int = 512,
+        filters: Sequence[str] = (),
+        headers_only: bool = False,
+        sampling: bool = False,
+        flow_control: bool = False,
+        next_seq: int = 1,
+    ) -> ConsumerState: ...
+    def configure(self, **options: Any) -> None:
+        """New options (the names of __new__ but stream, name, ack_policy, flow_control and next_seq)."""
+
+    next_seq: int  # stream sequence to look at next
+    delivered_consumer_seq: int
+    delivered_stream_seq: int
+    delivered_at_ns: int
+    ack_floor_consumer_seq: int
+    ack_floor_stream_seq: int
+    acked_at_ns: int
+    num_pending: int  # matching, not yet delivered once; kept by the caller (set) and counted down by deliver
+    num_ack_pending: int
+    num_redelivered: int
+    num_waiting: int
+
+    def blocked(self) -> int:
+        """0, or 2 when max_ack_pending holds back new messages."""
+
+    # waiting pull requests, served round robin, one message each
+
+    def request(
+        self,
+        reply: str,
+        *,
+        batch: int,
+        max_bytes: int = 0,
+        expires_at_ns: int = 0,
+        no_wait: bool = False,
+        heartbeat_ns: int = 0,
+        now_ns: int = 0,
+    ) -> bool:
+        """Queue a pull request. False: max_waiting is reached."""
+
+    def requests_end(self, engine: Engine, account: str, status: str, *, counts: bool = False) -> int:
+        """End every waiting request with a status line such as `409 Consumer Deleted` (`counts`: with what was pending)."""
+
+    def requests_tick(self, engine: Engine, account: str, now_ns: int) -> int:
+        """Send due heartbeats and `408 Request Timeout`; drop requests without interest. Returns the next moment (ns) at
+        which something is due, 0 if never."""
+
+    def requests_drained(self, engine: Engine, account: str) -> None:
+        """The end of the log is reached: end no_wait requests with `404 No Messages` (nothing delivered, no expiry),
+        and those that got something and are no_wait with expiry."""
+
+    # deliveries
+
+    def deliver(
+        self,
+        engine: Engine,
+        account: str,
+        values: Sequence[bytes],
+        now_ns: int,
+        *,
+        deliver_subject: str = "",
+        deliver_group: str = "",
+        bytes_max: int = 1 << 20,
+        upto_ts_ns: int = 0,
+        redelivery: bool = False,
+    ) -> Delivery:
+        """Frame and send records: to deliver_subject, or to the waiting requests when that is "".
+
+        Shapes: values ascend for new messages (from next_seq on; records that the filter passes over are allowed), and are
+        in the order of `due` for a redelivery. The subject shown is the stored one, the reply the v1 ack subject with the
+        messages left (num_pending) at its end. upto_ts_ns: stop before a younger record (replay original).
+        Errors: CorruptRecord.
+        """
+
+    def due(self, now_ns: int, limit: int) -> list[int]:
+        """Stream sequences to deliver again, oldest first, at most limit. They stay queued until delivered."""
+
+    def expire(self, now_ns: int) -> tuple[int, list[tuple[int, int]]]:
+        """Move what waited longer than ack_wait (or its backoff, or a nak's delay) to the redelivery queue.
+        Returns (next deadline in ns, 0 if none; exhausted [(stream_seq, deliveries)] that reached max_deliver)."""
+
+    def forget(self, sequences: Sequence[int]) -> list[tuple[int, int, int]]:
+        """Messages that were deleted from the stream: settle them. Returns the pending ones among them
+        (consumer_seq, stream_seq, deliveries)."""
+
+    def forget_below(self, sequence: int) -> list[tuple[int, int, int]]:
+        """The same for everything below `sequence`; next_seq moves up to it."""
+
+    def ack(self, batch: Batch, now_ns: int) -> AckOutcome:
+        """Decode and apply +ACK, -NAK, +WPI, +TERM, +NXT by the tokens of their subjects ($JS.ACK, v1 and v2 form)."""
+
+    # flow control and heartbeats of push consumers
+
+    def flow_answered(self, subject: str) -> bool:
+        """A client answered a flow control request; True if it was the open one (the window grows, delivery goes on)."""
+
+    def heartbeat(self, engine: Engine, deliver_subject: str, account: str) -> None:
+        """Send `100 Idle Heartbeat` with Nats-Last-Consumer, Nats-Last-Stream, and Nats-Consumer-Stalled when blocked."""
+
+    # persistence
+
+    def encode(self) -> bytes:
+        """Delivered, floors, pending and redelivery counts, with a checksum. Requests are not kept."""
+
+    def decode(self, data: bytes) -> None:
+        """Errors: CorruptRecord."""
