@@ -1,3 +1,31 @@
-"""A streaming persistence server: core NATS, JetStream and (later) NATS Streaming on one LMDB log."""
+"""A streaming persistence server: core NATS, JetStream and (later) NATS Streaming on one LMDB log.
+
+    async with streamd.Server() as server:
+        client = await nats.connect(server.client_url)
+
+Names are loaded when they are first used, so that `streamd -v` doesn't wait for what it doesn't need.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamd.config import Config as Config
+    from streamd.config import JetStreamConfig as JetStreamConfig
+    from streamd.server import Server as Server
 
 __version__ = "0.1.0"
+__all__ = ["Config", "JetStreamConfig", "Server", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Server":
+        from streamd.server import Server
+
+        return Server
+    if name in ("Config", "JetStreamConfig"):
+        from streamd import config
+
+        return getattr(config, name)
+    raise AttributeError(f"module 'streamd' has no attribute {name!r}")

@@ -1,0 +1,271 @@
+"""The core: one engine, its connections, and the turns between them.
+
+Place in the walk: a connection feeds bytes, the engine answers with a turn (output and events), `Core.turn` writes the
+output and passes the events on. Nothing here works per message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.lowlevel
+
+from streamd import _engine
+from streamd._engine import Engine
+from streamd.core.bus import Bus
+from streamd.core.connection import Connection
+from streamd.core.info import Connect, Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamd._engine import Turn
+
+#: All plain connections read into one buffer: the engine has consumed it before the callback returns.
+RECEIVE_BYTES: Final = 256 * 1024
+DEFAULT_ACCOUNT: Final = "$G"
+LISTEN_BACKLOG: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class CoreLimits:
+    """What a client may cost. Units are in the names."""
+
+    max_connections: int = 65536
+    max_payload_bytes: int = 1 << 20
+    max_control_line_bytes: int = 4096
+    max_pending_bytes: int = 64 << 20
+    max_subscriptions: int = 0
+    max_subscription_tokens: int = 0
+    ping_interval_seconds: float = 120.0
+    ping_max: int = 2
+    write_deadline_seconds: float = 10.0
+    auth_timeout_seconds: float = 2.0
+    producer_stall: bool = True
+
+
+class Core:
+    """Listeners, connections and the service bus over one engine."""
+
+    def __init__(
+        self,
+        limits: CoreLimits,
+        *,
+        log: logging.Logger,
+        authenticate: Callable[[Connect], bool] | None = None,
+        headers: bool = True,
+    ) -> None:
+        """`authenticate` decides on a CONNECT; None lets everybody in, even without one."""
+        self.limits = limits
+        self.log = log
+        self.loop = asyncio.get_running_loop()
+        self.receive_buffer = bytearray(RECEIVE_BYTES)
+        self.receive_view = memoryview(self.receive_buffer)
+        self.engine = Engine(
+            max_payload=limits.max_payload_bytes,
+            max_control_line=limits.max_control_line_bytes,
+            max_pending=limits.max_pending_bytes,
+            max_subscriptions=limits.max_subscriptions,
+            max_subscription_tokens=limits.max_subscription_tokens,
+        )
+        self.bus = Bus(self)
+        self.identity: Identity | None = None
+        self.headers = headers
+        self.total_connections = 0
+        self.slow_consumers = 0
+        self.stale_connections = 0
+        self._authenticate = authenticate
+        self._connections: dict[int, Connection] = {}
+        self._listener: asyncio.Server | None = None
+        self._flush_planned = False
+        self._all_gone = asyncio.Event()
+        self._handlers = {
+            _engine.CONNECT: self._on_connect,
+            _engine.CLOSE: self._on_close,
+            _engine.TAP: self._on_tap,
+            _engine.INTEREST: self.bus.interest_changed,
+            _engine.STALL: self._on_stall,
+            _engine.DRAINED: self._on_drained,
+        }
+
+    # life
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Bind the client port (-1 or 0: a free one). Clients are served from `serve` on. Returns host and port.
+
+        Errors: OSError if the address can't be bound.
+        """
+        bind_host = None if host in ("", "0.0.0.0", "::") else host
+        self._listener = await self.loop.create_server(
+            lambda: Connection(self),
+            host if bind_host is None and host else bind_host,
+            max(port, 0),
+            family=socket.AF_UNSPEC if bind_host else socket.AF_INET,
+            backlog=LISTEN_BACKLOG,
+            start_serving=False,
+        )
+        return host, int(self._listener.sockets[0].getsockname()[1])
+
+    async def serve(self, identity: Identity) -> None:
+        """Let clients in."""
+        self.identity = identity
+        assert self._listener is not None
+        await self._listener.start_serving()
+
+    async def close(self, timeout_seconds: float = 2.0) -> None:
+        """Stop accepting, write out what is pending, close every client; those that don't read are cut at the timeout."""
+        if self._listener is not None:
+            self._listener.close()
+        self.turn(self.engine.flush())
+        for connection in list(self._connections.values()):
+            connection.close("Server Shutdown")
+        with anyio.move_on_after(timeout_seconds):
+            if self._connections:
+                await self._all_gone.wait()
+        for connection in list(self._connections.values()):
+            connection.transport.abort()
+        await anyio.lowlevel.checkpoint()
+
+    # turns
+
+    def turn(self, turn: Turn) -> None:
+        """Write the output of an engine call and pass its events on, until nothing more follows from them."""
+        while turn is not None:
+            outputs, events = turn
+            for owner, data in outputs:
+                owner.write(data)
+            if not events:
+                return
+            for kind, ident, detail in events:
+                self._handlers[kind](ident, detail)
+            turn = self.engine.flush()
+
+    def flush_soon(self) -> None:
+        """One flush at the end of this loop iteration, however often it is asked for."""
+        if not self._flush_planned:
+            self._flush_planned = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        self.turn(self.engine.flush())
+
+    # connections
+
+    def admit(self, connection: Connection, client_ip: str) -> None:
+        """A client has connected: greet it, or refuse it when there are too many."""
+        assert self.identity is not None
+        self.total_connections += 1
+        full = len(self._connections) >= self.limits.max_connections
+        auth_required = self._authenticate is not None
+        conn = self.engine.open(connection, DEFAULT_ACCOUNT, b"", auth_required=auth_required)
+        connection.conn = conn
+        self._connections[conn] = connection
+        self._all_gone.clear()
+        connection.write(self.identity.line(conn, client_ip))
+        if full:
+            self.log.error("cid:%d - maximum connections exceeded", conn)
+            self.engine.fail(conn, "maximum connections exceeded", "Maximum Connections Exceeded")
+            self.flush_soon()
+            return
+        connection.start_pings()
+        if auth_required:
+            self.loop.call_later(self.limits.auth_timeout_seconds, self._auth_overdue, connection)
+
+    def forget(self, connection: Connection) -> None:
+        """A client has gone."""
+        self.log.debug("cid:%d - Client connection closed: %s", connection.conn, connection.reason)
+        self.engine.close(connection.conn)
+        self._connections.pop(connection.conn, None)
+        if not self._connections:
+            self._all_gone.set()
+        self.flush_soon()
+
+    def _auth_overdue(self, connection: Connection) -> None:
+        if connection.connect is None and connection.conn in self._connections:
+            self.engine.fail(connection.conn, "Authentication Timeout", "Authentication Timeout")
+            self.flush_soon()
+
+    # events
+
+    def _on_connect(self, conn: int, text: bytes) -> None:
+        connection = self._connections.get(conn)
+        if connection is None:
+            return
+        try:
+            connect = Connect.parse(text)
+        except ValueError as error:
+            self.log.debug("cid:%d - CONNECT refused: %s", conn, error)
+            self.engine.fail(conn, None, "Parse Error")
+            return
+        headers = connect.headers and self.headers
+        if connect.protocol not in (0, 1):
+            self.engine.fail(conn, "invalid client protocol", "Bad Client Protocol Version")
+        elif connect.no_responders and not headers:
+            text_ = "no responders requires headers support"
+            self.engine.fail(conn, text_, "No Responders Requires Headers")
+        elif self._authenticate is not None and not self._authenticate(connect):
+            self.log.error("cid:%d - authentication error - User %r", conn, connect.user)
+            self.engine.fail(conn, "Authorization Violation", "Authentication Failure")
+        else:
+            first = connection.connect is None
+            connection.connect = connect
+            assert self.identity is not None
+            after_pong = b""
+            if first and connect.protocol >= 1:
+                after_pong = self.identity.line(conn, "", connect_info=True, remote_account=DEFAULT_ACCOUNT)
+            self.turn(
+                self.engine.connected(
+                    conn,
+                    account=DEFAULT_ACCOUNT,
+                    verbose=connect.verbose,
+                    pedantic=connect.pedantic,
+                    echo=connect.echo,
+                    headers=headers,
+                    no_responders=connect.no_responders,
+                    after_pong=after_pong,
+                )
+            )
+
+    def _on_close(self, conn: int, reason: str) -> None:
+        connection = self._connections.get(conn)
+        if connection is None:
+            return
+        if reason.startswith("Slow Consumer"):
+            self.slow_consumers += 1
+            self.log.warning("cid:%d - %s", conn, reason)
+            connection.reason = reason
+            connection.transport.abort()
+            return
+        if reason == "Stale Connection":
+            self.stale_connections += 1
+        connection.close(reason)
+
+    def _on_tap(self, tap: int, _detail: None) -> None:
+        binding = self.bus.binding_of(tap)
+        if binding is None:
+            return
+        try:
+            binding.dispatch()
+        except Exception as error:  # noqa: BLE001 - a service's fault must not cut the client whose read brought it to light
+            self.log.error("service on account %s failed: %r", binding.account, error, exc_info=True)
+
+    def _on_stall(self, conn: int, _detail: None) -> None:
+        connection = self._connections.get(conn)
+        if connection is not None and self.limits.producer_stall:
+            connection.stall()
+
+    def _on_drained(self, conn: int, _detail: None) -> None:
+        self.bus.drained(conn)
+
+    # what it can say of itself
+
+    @property
+    def num_connections(self) -> int:
+        """Clients now."""
+        return len(self._connections)

@@ -1,0 +1,295 @@
+"""One server, built out of the rooms: `async with Server(config) as server`.
+
+Purpose:    start in the order store → core → monitor, say `Server is ready`, stop in the opposite order.
+Guarantee:  when the block is left everything that was acked is stored, clients were written out, ports are free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from streamd import __version__, startup
+from streamd.config import Config, JetStreamConfig
+from streamd.core.core import Core, CoreLimits
+from streamd.core.info import PROTOCOL_VERSION, Connect, Identity, new_server_id
+
+if TYPE_CHECKING:
+    from streamd.streams.jetstream import JetStream
+
+#: How long a thread that waits for the interpreter lets another one run. The writer's thread shares it with the loop, and
+#: Python's default of 5 ms would delay the end of every commit by that while the loop is busy.
+SWITCH_SECONDS: Final = 1e-5
+SECOND_NS: Final = 1_000_000_000
+
+
+class Server:
+    """A streamd server in this process, in the running asyncio loop."""
+
+    def __init__(self, config: Config | None = None, *, logger: logging.Logger | None = None) -> None:
+        """Without a configuration: JetStream on a temporary store, a free port on the loopback address."""
+        self._temporary = config is None or (config.jetstream is not None and config.jetstream.store_dir is None)
+        self.config = config or Config(host="127.0.0.1", port=-1, jetstream=JetStreamConfig())
+        self.log = logger or logging.getLogger("streamd")
+        self.server_id = new_server_id()
+        self.name = self.config.server_name or self.server_id
+        self.host = self.config.host
+        self.port = -1
+        self.monitor_port: int | None = None
+        self.started_ns = 0
+        self.core: Core
+        self.jetstream: JetStream | None = None
+        self.store_dir: Path | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._stopped: anyio.Event
+
+    # where it is
+
+    @property
+    def client_url(self) -> str:
+        """What clients connect to."""
+        return f"nats://{_reachable(self.host)}:{self.port}"
+
+    @property
+    def monitor_url(self) -> str | None:
+        """Where /varz and /healthz are, if monitoring is on."""
+        if self.monitor_port is None:
+            return None
+        return f"http://{_reachable(self.config.http_host or self.host)}:{self.monitor_port}"
+
+    # life
+
+    async def __aenter__(self) -> Server:
+        """Start. Errors: OSError (port, directory), StoreError, ConfigError; nothing is left running then."""
+        self._stopped = anyio.Event()
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.log.info("Initiating Shutdown...")
+        await self._stack.aclose()
+        self.log.info("Server Exiting..")
+
+    def stop(self) -> None:
+        """Let `wait_stopped` return."""
+        self._stopped.set()
+
+    async def wait_stopped(self) -> None:
+        """Wait for `stop`."""
+        await self._stopped.wait()
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        self.started_ns = time.time_ns()
+        startup.log_starting(self.log, config, server_id=self.server_id, server_name=self.name)
+        switch_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        stack.callback(sys.setswitchinterval, switch_seconds)
+        self.core = Core(
+            _core_limits(config),
+            log=self.log,
+            authenticate=self._authenticate if config.authorization is not None else None,
+            headers=not config.no_header_support,
+        )
+        self.host, self.port = await self.core.listen(config.host, config.port)
+        stack.push_async_callback(self.core.close)
+        if config.jetstream is not None:
+            self._start_jetstream(stack, config.jetstream)
+        if config.http_port is not None:
+            await self._start_monitor(stack)
+        identity = Identity(
+            server_id=self.server_id,
+            server_name=self.name,
+            version=__version__,
+            host=config.host,
+            port=self.port,
+            max_payload_bytes=config.max_payload,
+            headers=not config.no_header_support,
+            auth_required=config.authorization is not None,
+            jetstream=self.jetstream is not None,
+        )
+        if config.pid_file:
+            startup.write_pid_file(config.pid_file)
+        await self.core.serve(identity)
+        startup.log_listening(self.log, config.host, self.port)
+        if config.ports_file_dir:
+            path = startup.ports_path(config.ports_file_dir)
+            monitoring = [self.monitor_url] if self.monitor_url else []
+            startup.write_ports_file(path, {"nats": [self.client_url], "monitoring": monitoring})
+            stack.callback(startup.remove_ports_file, path)
+        startup.log_ready(self.log)
+
+    def _start_jetstream(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> None:
+        from streamd.store import Sync
+        from streamd.streams.clock import LoopClock
+        from streamd.streams.jetstream import JetStream
+
+        if self._temporary:
+            # With a file or flags the command line has chosen a directory; this is for servers inside a program.
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamd-")))
+        else:
+            assert config.store_dir is not None
+            directory = Path(config.store_dir) / "jetstream"
+        self.store_dir = directory
+        sync = Sync(config.sync_interval) if isinstance(config.sync_interval, str) else Sync("interval", config.sync_interval)
+        directory.mkdir(parents=True, exist_ok=True)
+        max_memory, max_storage = _bounds(config, directory)
+        jetstream = JetStream(
+            directory,
+            self.core.bus,
+            LoopClock(),
+            self.log,
+            server_name=self.name,
+            sync=sync,
+            strict=config.strict,
+            max_memory_bytes=max_memory,
+            max_storage_bytes=max_storage,
+            notify=self.core.loop.call_soon_threadsafe,
+        )
+        stack.callback(jetstream.close)
+        startup.log_jetstream(
+            self.log,
+            store_dir=str(directory),
+            max_memory_bytes=max_memory,
+            max_storage_bytes=max_storage,
+            sync_interval=config.sync_interval,
+        )
+        self.log.info("  Durability:      %s", sync.description)
+        jetstream.start()
+        self.jetstream = jetstream
+
+    async def _start_monitor(self, stack: contextlib.AsyncExitStack) -> None:
+        from streamd.monitor import Monitor
+
+        config = self.config
+        assert config.http_port is not None
+        host = config.http_host or config.host
+        monitor = Monitor(self, host, max(config.http_port, 0))
+        self.monitor_port = await stack.enter_async_context(monitor)
+        startup.log_monitoring(self.log, host, self.monitor_port)
+
+    def _authenticate(self, connect: Connect) -> bool:
+        wanted = self.config.authorization
+        assert wanted is not None
+        if wanted.token is not None:
+            return _same(connect.auth_token, wanted.token)
+        return _same(connect.user, wanted.user or "") and _same(connect.password, wanted.password or "")
+
+    # what it says of itself
+
+    def varz(self) -> dict[str, Any]:
+        """The fields of /varz that there are. Source: interop 5.1."""
+        config, core = self.config, self.core
+        counts = core.engine.statistics()
+        now_ns = time.time_ns()
+        return {
+            "server_id": self.server_id,
+            "server_name": self.name,
+            "version": PROTOCOL_VERSION,
+            "streamd": __version__,
+            "proto": 1,
+            "host": config.host,
+            "port": self.port,
+            "auth_required": config.authorization is not None,
+            "max_connections": config.max_connections,
+            "max_subscriptions": config.max_subscriptions,
+            "ping_interval": config.ping_interval_ns,
+            "ping_max": config.ping_max,
+            "http_host": config.http_host or config.host,
+            "http_port": self.monitor_port or 0,
+            "max_control_line": config.max_control_line,
+            "max_payload": config.max_payload,
+            "max_pending": config.max_pending,
+            "write_deadline": config.write_deadline_ns,
+            "start_ns": self.started_ns,
+            "now_ns": now_ns,
+            "cores": os.cpu_count() or 1,
+            "connections": core.num_connections,
+            "total_connections": core.total_connections,
+            "in_msgs": counts["in_msgs"],
+            "out_msgs": counts["out_msgs"],
+            "in_bytes": counts["in_bytes"],
+            "out_bytes": counts["out_bytes"],
+            "slow_consumers": core.slow_consumers,
+            "stale_connections": core.stale_connections,
+            "subscriptions": counts["subscriptions"],
+            "jetstream": self._jetstream_varz(),
+        }
+
+    def _jetstream_varz(self) -> dict[str, Any]:
+        jetstream = self.jetstream
+        if jetstream is None or self.config.jetstream is None:
+            return {}
+        memory, stored, _consumers = jetstream.usage()
+        return {
+            "config": {
+                "max_memory": jetstream.max_memory_bytes,
+                "max_storage": jetstream.max_storage_bytes,
+                "store_dir": str(self.store_dir),
+                "sync_interval": str(self.config.jetstream.sync_interval),
+            },
+            "stats": {
+                "memory": memory,
+                "storage": stored,
+                "accounts": 1,
+                "api": {"total": jetstream.api.total, "errors": jetstream.api.errors},
+            },
+        }
+
+    def health(self) -> str | None:
+        """Why it is not healthy, None if it is."""
+        if self.jetstream is not None and self.jetstream.writer.failed is not None:
+            return str(self.jetstream.writer.failed)
+        return None
+
+
+def _core_limits(config: Config) -> CoreLimits:
+    return CoreLimits(
+        max_connections=config.max_connections if config.max_connections > 0 else 1 << 31,
+        max_payload_bytes=config.max_payload,
+        max_control_line_bytes=config.max_control_line,
+        max_pending_bytes=config.max_pending,
+        max_subscriptions=max(config.max_subscriptions, 0),
+        max_subscription_tokens=config.max_sub_tokens,
+        ping_interval_seconds=config.ping_interval_ns / SECOND_NS,
+        ping_max=config.ping_max,
+        write_deadline_seconds=config.write_deadline_ns / SECOND_NS,
+        auth_timeout_seconds=config.authorization.timeout_ns / SECOND_NS if config.authorization else 2.0,
+        producer_stall=not config.no_fast_producer_stall,
+    )
+
+
+def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:
+    """(bytes of memory, bytes of storage) that streams may use: as configured, else three quarters of what there is."""
+    memory, storage = config.max_memory_bytes, config.max_storage_bytes
+    if memory is None:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+    if storage is None:
+        storage = shutil.disk_usage(directory).free * 3 // 4
+    return memory, storage
+
+
+def _reachable(host: str) -> str:
+    """An address that a client on this machine can connect to."""
+    if host in ("", "0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode(), wanted.encode())

@@ -1,0 +1,133 @@
+"""Requests on $JS.API: find the row, read the body, call the handler, answer.
+
+Handlers are methods named as the rows of `streamd.api.subjects` name them, one class a noun. Source: interop 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from streamd._engine import CorruptRecord
+from streamd.api import subjects
+from streamd.api.account import AccountInfoResponse, AccountLimits, ApiStats
+from streamd.api.errors import API_LEVEL_REQUIRED, NOT_AVAILABLE, STREAM_NOT_FOUND, ApiError
+from streamd.api.metadata import level_refused
+from streamd.streams.consumer_api import ConsumerApi
+from streamd.streams.direct import header
+from streamd.streams.message_api import MessageApi
+from streamd.streams.stream_api import StreamApi
+
+if TYPE_CHECKING:
+    from streamd._engine import Batch, Message
+    from streamd.api.answer import Answer
+    from streamd.api.subjects import Endpoint
+    from streamd.streams.jetstream import JetStream
+    from streamd.streams.stream import Stream
+
+
+class Call:
+    """One request and the way back to who asked."""
+
+    __slots__ = ("_api", "arguments", "endpoint", "message")
+
+    def __init__(self, api: Api, endpoint: Endpoint, arguments: list[str], message: Message) -> None:
+        self._api = api
+        self.endpoint = endpoint
+        self.arguments = arguments
+        self.message = message
+
+    def answer(self, answer: Answer) -> None:
+        """Send the answer; it may come later than the handler's end."""
+        self._send(answer.encode())
+
+    def fail(self, error: ApiError) -> None:
+        """Send an error of this request's type."""
+        self._api.errors += 1
+        if self.endpoint.answer is not None:
+            self._send(self.endpoint.answer.failure(error))
+
+    def stream(self) -> Stream:
+        """The stream named in the subject. Errors: ApiError 10059, 10118."""
+        stream = self._api.jetstream.streams.get(self.arguments[0])
+        if stream is None:
+            raise STREAM_NOT_FOUND()
+        return stream
+
+    def stream_online(self) -> Stream:
+        """The same, and it must be served. Errors: ApiError 10059, 10118."""
+        stream = self.stream()
+        if stream.offline is not None:
+            raise ApiError(500, 10118, stream.offline)
+        return stream
+
+    def _send(self, payload: bytes) -> None:
+        if self.message.reply:
+            self._api.jetstream.services.bus.publish(self.message.reply, payload)
+
+
+class Api:
+    """The JetStream API of one server."""
+
+    def __init__(self, jetstream: JetStream) -> None:
+        self.jetstream = jetstream
+        self.total = 0
+        self.errors = 0
+        self._handlers: dict[str, Callable[[Call, Any], None]] = {"account_info": self.account_info}
+        for part in (StreamApi(jetstream), ConsumerApi(jetstream), MessageApi(jetstream)):
+            for endpoint in subjects.ENDPOINTS:
+                method = getattr(part, endpoint.handler, None) if endpoint.handler else None
+                if method is not None:
+                    self._handlers[endpoint.handler] = method
+
+    def receive(self, batch: Batch) -> None:
+        """Requests have arrived."""
+        for index in range(len(batch)):
+            message = batch[index]
+            found = subjects.find(message.subject)
+            if found is not None:
+                self._serve(Call(self, *found, message))
+
+    def _serve(self, call: Call) -> None:
+        self.total += 1
+        endpoint, message = call.endpoint, call.message
+        try:
+            if message.headers and level_refused(header(message.headers, b"Nats-Required-Api-Level")):
+                raise API_LEVEL_REQUIRED()
+            if endpoint.refusal is not None:
+                raise endpoint.refusal
+            handler = self._handlers.get(endpoint.handler)
+            if handler is not None:
+                handler(call, endpoint.read(message.payload, strict=self.jetstream.strict))
+        except ApiError as error:
+            call.fail(error)
+        except CorruptRecord as error:
+            stream = self.jetstream.streams.get(call.arguments[0]) if call.arguments else None
+            if stream is not None:
+                stream.damaged(error)
+            call.fail(ApiError(500, 10118, (stream.offline if stream else None) or str(error)))
+        except Exception as error:
+            # The client waits for an answer; what is wrong with us is for the log.
+            call.fail(NOT_AVAILABLE())
+            self.jetstream.services.log.error("API request %s failed: %r", message.subject, error)
+            raise
+
+    def account_info(self, call: Call, _request: None) -> None:
+        """INFO."""
+        jetstream = self.jetstream
+        memory, stored, consumers = jetstream.usage()
+        reserved = {True: 0, False: 0}
+        for stream in jetstream.streams.values():
+            reserved[stream.in_memory] += max(stream.config.max_bytes, 0)
+        call.answer(
+            AccountInfoResponse(
+                memory=memory,
+                storage=stored,
+                reserved_memory=reserved[True],
+                reserved_storage=reserved[False],
+                streams=len(jetstream.streams),
+                consumers=consumers,
+                limits=AccountLimits(),
+                api=ApiStats(total=self.total, errors=self.errors),
+            )
+        )

@@ -1,0 +1,44 @@
+"""Time as an argument: the wall clock and timers that everything in this room is given."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Timer(Protocol):
+    """A call that will happen unless it is cancelled."""
+
+    def cancel(self) -> None:
+        """Forget the call; harmless once it has happened."""
+
+
+class Clock(Protocol):
+    """Nanoseconds since the epoch, and calls later."""
+
+    def now_ns(self) -> int:
+        """The time."""
+
+    def call_later(self, delay_ns: int, call: Callable[[], None]) -> Timer:
+        """Call once after a delay."""
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call once everything that is ready now has run."""
+
+
+class LoopClock:
+    """The clock of a running event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now_ns = time.time_ns
+
+    def call_later(self, delay_ns: int, call: Callable[[], None]) -> Timer:
+        """Call once after a delay; at once if it is negative."""
+        return self._loop.call_later(max(delay_ns, 0) / 1e9, call)
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call in the next iteration of the loop."""
+        self._loop.call_soon(call)

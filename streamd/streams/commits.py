@@ -1,0 +1,256 @@
+"""Group commit: everything that must become durable, taken together, admitted, stored, and only then acked.
+
+Place in the walk: taps fill while a commit is under way; when it is done the next one takes all that has arrived.
+Guarantee:  an ack (of a publish, of an acked ack, of an API call) leaves after the commit that holds its effect. One commit
+            is under way at a time, so a machine that admitted a batch is never ahead of the log by more than that commit;
+            if the commit fails the machine is read back from the store.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from streamd._engine import Admission, refuse_batch
+from streamd.api.errors import STORAGE_EXCEEDED, STREAM_SEALED, ApiError
+from streamd.errors import StoreFull
+from streamd.store import Outcome, Work
+
+if TYPE_CHECKING:
+    import logging
+
+    from streamd._engine import AckOutcome, Batch
+    from streamd.core.bus import Bus
+    from streamd.store import Writer
+    from streamd.streams.clock import Clock, Timer
+    from streamd.streams.consumer import Consumer
+    from streamd.streams.stream import Stream
+
+#: One stream contributes at most this to a commit; the rest is in the next one.
+BATCH_BYTES_MAX: Final = 2 << 20
+#: States of consumers are stored at least so far apart, unless something else is committed or somebody waits.
+SAVE_PAUSE_NS: Final = 5_000_000
+#: With the disk full, publishes are refused without a try for so long.
+FULL_PAUSE_NS: Final = 500_000_000
+
+#: Runs when no commit is under way; adds to the work and returns what to do with the outcome.
+Job = Callable[[Work], Callable[[Outcome], None] | None]
+
+
+class Commits:
+    """The one queue towards the store."""
+
+    def __init__(self, writer: Writer, bus: Bus, clock: Clock, log: logging.Logger) -> None:
+        self._writer = writer
+        self._bus = bus
+        self._clock = clock
+        self._log = log
+        self._ready: deque[Stream] = deque()
+        self._jobs: list[Job] = []
+        self._saves: dict[Consumer, None] = {}
+        self._confirmations: list[tuple[Consumer, AckOutcome]] = []
+        self._planned = False
+        self._in_flight = False
+        self._touched: dict[Stream, None] = {}
+        self._saved_at_ns = 0
+        self._save_timer: Timer | None = None
+        self._full_until_ns = 0
+        self.closed = False
+
+    # what others ask for
+
+    def ready(self, stream: Stream) -> None:
+        """Publishes wait in the stream's tap."""
+        self._ready.append(stream)
+        self._kick()
+
+    def at_rest(self, job: Job) -> None:
+        """Run a job when no commit is under way; what it adds is committed with the publishes that wait."""
+        self._jobs.append(job)
+        self._kick()
+
+    def touch(self, stream: Stream) -> None:
+        """A job has changed the machine of a stream: the work that is being filled takes its delta."""
+        self._touched[stream] = None
+
+    def save(self, consumer: Consumer) -> None:
+        """Store a consumer's state soon."""
+        self._saves[consumer] = None
+        if not self._planned and not self._in_flight:
+            self._plan_save()
+
+    def confirm(self, consumer: Consumer, outcome: AckOutcome) -> None:
+        """Answer acks that ask for it once the consumer's state is durable."""
+        if not consumer.consumer_id:
+            outcome.confirm(self._bus.engine, consumer.stream.account)
+            self._bus.flush_soon()
+            return
+        self._saves[consumer] = None
+        self._confirmations.append((consumer, outcome))
+        self._kick()
+
+    def close(self, streams: Iterable[Stream]) -> None:
+        """The server stops: commit what waits, every consumer's state, and a checkpoint of every index."""
+        while self._writer.busy:
+            self._writer.wait()
+        self._run()
+        while self._writer.busy:
+            self._writer.wait()
+        self.closed = True
+        work = Work()
+        for stream in streams:
+            if not stream.stream_id or stream.offline is not None:
+                continue
+            part = stream.log.of(work)
+            part.delta(*stream.state.delta())
+            part.checkpoint = stream.state.checkpoint()
+            for consumer in stream.consumers.values():
+                if consumer.consumer_id:
+                    part.consumer_states[consumer.consumer_id] = consumer.state.encode()
+        if work.logs:
+            self._writer.submit(work, self._closed)
+
+    def _closed(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._log.error("%s", outcome.error)
+
+    # the cycle
+
+    def _kick(self) -> None:
+        if not self._planned and not self._in_flight and not self.closed:
+            self._planned = True
+            self._clock.call_soon(self._run)
+
+    def _plan_save(self) -> None:
+        if self._save_timer is None:
+            delay_ns = self._saved_at_ns + SAVE_PAUSE_NS - self._clock.now_ns()
+            self._save_timer = self._clock.call_later(delay_ns, self._save_due)
+
+    def _save_due(self) -> None:
+        self._save_timer = None
+        if self._saves:
+            self._kick()
+
+    def _run(self) -> None:
+        self._planned = False
+        if self._in_flight or self.closed:
+            return
+        work = Work()
+        after: list[Callable[[Outcome], None]] = []
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            done = job(work)
+            if done is not None:
+                after.append(done)
+        admitted = self._admit(work)
+        touched = self._close_parts(work)
+        consumers = [consumer for consumer in self._saves if not consumer.closed]
+        confirmations, self._confirmations = self._confirmations, []
+        self._saves.clear()
+        for consumer in consumers:
+            part = work.of(consumer.stream.stream_id)
+            part.consumer_states[consumer.consumer_id] = consumer.state.encode()
+        if consumers:
+            self._saved_at_ns = self._clock.now_ns()
+
+        def done(outcome: Outcome) -> None:
+            self._in_flight = False
+            if outcome.error is not None:
+                self._failed(outcome, admitted, touched, consumers)
+            else:
+                for stream, admission in admitted:
+                    self._settle(stream, admission)
+                for consumer, acks in confirmations:
+                    acks.confirm(self._bus.engine, consumer.stream.account)
+            for call in after:
+                call(outcome)
+            self._bus.flush()
+            if self._ready or self._jobs or self._confirmations:
+                self._kick()
+            elif self._saves:
+                self._plan_save()
+
+        if not work.logs:
+            done(Outcome(work))
+            return
+        self._in_flight = True
+        self._writer.submit(work, done)
+
+    def _settle(self, stream: Stream, admission: Admission) -> None:
+        """What was admitted is as durable as promised: ack it, show it to readers."""
+        admission.ack(self._bus.engine)
+        stream.committed(admission)
+        stream.retention.after(admission)
+
+    def _admit(self, work: Work) -> list[tuple[Stream, Admission]]:
+        """Take what waits in the taps, number it, and put it into the work."""
+        admitted = []
+        now_ns = self._clock.now_ns()
+        for _ in range(len(self._ready)):
+            if work.full():
+                break
+            stream = self._ready.popleft()
+            batch = None if stream.binding is None else stream.binding.take(BATCH_BYTES_MAX)
+            if batch is None:
+                continue
+            refusal = self._refusal(stream, now_ns)
+            if refusal is not None:
+                self._refuse(stream, batch, refusal)
+                continue
+            admission = stream.state.admit(batch, now_ns)
+            stream.retention.store(work, admission, now_ns)
+            self.touch(stream)
+            admitted.append((stream, admission))
+        return admitted
+
+    def _refusal(self, stream: Stream, now_ns: int) -> ApiError | None:
+        """Why nothing can be stored in a stream now."""
+        if stream.offline is not None:
+            return ApiError(503, 10077, stream.offline)
+        if stream.config.sealed:
+            return STREAM_SEALED()
+        if now_ns < self._full_until_ns and not stream.in_memory:
+            return STORAGE_EXCEEDED()
+        return None
+
+    def _refuse(self, stream: Stream, batch: Batch, error: ApiError) -> None:
+        refuse_batch(batch, self._bus.engine, stream.name, error.code, error.err_code, error.description)
+
+    def _close_parts(self, work: Work) -> list[Stream]:
+        """Every machine that changed adds its delta, and its checkpoint when one is due. Returns their streams."""
+        touched = [stream for stream in self._touched if stream.stream_id and not stream.closed]
+        self._touched.clear()
+        for stream in touched:
+            part = stream.log.of(work)
+            part.delta(*stream.state.delta())
+            if stream.checkpoint_due(len(part.appends) + len(part.deletes)):
+                part.checkpoint = stream.state.checkpoint()
+        return touched
+
+    def _failed(
+        self,
+        outcome: Outcome,
+        admitted: list[tuple[Stream, Admission]],
+        touched: list[Stream],
+        consumers: list[Consumer],
+    ) -> None:
+        """Nothing of the work was applied: refuse what waited for it, and put the machines back to what is stored."""
+        error = outcome.error
+        assert error is not None
+        full = isinstance(error, StoreFull)
+        now_ns = self._clock.now_ns()
+        if not full or now_ns >= self._full_until_ns:
+            self._log.error("%s", error)
+        if full:
+            self._full_until_ns = now_ns + FULL_PAUSE_NS
+        answer = STORAGE_EXCEEDED() if full else ApiError(503, 10077, str(error))
+        for stream, admission in admitted:
+            if stream.stream_id:
+                admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
+            else:
+                self._settle(stream, admission)
+        for stream in touched:
+            stream.put_back()
+        for consumer in consumers:
+            self._saves[consumer] = None

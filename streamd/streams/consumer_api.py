@@ -1,0 +1,184 @@
+"""Handlers of consumers: create in its forms, names, list, info, delete. Source: interop 6.10, 6.11."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from typing import TYPE_CHECKING, Final
+
+from streamd.api import consumer as wire
+from streamd.api.errors import (
+    CONSUMER_EXISTS,
+    CONSUMER_MISSING,
+    CONSUMER_NAME_EXISTS,
+    CONSUMER_NOT_FOUND,
+    CONSUMERS_MAX,
+    ApiError,
+)
+from streamd.api.metadata import bare, dynamic, stamp
+from streamd.api.wire import time_parse
+from streamd.core.info import PROTOCOL_VERSION
+from streamd.state.consumer import consumer_equal, consumer_named, consumer_settled, consumer_update_check
+from streamd.state.limits import Limits
+from streamd.streams.failures import storage_error
+from streamd.streams.records import sequence_of
+
+if TYPE_CHECKING:
+    from streamd.errors import StoreError
+    from streamd.streams.api import Call
+    from streamd.streams.consumer import Consumer
+    from streamd.streams.jetstream import JetStream
+    from streamd.streams.stream import Stream
+
+_NAME: Final = string.digits + string.ascii_letters
+
+
+class ConsumerApi:
+    """CONSUMER.CREATE, DURABLE.CREATE, NAMES, LIST, INFO and DELETE."""
+
+    def __init__(self, jetstream: JetStream) -> None:
+        self._jetstream = jetstream
+        self._limits = Limits()
+
+    def consumer_create(self, call: Call, request: wire.ConsumerCreateRequest) -> None:
+        """CREATE.S, CREATE.S.C and CREATE.S.C.filter."""
+        self._create(call, request, durable=False)
+
+    def consumer_durable_create(self, call: Call, request: wire.ConsumerCreateRequest) -> None:
+        """DURABLE.CREATE.S.C."""
+        self._create(call, request, durable=True)
+
+    def _create(self, call: Call, request: wire.ConsumerCreateRequest, *, durable: bool) -> None:
+        stream = call.stream_online()
+        stream_name, name, filter_subject = [*call.arguments, "", ""][:3]
+        config = consumer_named(request, stream_name, name, filter_subject, durable=durable)
+        config = consumer_settled(config, stream.config, self._limits, pedantic=request.pedantic)
+        if not config.name:
+            config.name = "".join(secrets.choice(_NAME) for _ in range(8))
+        existing = stream.consumers.get(config.name)
+        if existing is not None:
+            self._update(call, request, existing, config)
+            return
+        if request.action == "update":
+            raise CONSUMER_MISSING()
+        if 0 < stream.config.max_consumers <= len(stream.consumers):
+            raise CONSUMERS_MAX()
+        config.metadata = stamp(bare(config.metadata))
+
+        def done(consumer: Consumer, error: ApiError | None) -> None:
+            if error is not None:
+                call.fail(error)
+            else:
+                call.answer(wire.ConsumerCreateResponse.of(self.info(consumer)))
+
+        self._jetstream.create_consumer(stream, config, start_sequence(stream, config), done)
+
+    def _update(
+        self, call: Call, request: wire.ConsumerCreateRequest, consumer: Consumer, config: wire.ConsumerConfig
+    ) -> None:
+        """A create under a name that is taken changes that consumer, where it may."""
+        same = consumer_equal(consumer.config, config)
+        if request.action == "create" and not same:
+            raise CONSUMER_EXISTS()
+        if same:
+            call.answer(wire.ConsumerCreateResponse.of(self.info(consumer)))
+            return
+        if consumer.push_bound and config.deliver_subject != consumer.config.deliver_subject:
+            raise CONSUMER_NAME_EXISTS()
+        consumer_update_check(consumer.config, config)
+        config.metadata = stamp(bare(config.metadata))
+
+        def done(error: ApiError | None) -> None:
+            if error is not None:
+                call.fail(error)
+            else:
+                call.answer(wire.ConsumerCreateResponse.of(self.info(consumer)))
+
+        self._jetstream.update_consumer(consumer, config, done)
+
+    def consumer_names(self, call: Call, request: wire.ConsumersRequest) -> None:
+        """Names, sorted, a page at a time."""
+        names = sorted(call.stream_online().consumers)
+        offset = min(max(request.offset, 0), len(names))
+        limit = wire.CONSUMER_NAMES_LIMIT
+        page = names[offset : offset + limit]
+        call.answer(wire.ConsumerNamesResponse(total=len(names), offset=offset, limit=limit, consumers=page))
+
+    def consumer_list(self, call: Call, request: wire.ConsumersRequest) -> None:
+        """Infos, sorted by name, a page at a time."""
+        consumers = sorted(call.stream_online().consumers.values(), key=lambda consumer: consumer.name)
+        offset = min(max(request.offset, 0), len(consumers))
+        limit = wire.CONSUMER_LIST_LIMIT
+        page = [self.info(consumer, listed=True) for consumer in consumers[offset : offset + limit]]
+        call.answer(wire.ConsumerListResponse(total=len(consumers), offset=offset, limit=limit, consumers=page))
+
+    def consumer_info(self, call: Call, _request: None) -> None:
+        """One info."""
+        call.answer(wire.ConsumerInfoResponse.of(self.info(self._consumer(call))))
+
+    def consumer_delete(self, call: Call, _request: None) -> None:
+        """Remove a consumer."""
+        consumer = self._consumer(call)
+
+        def done(error: StoreError | None) -> None:
+            if error is not None:
+                call.fail(storage_error(error))
+            else:
+                call.answer(wire.ConsumerDeleteResponse())
+
+        consumer.stream.delete_consumer(consumer, done)
+
+    def _consumer(self, call: Call) -> Consumer:
+        consumer = call.stream_online().consumers.get(call.arguments[1])
+        if consumer is None:
+            raise CONSUMER_NOT_FOUND()
+        return consumer
+
+    def info(self, consumer: Consumer, *, listed: bool = False) -> wire.ConsumerInfo:
+        """What clients see of a consumer. `listed`: in a list, with the stored metadata only."""
+        state, config = consumer.state, consumer.config
+        if not listed:
+            config = config.model_copy(update={"metadata": dynamic(config.metadata, PROTOCOL_VERSION)})
+        return wire.ConsumerInfo(
+            stream_name=consumer.stream.name,
+            name=consumer.name,
+            created=consumer.created_ns,
+            config=config,
+            delivered=wire.SequenceInfo(
+                consumer_seq=state.delivered_consumer_seq,
+                stream_seq=state.delivered_stream_seq,
+                last_active=state.delivered_at_ns,
+            ),
+            ack_floor=wire.SequenceInfo(
+                consumer_seq=state.ack_floor_consumer_seq,
+                stream_seq=state.ack_floor_stream_seq,
+                last_active=state.acked_at_ns,
+            ),
+            num_ack_pending=state.num_ack_pending,
+            num_redelivered=state.num_redelivered,
+            num_waiting=state.num_waiting,
+            num_pending=state.num_pending,
+            push_bound=consumer.push_bound,
+            ts=self._jetstream.services.clock.now_ns(),
+        )
+
+
+def start_sequence(stream: Stream, config: wire.ConsumerConfig) -> int:
+    """Where a new consumer begins. Errors: CorruptRecord."""
+    policy, state = config.deliver_policy, stream.state
+    filters = list(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))
+    beyond = stream.committed_seq + 1
+    if policy == "by_start_sequence":
+        return max(config.opt_start_seq, 1)
+    if policy == "by_start_time":
+        return max(stream.first_since(time_parse(config.opt_start_time)[0]), 1)
+    if policy == "new":
+        return beyond
+    if policy == "last":
+        if not filters:
+            return max(stream.committed_seq, 1)
+        lasts = [value for value in map(stream.last_match, filters) if value is not None]
+        return max(map(sequence_of, lasts), default=beyond)
+    if policy == "last_per_subject":
+        return min(state.last_per_subject(filters), default=beyond)
+    return max(state.first_seq, 1)

@@ -1,0 +1,325 @@
+"""JetStream of one server: its streams, recovered at start, and the requests that arrive on $JS.API.
+
+Place in the walk: the API's tap → a row of the table → a handler in this room → the answer, after the commit if one is
+needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from streamd._engine import ConsumerState, CorruptRecord, StreamState
+from streamd.api.consumer import ConsumerConfig
+from streamd.api.errors import ApiError
+from streamd.api.stream import StreamConfig
+from streamd.errors import StoreError
+from streamd.store import Environment, MemoryLog, StoredConsumer, StoredStream, StreamLog, Sync, TailCache, Writer
+from streamd.store import recover as recover_store
+from streamd.store import restore_state
+from streamd.streams.advisories import Advisories
+from streamd.streams.api import Api
+from streamd.streams.commits import Commits
+from streamd.streams.consumer import Consumer, state_options
+from streamd.streams.failures import storage_error
+from streamd.streams.services import Services
+from streamd.streams.stream import Stream
+
+if TYPE_CHECKING:
+    import logging
+    from pathlib import Path
+
+    from streamd.core.bus import Bus
+    from streamd.store import Outcome, Work
+    from streamd.streams.clock import Clock
+
+#: Everything under $JS.API that an answer is owed for; pulls and direct gets are bound by whoever serves them.
+API_SUBJECTS: Final = (
+    "$JS.API.*",
+    "$JS.API.STREAM.>",
+    "$JS.API.META.>",
+    "$JS.API.SERVER.>",
+    "$JS.API.ACCOUNT.>",
+    "$JS.API.CONSUMER.*",
+    *(
+        f"$JS.API.CONSUMER.{verb}.>"
+        for verb in ("CREATE", "DURABLE", "NAMES", "LIST", "INFO", "DELETE", "LEADER", "PAUSE", "UNPIN", "RESET")
+    ),
+)
+
+
+class JetStream:
+    """All streams of a server and the services over them."""
+
+    def __init__(
+        self,
+        directory: Path,
+        bus: Bus,
+        clock: Clock,
+        log: logging.Logger,
+        *,
+        server_name: str,
+        sync: Sync,
+        strict: bool,
+        max_memory_bytes: int,
+        max_storage_bytes: int,
+        notify: Callable[[Callable[[], None]], object] | None,
+    ) -> None:
+        """Opens the store and recovers what it holds. Errors: StoreError."""
+        self.server_name = server_name
+        self.strict = strict
+        self.max_memory_bytes = max_memory_bytes
+        self.max_storage_bytes = max_storage_bytes
+        self.environment = Environment.open(directory, sync=sync)
+        self.streams: dict[str, Stream] = {}
+        self._cache = TailCache()
+        try:
+            self.writer = Writer(self.environment, notify=notify)
+            commits = Commits(self.writer, bus, clock, log)
+            self.services = Services(
+                bus=bus,
+                clock=clock,
+                commits=commits,
+                advisories=Advisories(bus, clock),
+                log=log,
+                store_dir=directory,
+                restore_state=self._read_back,
+            )
+            self._next_id = 1
+            for stored in recover_store(self.environment):
+                self._next_id = max(self._next_id, stored.stream + 1)
+                self._recover(stored)
+        except BaseException:
+            self.environment.close()
+            raise
+        self.api = Api(self)
+        self._binding = None
+
+    def start(self) -> None:
+        """Serve."""
+        for stream in self.streams.values():
+            stream.start()
+            for consumer in list(stream.consumers.values()):
+                consumer.start()
+        self._binding = self.services.bus.bind(API_SUBJECTS, self.api.receive)
+
+    def close(self) -> None:
+        """End all consumers' requests, commit what waits, and leave the mark of a clean stop."""
+        for stream in self.streams.values():
+            stream.shut_down()
+        self.services.commits.close(self.streams.values())
+        self.writer.close()
+        self.environment.close()
+
+    # recovery
+
+    def _recover(self, stored: StoredStream) -> None:
+        definition = json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
+        config = StreamConfig.model_validate(definition["config"], strict=False)
+        log = StreamLog(self.environment, self._cache, stored.stream)
+        now_ns = self.services.clock.now_ns()
+        offline = None
+        try:
+            state = restore_state(self.environment, stored, log, now_ns=now_ns, **stream_options(config))
+        except StoreError as error:
+            offline = str(error)
+            state = StreamState(config.name or stored.name, **stream_options(config))
+        stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0))
+        stream.name = config.name or stored.name
+        stream.ids_found(len(stored.ids), now_ns)
+        self.streams[stream.name] = stream
+        if offline is not None:
+            stream.go_offline(offline)
+        for consumer in stored.consumers.values():
+            self._recover_consumer(stream, consumer)
+
+    def _recover_consumer(self, stream: Stream, stored: StoredConsumer) -> None:
+        definition = json.loads(stored.definition)
+        config = ConsumerConfig.model_validate(definition["config"], strict=False)
+        state = new_consumer_state(stream, config)
+        state.next_seq = definition.get("start", 1)
+        if stored.state is not None:
+            try:
+                state.decode(stored.state)
+            except CorruptRecord as error:
+                stream.go_offline(f"consumer {config.name} of stream {stream.name} is damaged: {error}")
+        consumer = Consumer(stream, config, state, stored.consumer, definition.get("created", 0))
+        if stream.offline is None:
+            consumer.recount()
+        stream.consumers[config.name] = consumer
+
+    def _read_back(self, stream: Stream) -> StreamState:
+        stored = next(found for found in recover_store(self.environment) if found.stream == stream.stream_id)
+        now_ns = self.services.clock.now_ns()
+        log = stream.log
+        assert isinstance(log, StreamLog)
+        return restore_state(self.environment, stored, log, now_ns=now_ns, **stream_options(stream.config))
+
+    # making and removing streams
+
+    def create_stream(self, config: StreamConfig, done: Callable[[Stream, ApiError | None], None]) -> None:
+        """Make a stream; `done` once it is durable."""
+        created_ns = self.services.clock.now_ns()
+        memory = config.storage == "memory"
+        stream_id = 0 if memory else self._next_id
+        self._next_id += not memory
+        log = MemoryLog(0) if memory else StreamLog(self.environment, self._cache, stream_id)
+        state = StreamState(config.name, memory=memory, first_seq=max(config.first_seq, 1), **stream_options(config))
+        stream = Stream(self.services, config, state, log, stream_id, created_ns)
+        self.streams[config.name] = stream
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            if stream_id:
+                part = log.of(work)
+                part.definition = definition_of(config, created_ns)
+                self.services.commits.touch(stream)
+            return after
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is not None and stream_id:
+                self.streams.pop(config.name, None)
+                stream.close("409 Server Shutdown")
+                done(stream, storage_error(outcome.error))
+                return
+            stream.start()
+            self.services.advisories.stream_action(stream.name, "create")
+            done(stream, None)
+
+        self.services.commits.at_rest(job)
+
+    def update_stream(self, stream: Stream, config: StreamConfig, done: Callable[[ApiError | None], None]) -> None:
+        """Take on a checked configuration; `done` once it is durable and its limits have been applied."""
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            if stream.stream_id:
+                stream.log.of(work).definition = definition_of(config, stream.created_ns)
+            return after
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is not None and stream.stream_id:
+                done(storage_error(outcome.error))
+                return
+            stream.reconfigure(config, stream_options(config))
+            self.services.advisories.stream_action(stream.name, "modify")
+            self.services.commits.at_rest(stream.retention.trim_job(0, lambda _removed, _error: done(None)))
+
+        self.services.commits.at_rest(job)
+
+    def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
+        """Remove a stream with all its consumers; `done` once that is durable."""
+        self.streams.pop(stream.name, None)
+        stream.close("409 Consumer Deleted")
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            if stream.stream_id:
+                stream.log.of(work).drop = True
+            return after
+
+        def after(outcome: Outcome) -> None:
+            self.services.advisories.stream_action(stream.name, "delete")
+            done(storage_error(outcome.error) if outcome.error is not None and stream.stream_id else None)
+
+        self.services.commits.at_rest(job)
+
+    # consumers
+
+    def create_consumer(
+        self, stream: Stream, config: ConsumerConfig, start_seq: int, done: Callable[[Consumer, ApiError | None], None]
+    ) -> None:
+        """Make a consumer that begins at a sequence; `done` once it is durable."""
+        created_ns = self.services.clock.now_ns()
+        stored = bool(stream.stream_id) and not config.mem_storage
+        state = new_consumer_state(stream, config)
+        state.next_seq = start_seq
+        consumer = Consumer(stream, config, state, stream.next_consumer_id() if stored else 0, created_ns)
+        stream.consumers[config.name] = consumer
+        consumer.recount()
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            if consumer.consumer_id and not consumer.closed:
+                part = stream.log.of(work)
+                part.consumers[consumer.consumer_id] = consumer_definition(config, created_ns, start_seq)
+                part.consumer_states[consumer.consumer_id] = state.encode()
+            return after
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is not None and consumer.consumer_id:
+                stream.consumers.pop(config.name, None)
+                consumer.close("409 Consumer Deleted")
+                done(consumer, storage_error(outcome.error))
+                return
+            self.services.advisories.consumer_action(stream.name, consumer.name, "create")
+            done(consumer, None)
+            # Its first deliveries follow the answer, as clients expect.
+            if not consumer.closed:
+                consumer.start()
+
+        self.services.commits.at_rest(job)
+
+    def update_consumer(
+        self, consumer: Consumer, config: ConsumerConfig, done: Callable[[ApiError | None], None]
+    ) -> None:
+        """Take on a checked configuration; `done` once it is durable."""
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            if consumer.consumer_id and not consumer.closed:
+                part = consumer.stream.log.of(work)
+                part.consumers[consumer.consumer_id] = consumer_definition(config, consumer.created_ns, 1)
+                part.consumer_states[consumer.consumer_id] = consumer.state.encode()
+            return after
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is not None and consumer.consumer_id:
+                done(storage_error(outcome.error))
+                return
+            consumer.reconfigure(config)
+            done(None)
+
+        self.services.commits.at_rest(job)
+
+    def usage(self) -> tuple[int, int, int]:
+        """(bytes in memory streams, bytes in stored streams, consumers)."""
+        memory = sum(stream.state.bytes for stream in self.streams.values() if stream.in_memory)
+        stored = sum(stream.state.bytes for stream in self.streams.values() if not stream.in_memory)
+        return memory, stored, sum(len(stream.consumers) for stream in self.streams.values())
+
+
+def stream_options(config: StreamConfig) -> dict[str, Any]:
+    """What the native machine needs to know of a configuration."""
+    return {
+        "max_msgs": config.max_msgs,
+        "max_bytes": config.max_bytes,
+        "max_msgs_per_subject": config.max_msgs_per_subject,
+        "max_msg_size": config.max_msg_size,
+        "max_age_ns": config.max_age,
+        "discard_new": config.discard == "new",
+        "discard_new_per_subject": config.discard_new_per_subject,
+        "duplicate_window_ns": config.duplicate_window,
+        "no_ack": config.no_ack,
+        "allow_rollup": config.allow_rollup_hdrs,
+        "deny_purge": config.deny_purge,
+        "sealed": config.sealed,
+    }
+
+
+def new_consumer_state(stream: Stream, config: ConsumerConfig) -> ConsumerState:
+    """A machine for a configuration, at its beginning."""
+    return ConsumerState(
+        stream.name,
+        config.name,
+        ack_policy=config.ack_policy,
+        flow_control=config.flow_control,
+        **state_options(config),
+    )
+
+
+def definition_of(config: StreamConfig, created_ns: int) -> bytes:
+    """The stored form of a stream's definition."""
+    return json.dumps({"name": config.name, "created": created_ns, "config": config.wire()}).encode()
+
+
+def consumer_definition(config: ConsumerConfig, created_ns: int, start_seq: int) -> bytes:
+    """The stored form of a consumer's definition."""
+    return json.dumps({"name": config.name, "created": created_ns, "start": start_seq, "config": config.wire()}).encode()
+

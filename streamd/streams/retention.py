@@ -1,0 +1,226 @@
+"""What leaves a stream: by its limits, by age, by deletes and purges.
+
+Guarantee:  the machine and the log lose the same messages in the same commit; consumers hear of it once that is durable.
+Source:     interop 6.6, 6.7.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from streamd._engine import CorruptRecord, record_key
+from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamd._engine import Admission
+    from streamd.store import Outcome, Work
+    from streamd.streams.clock import Timer
+    from streamd.streams.stream import Stream
+
+#: Removing more than this in one commit would hold up everybody else's.
+REMOVE_RECORDS_MAX: Final = 20_000
+EXPIRY_PAUSE_NS: Final = 10_000_000
+
+
+class Retention:
+    """The removals of one stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._timer: Timer | None = None
+
+    # publishes
+
+    def store(self, work: Work, admission: Admission, now_ns: int) -> None:
+        """Put an admission into the work, with what it pushes out of the stream."""
+        stream = self._stream
+        records = admission.records
+        if admission.over:
+            self._trim(now_ns, [value for _key, value in records], 0)
+            if records and sequence_of(records[0][1]) < stream.state.first_seq:
+                first_key = record_key(stream.state.first_seq)
+                records = [record for record in records if record[0] >= first_key]
+        stream.log.append(work, records)
+        if admission.deletes:
+            stream.log.delete(work, admission.deletes)
+        if admission.ids:
+            stream.remember_ids(work, admission.ids, now_ns)
+        if admission.over:
+            stream.log.keep_from(work, stream.state.first_seq)
+        for subject, below in admission.purges:
+            stream.services.commits.at_rest(self.purge_job(subject or None, below, lambda _removed, _error: None))
+
+    def after(self, admission: Admission) -> None:
+        """The admission is durable."""
+        stream = self._stream
+        if admission.deletes:
+            stream.deleted([int.from_bytes(key, "big") for key in admission.deletes])
+        if admission.over:
+            stream.trimmed()
+        self.arm()
+
+    def _trim(self, now_ns: int, fresh: Sequence[bytes], below: int) -> int:
+        """Let the machine drop what exceeds its limits. Returns how many. Errors: CorruptRecord."""
+        stream, state = self._stream, self._stream.state
+        total = 0
+        while state.messages and total < REMOVE_RECORDS_MAX:
+            excess = state.messages - stream.config.max_msgs if stream.config.max_msgs > 0 else 0
+            limit = max(1, min(excess, SCAN_RECORDS)) if excess > 0 else 256
+            values = stream.log.read(state.first_seq, limit, SCAN_BYTES)
+            if not values:
+                values = [value for value in fresh if sequence_of(value) >= state.first_seq]
+            if not values:
+                break
+            gone, _first_ts_ns = state.trim(values, now_ns, below_seq=below)
+            total += gone
+            if gone < len(values):
+                break
+        return total
+
+    # age
+
+    def arm(self) -> None:
+        """Plan the expiry of the oldest message."""
+        stream = self._stream
+        max_age_ns = stream.config.max_age
+        if not max_age_ns or stream.closed or stream.offline or self._timer is not None or not stream.state.messages:
+            return
+        due_ns = stream.first_timestamp_ns() + max_age_ns - stream.services.clock.now_ns()
+        self._timer = stream.services.clock.call_later(max(due_ns, EXPIRY_PAUSE_NS), self._expiry_due)
+
+    def _expiry_due(self) -> None:
+        self._timer = None
+        if not self._stream.closed:
+            self._stream.services.commits.at_rest(self.trim_job(0, lambda _removed, _error: self.arm()))
+
+    def close(self) -> None:
+        """No more expiry."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # jobs
+
+    def trim_job(
+        self, below: int, done: Callable[[int, Exception | None], None]
+    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
+        """A job that applies the limits and removes all below a sequence; goes on in further commits until it is done."""
+        stream = self._stream
+
+        def job(work: Work, before: int = 0) -> Callable[[Outcome], None] | None:
+            if stream.closed:
+                done(before, None)
+                return None
+            try:
+                removed = self._trim(stream.services.clock.now_ns(), (), below)
+            except CorruptRecord as error:
+                stream.damaged(error)
+                done(before, error)
+                return None
+            if not removed:
+                done(before, None)
+                return None
+            stream.log.keep_from(work, stream.state.first_seq)
+            stream.services.commits.touch(stream)
+
+            def after(outcome: Outcome) -> None:
+                if outcome.error is not None:
+                    stream.put_back()
+                    done(before, outcome.error)
+                    return
+                stream.trimmed()
+                if removed >= REMOVE_RECORDS_MAX:
+                    stream.services.commits.at_rest(lambda more: job(more, before + removed))
+                else:
+                    done(before + removed, None)
+
+            return after
+
+        return job
+
+    def purge_job(
+        self, pattern: str | None, below: int, done: Callable[[int, Exception | None], None], *, keep: int = 0
+    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
+        """A job that removes what matches (None: everything) below a sequence (0: no bound) but the last `keep`."""
+        stream = self._stream
+
+        def job(work: Work, before: int = 0, from_seq: int = 0) -> Callable[[Outcome], None] | None:
+            state = stream.state
+            if stream.closed:
+                done(before, None)
+                return None
+            if pattern is None and not keep and (not below or below > state.last_seq):
+                return self._purge_all(work, max(below, state.last_seq + 1), done)
+            try:
+                values, next_seq = self._select(pattern, max(from_seq, state.first_seq), below, keep)
+            except CorruptRecord as error:
+                stream.damaged(error)
+                done(before, error)
+                return None
+            if not values:
+                done(before, None)
+                return None
+            sequences = [sequence_of(value) for value in values]
+            state.remove(values)
+            stream.log.delete(work, [record_key(sequence) for sequence in sequences])
+            stream.services.commits.touch(stream)
+
+            def after(outcome: Outcome) -> None:
+                if outcome.error is not None:
+                    stream.put_back()
+                    done(before, outcome.error)
+                    return
+                stream.deleted(sequences)
+                if next_seq:
+                    stream.services.commits.at_rest(lambda more: job(more, before + len(values), next_seq))
+                else:
+                    done(before + len(values), None)
+
+            return after
+
+        return job
+
+    def _purge_all(
+        self, work: Work, next_seq: int, done: Callable[[int, Exception | None], None]
+    ) -> Callable[[Outcome], None]:
+        stream = self._stream
+        removed = stream.state.messages
+        stream.state.reset(next_seq)
+        stream.log.keep_from(work, next_seq)
+        stream.services.commits.touch(stream)
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                stream.put_back()
+                done(0, outcome.error)
+                return
+            stream.committed_seq = max(stream.committed_seq, next_seq - 1)
+            stream.trimmed()
+            done(removed, None)
+
+        return after
+
+    def _select(self, pattern: str | None, from_seq: int, below: int, keep: int) -> tuple[list[bytes], int]:
+        """Up to REMOVE_RECORDS_MAX records to remove, and where to go on (0: nowhere)."""
+        stream, state = self._stream, self._stream.state
+        filters = [pattern] if pattern else []
+        low, high, count = state.bounds(filters) if filters else (state.first_seq, state.last_seq, state.messages)
+        left = count - keep if keep else count
+        top = min(high, below - 1 if below else high)
+        found: list[bytes] = []
+        sequence = max(from_seq, low)
+        while sequence <= top and left > len(found):
+            values, covered = stream.read(sequence, SCAN_RECORDS, SCAN_BYTES)
+            matching = set(state.select(values, filters)) if filters else None
+            for value in values:
+                number = sequence_of(value)
+                if number > top or left <= len(found):
+                    return found, 0
+                if matching is None or number in matching:
+                    found.append(value)
+            sequence = covered + 1
+            if len(found) >= REMOVE_RECORDS_MAX:
+                return found, sequence
+        return found, 0

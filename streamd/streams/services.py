@@ -1,0 +1,32 @@
+"""What every stream and consumer is given: the bus, the clock, the commits, and where to complain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+    from pathlib import Path
+
+    from streamd._engine import StreamState
+    from streamd.core.bus import Bus
+    from streamd.streams.advisories import Advisories
+    from streamd.streams.clock import Clock
+    from streamd.streams.commits import Commits
+    from streamd.streams.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Shared by all streams of a server."""
+
+    bus: Bus
+    clock: Clock
+    commits: Commits
+    advisories: Advisories
+    log: logging.Logger
+    store_dir: Path
+    #: Reads a stream's machine back from the store. Errors: StoreError.
+    restore_state: Callable[[Stream], StreamState]

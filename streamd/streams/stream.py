@@ -1,0 +1,330 @@
+"""One stream: its configuration, its machine, its log and its consumers, and reads that can't serve damage.
+
+Guarantee:  what `read` and `get` return was checked: checksum, sequence, and that nothing live is missing between.
+Not here:   when batches are admitted and committed (commits), what clients ask for (the API handlers).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from streamd._engine import Admission, CorruptRecord, StreamState
+from streamd.errors import StoreError
+from streamd.streams.direct import DirectGets
+from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of, timestamp_of
+from streamd.streams.retention import Retention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamd.api.stream import StreamConfig
+    from streamd.core.bus import Binding
+    from streamd.store import Log, Outcome, Work
+    from streamd.streams.consumer import Consumer
+    from streamd.streams.services import Services
+
+
+#: The index is stored whole after so many changes: what a restart has to read again.
+CHECKPOINT_CHANGES: Final = 250_000
+
+
+class Stream:
+    """A log that clients publish into and consumers read from."""
+
+    def __init__(
+        self,
+        services: Services,
+        config: StreamConfig,
+        state: StreamState,
+        log: Log,
+        stream_id: int,
+        created_ns: int,
+    ) -> None:
+        self.services = services
+        self.account = "$G"
+        self.config = config
+        self.name = config.name
+        self.state = state
+        self.log = log
+        self.stream_id = stream_id  # the store's number; 0: a memory stream
+        self.created_ns = created_ns
+        self.consumers: dict[str, Consumer] = {}
+        self.binding: Binding | None = None
+        self.offline: str | None = None  # why it is not served
+        self.closed = False
+        #: Readers see nothing beyond: what is admitted but not yet durable.
+        self.committed_seq = state.last_seq
+        self.retention = Retention(self)
+        self.direct = DirectGets(self)
+        self._changes = 0  # records and removals since the last checkpoint
+        self._id_segments: deque[int] = deque()  # when each stored segment of message ids was written (ns)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it lives in memory alone."""
+        return self.config.storage == "memory"
+
+    # life
+
+    def start(self) -> None:
+        """Take publishes on its subjects and start its consumers."""
+        if self.binding is None:
+            self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
+        self.binding.set_subjects(self.config.subjects)
+        self.retention.arm()
+        self.direct.reconfigure()
+
+    def close(self, status: str) -> None:
+        """Stop taking publishes and end every consumer."""
+        self.closed = True
+        if self.binding is not None:
+            self.binding.close()
+        self.retention.close()
+        self.direct.close()
+        for consumer in list(self.consumers.values()):
+            consumer.close(status)
+        self.consumers.clear()
+
+    def shut_down(self) -> None:
+        """The server stops: waiting requests are told, nothing is removed."""
+        self.retention.close()
+        for consumer in self.consumers.values():
+            consumer.close("409 Server Shutdown")
+
+    def reconfigure(self, config: StreamConfig, options: dict[str, Any]) -> None:
+        """Take on a new configuration that is already durable."""
+        self.config = config
+        if self.state.configure(**options):
+            self._rebuild_queues()
+        if self.binding is not None:
+            self.binding.set_subjects(config.subjects)
+        self.retention.close()
+        self.retention.arm()
+        self.direct.reconfigure()
+
+    def _rebuild_queues(self) -> None:
+        """A limit per subject is new: the machine needs to know every message of every subject."""
+        self.state.rebuild_begin()
+        sequence = self.state.first_seq
+        while sequence <= self.committed_seq:
+            values, covered = self.read(sequence, SCAN_RECORDS, SCAN_BYTES)
+            self.state.rebuild(values)
+            sequence = covered + 1
+
+    def next_consumer_id(self) -> int:
+        """A number for the store that no consumer of this stream has."""
+        return max((consumer.consumer_id for consumer in self.consumers.values()), default=0) + 1
+
+    def delete_consumer(self, consumer: Consumer, done: Callable[[StoreError | None], None] | None = None) -> None:
+        """Remove a consumer; `done` once that is durable."""
+        self.consumers.pop(consumer.name, None)
+        consumer.close("409 Consumer Deleted")
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            if consumer.consumer_id and not self.closed:
+                self.log.of(work).consumers_drop.append(consumer.consumer_id)
+            return after
+
+        def after(outcome: Outcome) -> None:
+            self.services.advisories.consumer_action(self.name, consumer.name, "delete")
+            if done is not None:
+                done(outcome.error if consumer.consumer_id else None)
+
+        self.services.commits.at_rest(job)
+
+    def _on_ready(self) -> None:
+        self.services.commits.ready(self)
+
+    # what a commit takes along
+
+    def checkpoint_due(self, changes: int) -> bool:
+        """Whether the index should be stored whole now, given so many more changes since the last time."""
+        self._changes += changes
+        if self._changes < max(CHECKPOINT_CHANGES, 2 * self.state.num_subjects):
+            return False
+        self._changes = 0
+        return True
+
+    def remember_ids(self, work: Work, segment: bytes, now_ns: int) -> None:
+        """Store message ids, and drop those that have left the window."""
+        if not self.stream_id:
+            return
+        part = self.log.of(work)
+        part.ids = segment
+        self._id_segments.append(now_ns)
+        horizon_ns = now_ns - self.config.duplicate_window
+        while self._id_segments[0] < horizon_ns:
+            self._id_segments.popleft()
+            part.ids_drop += 1
+
+    def ids_found(self, segments: int, now_ns: int) -> None:
+        """So many segments were stored before this run; when is not known."""
+        self._id_segments.extend([now_ns] * segments)
+
+    def damaged(self, error: CorruptRecord) -> None:
+        """Something stored is not what was written."""
+        if self.offline is None:
+            self.go_offline(
+                f"stream {self.name}: {error}; it is offline and nothing of it was deleted. Restore {self.services.store_dir} "
+                f"from a backup, or delete the stream if its data can be spared"
+            )
+
+    def go_offline(self, reason: str) -> None:
+        """Serve nothing of this stream any more, and delete nothing."""
+        self.offline = reason
+        self.services.log.error("%s", reason)
+        for consumer in self.consumers.values():
+            consumer.state.requests_end(self.services.bus.engine, self.account, "409 Server Shutdown")
+        self.services.bus.flush_soon()
+
+    def restore(self) -> None:
+        """Read the machine back from the store, as a commit of its changes failed. Errors: StoreError."""
+        if self.stream_id:
+            self.state = self.services.restore_state(self)
+
+    def put_back(self) -> None:
+        """As `restore`, for jobs; damage takes the stream offline."""
+        try:
+            self.restore()
+        except StoreError as damage:
+            self.go_offline(str(damage))
+
+    # after a commit
+
+    def committed(self, admission: Admission) -> None:
+        """What was admitted is durable: readers may see it."""
+        if admission.last_seq:
+            self.committed_seq = max(self.committed_seq, admission.last_seq)
+        for consumer in self.consumers.values():
+            consumer.appended(admission.matching(consumer.filters))
+
+    def deleted(self, sequences: Sequence[int]) -> None:
+        """Interior deletes are durable."""
+        for consumer in self.consumers.values():
+            consumer.forget(sequences)
+            consumer.recount()
+
+    def trimmed(self) -> None:
+        """Everything below the first sequence has gone."""
+        first = self.state.first_seq
+        for consumer in self.consumers.values():
+            if consumer.state.ack_floor_stream_seq + 1 < first:
+                behind = consumer.state.next_seq < first
+                consumer.forget_below(first)
+                if behind:
+                    consumer.recount()
+
+    # reads
+
+    def read(self, from_seq: int, limit: int, limit_bytes: int) -> tuple[list[bytes], int]:
+        """Committed records from a sequence on, ascending, and the last sequence that was looked at.
+
+        Errors: CorruptRecord if one is damaged or missing.
+        """
+        values = self.log.read(from_seq, limit, limit_bytes)
+        while values and sequence_of(values[-1]) > self.committed_seq:
+            values.pop()
+        covered = self.state.check(from_seq, values, to_seq=0 if values else self.committed_seq)
+        return values, max(covered, from_seq)
+
+    def get(self, sequence: int) -> bytes | None:
+        """One live record. Errors: CorruptRecord."""
+        if sequence > self.committed_seq or not self.state.live(sequence):
+            return None
+        value = self.log.get(sequence)
+        self.state.check(sequence, [] if value is None else [value], to_seq=sequence)
+        return value
+
+    def get_many(self, sequences: Sequence[int]) -> list[bytes | None]:
+        """Records in the order asked for, None where there is none (any more). Errors: CorruptRecord."""
+        values = self.log.get_many(sequences)
+        for sequence, value in zip(sequences, values, strict=True):
+            if value is None:
+                if self.state.live(sequence) and sequence <= self.committed_seq:
+                    self.state.check(sequence, [], to_seq=sequence)
+            elif sequence_of(value) != sequence:
+                raise CorruptRecord(f"sequence {sequence} holds another message")
+        return values
+
+    def next_match(self, from_seq: int, filters: Sequence[str]) -> bytes | None:
+        """The first record from a sequence on that matches. Errors: CorruptRecord."""
+        low, high, count = self.state.bounds(filters)
+        if not count:
+            return None
+        sequence = max(from_seq, low)
+        while sequence <= min(high, self.committed_seq):
+            values, covered = self.read(sequence, SCAN_RECORDS, SCAN_BYTES)
+            matching = self.state.select(values, filters)
+            if matching:
+                return self.get(matching[0])
+            sequence = covered + 1
+        return None
+
+    def last_match(self, pattern: str) -> bytes | None:
+        """The last record on a subject or pattern. Errors: CorruptRecord."""
+        if "*" not in pattern and ">" not in pattern:
+            sequence, exact = self.state.last_of(pattern)
+            if exact or not sequence:
+                return self.get(sequence) if sequence else None
+        _low, high, count = self.state.bounds([pattern])
+        if not count:
+            return None
+        top = min(high, self.committed_seq)
+        while top >= self.state.first_seq:
+            bottom = max(self.state.first_seq, top - SCAN_RECORDS + 1)
+            found = 0
+            sequence = bottom
+            while sequence <= top:
+                values, covered = self.read(sequence, top - sequence + 1, SCAN_BYTES)
+                matching = [seq for seq in self.state.select(values, [pattern]) if seq <= top]
+                found = matching[-1] if matching else found
+                sequence = covered + 1
+            if found:
+                return self.get(found)
+            top = bottom - 1
+        return None
+
+    def first_since(self, timestamp_ns: int) -> int:
+        """The first live sequence stored at or after a time; beyond the last if there is none. Errors: CorruptRecord."""
+        low, high = self.state.first_seq, self.committed_seq + 1
+        while low < high:
+            middle = (low + high) // 2
+            values = self.log.read(middle, 1, SCAN_BYTES)
+            if not values:
+                high = middle
+            elif timestamp_of(values[0]) >= timestamp_ns:
+                high = middle
+            else:
+                low = max(sequence_of(values[0]), middle) + 1
+        return low
+
+    def count_pending(self, filters: Sequence[str], from_seq: int) -> int:
+        """How many committed messages match from a sequence on. Errors: CorruptRecord."""
+        count, exact = self.state.pending(filters, from_seq)
+        if exact:
+            return count
+        # Count the shorter side of the log.
+        middle = (self.state.first_seq + self.committed_seq) // 2
+        if from_seq > middle:
+            return self._count(filters, from_seq, self.committed_seq)
+        return self.state.bounds(filters)[2] - self._count(filters, self.state.first_seq, from_seq - 1)
+
+    def _count(self, filters: Sequence[str], low: int, high: int) -> int:
+        count, sequence = 0, low
+        while sequence <= high:
+            values, covered = self.read(sequence, min(SCAN_RECORDS, high - sequence + 1), SCAN_BYTES)
+            count += sum(1 for found in self.state.select(values, filters) if found <= high)
+            sequence = covered + 1
+        return count
+
+    def first_timestamp_ns(self) -> int:
+        """When the first message was stored; 0 if there is none."""
+        if not self.state.messages:
+            return 0
+        if not self.state.first_ts_ns:
+            value = self.get(self.state.first_seq)
+            if value is not None:
+                self.state.note_first(self.state.first_seq, timestamp_of(value))
+        return self.state.first_ts_ns
+

@@ -1,0 +1,43 @@
+"""What every test may use: a server in this process, a client of it, and a server as a process of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.client import Client
+
+from streamd import Server
+from tests.process import ServerProcess
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The server runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def server(anyio_backend: str, tmp_path: Path) -> AsyncIterator[Server]:
+    """A server with JetStream on a store of its own, on a free port."""
+    logging.getLogger("streamd").setLevel(logging.DEBUG)
+    async with Server() as running:
+        yield running
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    """A connected nats-py client."""
+    connection = await nats.connect(server.client_url, allow_reconnect=False)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A started `streamd` process with JetStream under tmp_path."""
+    with ServerProcess(tmp_path) as running:
+        yield running
