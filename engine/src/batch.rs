@@ -46,6 +46,20 @@ impl Batch {
         self.entries.push(Entry { start, reply, headers, payload, end: self.arena.len(), conn: message.conn });
     }
 
+    /// Append a copy of a message whose headers and payload are in pieces.
+    pub fn push_pieces(&mut self, subject: &[u8], reply: &[u8], headers: &[&[u8]], payload: &[&[u8]], conn: u64) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(subject);
+        let reply_at = self.arena.len();
+        self.arena.extend_from_slice(reply);
+        let headers_at = self.arena.len();
+        headers.iter().for_each(|piece| self.arena.extend_from_slice(piece));
+        let payload_at = self.arena.len();
+        payload.iter().for_each(|piece| self.arena.extend_from_slice(piece));
+        let end = self.arena.len();
+        self.entries.push(Entry { start, reply: reply_at, headers: headers_at, payload: payload_at, end, conn });
+    }
+
     /// The message at a place, None beyond the end.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
         self.entries.get(index).map(|entry| self.view(entry))

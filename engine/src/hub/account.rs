@@ -1,0 +1,188 @@
+//! One account: its trie, its routes, the names of its queue groups and who watches its interest.
+
+use std::collections::BTreeMap;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use super::route::{Found, Routes};
+use super::subscription::{Owner, Sub, Subs};
+use crate::subject;
+use crate::trie::{Entry, Place, Trie};
+
+/// Names of queue groups as numbers, dropped with their last user.
+#[derive(Debug)]
+struct Queues {
+    numbers: HashMap<Box<[u8]>, (u32, usize), RandomState>,
+    names: HashMap<u32, Box<[u8]>, RandomState>,
+    next: u32,
+}
+
+impl Queues {
+    fn hold(&mut self, name: &[u8]) -> u32 {
+        if name.is_empty() {
+            return 0;
+        }
+        if let Some((number, users)) = self.numbers.get_mut(name) {
+            *users += 1;
+            return *number;
+        }
+        loop {
+            self.next = self.next.wrapping_add(1).max(1);
+            if !self.names.contains_key(&self.next) {
+                break;
+            }
+        }
+        self.numbers.insert(name.into(), (self.next, 1));
+        self.names.insert(self.next, name.into());
+        self.next
+    }
+
+    fn release(&mut self, number: u32) {
+        let Some(name) = self.names.get(&number) else { return };
+        let Some((_, users)) = self.numbers.get_mut(name) else { return };
+        *users -= 1;
+        if *users == 0 {
+            self.numbers.remove(name);
+            self.names.remove(&number);
+        }
+    }
+}
+
+/// A watch on a literal subject.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) id: u64,
+    pub(super) subject: Box<[u8]>,
+    pub(super) queue: u32,
+    pub(super) count: usize,
+}
+
+/// An account.
+#[derive(Debug)]
+pub(super) struct Account {
+    trie: Trie,
+    pub(super) routes: Routes,
+    queues: Queues,
+    // Sorted, so that a wildcard pattern looks only at watches that share its literal beginning.
+    watches: BTreeMap<Box<[u8]>, Vec<Watch>>,
+}
+
+impl Account {
+    pub(super) fn new(seed: u64) -> Self {
+        let hasher = RandomState::with_seeds(seed, 11, 13, 17);
+        Account {
+            trie: Trie::new(seed),
+            routes: Routes::new(seed),
+            queues: Queues {
+                numbers: HashMap::with_hasher(hasher.clone()),
+                names: HashMap::with_hasher(hasher),
+                next: 0,
+            },
+            watches: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn subscriptions(&self) -> usize {
+        self.trie.len()
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.trie.nodes()
+    }
+
+    pub(super) fn hold_queue(&mut self, name: &[u8]) -> u32 {
+        self.queues.hold(name)
+    }
+
+    pub(super) fn queue_number(&self, name: &[u8]) -> Option<u32> {
+        self.queues.numbers.get(name).map(|(number, _)| *number)
+    }
+
+    pub(super) fn insert(&mut self, pattern: &[u8], entry: Entry) -> Place {
+        self.routes.changed(pattern);
+        self.trie.insert(pattern, entry)
+    }
+
+    /// Take a subscription out that is no longer in `subs`.
+    pub(super) fn remove(&mut self, sub: &Sub, subs: &mut Subs) {
+        self.routes.changed(&sub.subject);
+        if let Some(moved) = self.trie.remove(sub.place) {
+            if let Some(other) = subs.get_mut(moved) {
+                other.place.position = sub.place.position;
+            }
+        }
+        self.queues.release(sub.queue);
+    }
+
+    pub(super) fn find(&mut self, subs: &Subs, subject: &[u8]) -> Found {
+        self.routes.find_route(&self.trie, subs, subject)
+    }
+
+    /// Whether there are watches at all.
+    pub(super) fn watched(&self) -> bool {
+        !self.watches.is_empty()
+    }
+
+    /// Add a watch whose count is not known yet.
+    pub(super) fn watch(&mut self, mut watch: Watch, subs: &Subs) {
+        let found = self.find(subs, &watch.subject);
+        let route = self.routes.get(found);
+        let client = |owner: &Owner| matches!(owner, Owner::Conn(_));
+        let counted = if watch.queue == 0 {
+            route.targets.get(..route.plain)
+        } else {
+            route
+                .groups
+                .iter()
+                .find(|group| group.queue == watch.queue)
+                .and_then(|group| route.targets.get(group.start as usize..group.end as usize))
+        };
+        watch.count = counted.unwrap_or_default().iter().filter(|target| client(&target.owner)).count();
+        self.watches.entry(watch.subject.clone()).or_default().push(watch);
+    }
+
+    pub(super) fn interested(&self, subject: &[u8], id: u64) -> bool {
+        self.watches.get(subject).is_some_and(|list| list.iter().any(|watch| watch.id == id && watch.count > 0))
+    }
+
+    pub(super) fn unwatch(&mut self, subject: &[u8], id: u64) {
+        let Some(list) = self.watches.get_mut(subject) else { return };
+        if let Some(index) = list.iter().position(|watch| watch.id == id) {
+            let watch = list.swap_remove(index);
+            if list.is_empty() {
+                self.watches.remove(subject);
+            }
+            self.queues.release(watch.queue);
+        }
+    }
+
+    /// A client's subscription came or went: `tell` the watches whose answer changes.
+    pub(super) fn notice(&mut self, pattern: &[u8], queue: u32, came: bool, mut tell: impl FnMut(u64, bool)) {
+        let mut count = |list: &mut Vec<Watch>| {
+            for watch in list.iter_mut().filter(|watch| watch.queue == queue) {
+                let before = watch.count > 0;
+                watch.count = if came { watch.count + 1 } else { watch.count.saturating_sub(1) };
+                if before != (watch.count > 0) {
+                    tell(watch.id, watch.count > 0);
+                }
+            }
+        };
+        if !subject::is_pattern(pattern) {
+            if let Some(list) = self.watches.get_mut(pattern) {
+                count(list);
+            }
+            return;
+        }
+        let shared = pattern.iter().position(|byte| matches!(byte, b'*' | b'>')).unwrap_or(0);
+        let shared = pattern.get(..shared).unwrap_or_default();
+        for (known, list) in self.watches.range_mut::<[u8], _>((std::ops::Bound::Included(shared), std::ops::Bound::Unbounded)) {
+            if !known.starts_with(shared) {
+                break;
+            }
+            if subject::matches(pattern, known) {
+                count(list);
+            }
+        }
+    }
+}

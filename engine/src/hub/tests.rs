@@ -1,0 +1,1 @@
+//! Hub rules: bytes in, bytes and events out.
