@@ -1,0 +1,1 @@
+"""Deterministic rules of streams and consumers: time is an argument, nothing here does I/O."""
