@@ -15,8 +15,12 @@
             └── StreamCorrupt    the same, confined to one stream: the others go on
 
 Guarantee:  a message says what is wrong, where, and what to do about it; lower case, no full stop.
-Not here:   expected absence (None), errors of clients (they have numbers on the wire and live with the protocol).
+Not here:   expected absence (None), errors of clients (they have numbers on the wire and live with the
+            protocol).
 """
+
+# The names say what happened; the base class says that it is an error.
+# ruff: noqa: N818
 
 from pathlib import Path
 
@@ -43,7 +47,9 @@ class StoreLocked(StoreError):
     def __init__(self, directory: Path, pid: int | None) -> None:
         """`pid` is None when the holder left no number."""
         holder = f"process {pid}" if pid else "another process"
-        super().__init__(f"store directory {directory} is in use by {holder}: stop it, or choose another store_dir")
+        super().__init__(
+            f"store directory {directory} is in use by {holder}: stop it, or choose another store_dir"
+        )
         self.directory = directory
         self.pid = pid
 
@@ -52,7 +58,9 @@ class StoreForeign(StoreError):
     """The directory holds something that this server did not write."""
 
     def __init__(self, directory: Path, found: str) -> None:
-        super().__init__(f"store directory {directory} is not a streamd store ({found}): choose another store_dir")
+        super().__init__(
+            f"store directory {directory} is not a streamd store ({found}): choose another store_dir"
+        )
         self.directory = directory
 
 
@@ -79,7 +87,9 @@ class StoreFull(StoreError):
     """No room on the disk; nothing of the commit was applied."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(f"no space left for the store in {directory}: free some; publishing resumes by itself")
+        super().__init__(
+            f"no space left for the store in {directory}: free some; publishing resumes by itself"
+        )
         self.directory = directory
 
 
@@ -87,7 +97,9 @@ class StoreFailed(StoreError):
     """A write or fsync failed in a way after which nothing may be promised."""
 
     def __init__(self, directory: Path, reason: str) -> None:
-        super().__init__(f"writing the store in {directory} failed ({reason}): check the disk, then restart streamd")
+        super().__init__(
+            f"writing the store in {directory} failed ({reason}): check the disk, then restart streamd"
+        )
         self.directory = directory
 
 

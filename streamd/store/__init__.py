@@ -1,7 +1,8 @@
 """The log on disk: one LMDB environment, one writer, a log per stream.
 
 In the walk:  below `state/` and `streams/`; above the file system.
-Guarantee:    what a commit reported as done is there after a crash, and after a power cut when `sync` is always.
+Guarantee:    what a commit reported as done is there after a crash, and after a power cut when `sync` is
+              always.
 Not here:     what subjects mean, who may publish, Raft, asyncio.
 
     environment   the directory: lock, format, LMDB, growth

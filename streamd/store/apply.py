@@ -25,7 +25,8 @@ _LAST = (1 << 64) - 1
 def apply(
     environment: Environment, txn: Transaction[bytes], work: Work, created: list[int], dropped: list[int]
 ) -> None:
-    """Apply a whole Work. Databases that were made or removed are noted in `created` and `dropped`, for an abort."""
+    """Apply a whole Work. Databases that were made or removed are noted in `created` and `dropped`, for an
+    abort."""
     for part in work.logs.values():
         if part.definition is not None and part.stream not in environment.databases:
             environment.databases[part.stream] = environment.open_database(txn, part.stream)
@@ -56,7 +57,9 @@ def _records(environment: Environment, txn: Transaction[bytes], part: LogWork) -
             _delete_range(txn, database, cursor, 0, part.keep_from)
 
 
-def _delete_range(txn: Transaction[bytes], database: Database, cursor: Cursor[bytes], low: int, high: int) -> None:
+def _delete_range(
+    txn: Transaction[bytes], database: Database, cursor: Cursor[bytes], low: int, high: int
+) -> None:
     """Delete low <= sequence < high."""
     start, end = key(low), key(high)
     if not cursor.first():
@@ -116,7 +119,9 @@ def _next(environment: Environment, txn: Transaction[bytes], prefix: bytes) -> b
     return prefix + key(number)
 
 
-def _forget(environment: Environment, txn: Transaction[bytes], prefix: bytes, limit: int | None = None) -> None:
+def _forget(
+    environment: Environment, txn: Transaction[bytes], prefix: bytes, limit: int | None = None
+) -> None:
     """Delete everything, or the first `limit` entries, whose key starts with `prefix`."""
     with txn.cursor(db=environment.meta) as cursor:
         if not cursor.set_range(prefix):

@@ -1,7 +1,8 @@
 """The ends of logs, as they were just written.
 
 In the walk:  the writer fills it when a commit is durable; `StreamLog` asks it first.
-Guarantee:    what it holds of a log is everything committed from `low` on, without holes of its own; bounded in bytes.
+Guarantee:    what it holds of a log is everything committed from `low` on, without holes of its own;
+              bounded in bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class TailCache:
         self.stream_bytes_max = min(stream_bytes_max, bytes_max)
         self.bytes = 0
         self._tails: dict[int, _Tail] = {}
-        self._order: deque[int] = deque()  # streams in the order in which their chunks came; may name chunks long gone
+        # Streams in the order in which their chunks came; it may name chunks long gone.
+        self._order: deque[int] = deque()
 
     def add(self, stream: int, records: list[tuple[bytes, bytes]]) -> None:
         """Take in what a commit appended; `records` ascend and lie above everything before."""

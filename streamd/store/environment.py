@@ -1,8 +1,8 @@
 """The store directory and the LMDB environment in it.
 
 In the walk:  opened once by the server; `Writer` commits to it, `StreamLog` reads from it.
-Guarantee:    one process at a time; a directory of somebody else or of a later version is refused untouched; the map grows
-              without a restart; pages are checked before LMDB walks them.
+Guarantee:    one process at a time; a directory of somebody else or of a later version is refused
+              untouched; the map grows without a restart; pages are checked before LMDB walks them.
 Threads:      `read` belongs to the loop thread; the write transaction to the writer's.
 Source:       the LMDB documentation (data format 0.9).
 """
@@ -65,7 +65,8 @@ class Sync:
         if self.mode == "always":
             return "fsync before every ack"
         if self.mode == "interval":
-            return f"fsync every {self.interval_ns / 1e9:g} s: a power cut may cost what was acked since, or the store"
+            seconds = self.interval_ns / 1e9
+            return f"fsync every {seconds:g} s: a power cut may cost what was acked since, or the store"
         return "no fsync: a power cut may cost what was acked, or the store"
 
 
@@ -86,7 +87,9 @@ class Environment:
         self._map = threading.Lock()
 
     @classmethod
-    def open(cls, directory: Path, *, sync: Sync | None = None, map_bytes: int = limits.STORE_MAP_BYTES) -> Environment:
+    def open(
+        cls, directory: Path, *, sync: Sync | None = None, map_bytes: int = limits.STORE_MAP_BYTES
+    ) -> Environment:
         """Open a store, or make one in an empty or absent directory.
 
         Units:  map_bytes is address space, not disk.
@@ -119,7 +122,7 @@ class Environment:
     def _prepare(self, *, fresh: bool) -> None:
         """Open what is there; check that the meta page in force belongs to its content."""
         with self._errors(), self._opened().begin(write=True) as txn:
-            # Handles live as long as the environment, so opening needs a transaction that commits; empty, it costs no I/O.
+            # A handle stays valid only if the transaction that opened it commits; empty, that costs no I/O.
             self.meta = self._opened().open_db(layout.META, txn=txn, create=fresh)
             if fresh:
                 self.put(txn, layout.FORMAT, b"%d" % VERSION)
@@ -157,8 +160,8 @@ class Environment:
 
     @contextmanager
     def read(self) -> Iterator[Transaction[bytes]]:
-        """A short read transaction, on the loop thread. Keep it shorter than a millisecond or two: the map can't grow
-        meanwhile and pages stay in use. Errors: StoreError."""
+        """A short read transaction, on the loop thread. Keep it shorter than a millisecond or two: the map
+        can't grow meanwhile and pages stay in use. Errors: StoreError."""
         with self._map, self._errors(), self._opened().begin() as txn:
             yield txn
 
@@ -182,7 +185,8 @@ class Environment:
         self.put(txn, layout.COMMIT, b"%d" % txn.id())
 
     def forget(self, created: list[int], dropped: list[int]) -> None:
-        """After an abort: handles made by the transaction are void, those it dropped are closed and opened again."""
+        """After an abort: handles made by the transaction are void, those it dropped are closed and opened
+        again."""
         for stream in created:
             self.databases.pop(stream, None)
         again = [stream for stream in dropped if stream not in created]
@@ -316,7 +320,9 @@ def _format(directory: Path) -> None:
 
 def _open(directory: Path, sync: Sync, map_bytes: int) -> lmdb.Environment:
     """Open LMDB, with less address space where the platform gives less."""
-    map_bytes = max(limits.STORE_MAP_BYTES_MIN, -(-map_bytes // limits.STORE_MAP_BYTES_MIN) * limits.STORE_MAP_BYTES_MIN)
+    map_bytes = max(
+        limits.STORE_MAP_BYTES_MIN, -(-map_bytes // limits.STORE_MAP_BYTES_MIN) * limits.STORE_MAP_BYTES_MIN
+    )
     least = 0 if not (directory / DATA_FILE).exists() else (directory / DATA_FILE).stat().st_size
     while True:
         try:

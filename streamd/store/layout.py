@@ -2,7 +2,8 @@
 
     database "meta"    everything but records; key = one letter, then ids of 8 bytes, big endian
         F                       format of what is inside
-        N                       number of the last commit: LMDB's meta pages have no checksum, this ties them to a content
+        N                       number of the last commit: LMDB's meta pages have no checksum, this ties
+                                them to a content
         E                       1 while running, 0 after a clean stop
         S <stream>              definition (opaque to the store)
         T <stream>              totals of the index
@@ -13,8 +14,8 @@
         P <stream> <consumer>   its state
     database "s<stream>"        sequence (8 bytes, big endian) → record
 
-Names chosen by clients are never keys: LMDB keys end at 511 bytes. Every value of "meta" carries a crc32 over key and value,
-so a flipped key is found as well as a flipped value; records carry their own checksum.
+Names chosen by clients are never keys: LMDB keys end at 511 bytes. Every value of "meta" carries a crc32
+over key and value, so a flipped key is found as well as a flipped value; records carry their own checksum.
 """
 
 import struct

@@ -2,7 +2,8 @@
 
 In the walk:  `streams/` stages changes here into a `Work`, and reads; below it the tail cache and LMDB.
 Guarantee:    reads see what is committed, and nothing else but `first`, which counts staged changes in.
-Not here:     what a record means. A sequence that is absent may be deleted or damaged: `StreamState.check` tells.
+Not here:     what a record means. A sequence that is absent may be deleted or damaged: `StreamState.check`
+              tells.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from itertools import accumulate, islice, repeat
 from typing import TYPE_CHECKING, Protocol
 
 from streamd import limits
-from streamd.store.work import LogWork, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from streamd.store.cache import TailCache
     from streamd.store.environment import Environment
+    from streamd.store.work import LogWork, Work
 
 _Records = list[tuple[bytes, bytes]]
 
@@ -44,7 +45,8 @@ class Log(Protocol):
     def read(
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
-        """Committed records from from_seq on, ascending; at least one if there is one, then within the limits."""
+        """Committed records from from_seq on, ascending; at least one if there is one, then within the
+        limits."""
 
     def read_back(self, to_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
         """Committed records from to_seq downwards."""
@@ -56,11 +58,13 @@ class Log(Protocol):
         """Committed records in the order asked for."""
 
     def first(self, from_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
-        """Records from from_seq on as they will be when all that is staged is committed, for `StreamState.trim`."""
+        """Records from from_seq on as they will be when all that is staged is committed, for
+        `StreamState.trim`."""
 
 
 class StreamLog:
-    """A log in the environment. Give it only to streams whose definition was committed or is in the same Work."""
+    """A log in the environment. Give it only to streams whose definition was committed or is in the same
+    Work."""
 
     def __init__(self, environment: Environment, cache: TailCache, stream: int) -> None:
         self.stream = stream
@@ -134,10 +138,7 @@ class StreamLog:
 
     def read_back(self, to_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
         with self._cursor() as cursor:
-            if cursor.set_range(key(to_seq + 1)):
-                found = cursor.prev()
-            else:
-                found = cursor.last()
+            found = cursor.prev() if cursor.set_range(key(to_seq + 1)) else cursor.last()
             return list(islice(cursor.iterprev(keys=False, values=True), limit)) if found else []
 
     def get(self, sequence: int) -> bytes | None:
@@ -171,7 +172,8 @@ class StreamLog:
             return txn.stat(self._environment.databases[self.stream])["entries"]
 
     def _records(self, start: bytes, parts: list[LogWork]) -> Iterator[tuple[bytes, bytes]]:
-        """Committed records from `start` on, then staged ones; a commit that is done but not yet settled counts once."""
+        """Committed records from `start` on, then staged ones; a commit that is done but not yet settled
+        counts once."""
         last = b""
         if self.stream in self._environment.databases:
             with self._cursor() as cursor:

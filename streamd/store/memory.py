@@ -6,13 +6,16 @@ Guarantee:  the interface of `StreamLog`; staged changes hold at once, nothing s
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from streamd import limits
 from streamd.store.log import key, within
-from streamd.store.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamd.store.work import Work
 
 _TRIM_MIN: Final = 1024  # deleted keys at the front before the list of keys is cut
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAGIC: Final = 0xBEEFC0DE
-# Of a meta page: header, magic, version, address, map size; then the page size lies in the free list's description.
+# Of a meta page: header, magic, version, address, map size; then the page size lies in the free list's
+# description.
 _HEAD: Final = struct.Struct("=16xIIQQI")
 
 

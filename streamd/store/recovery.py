@@ -1,7 +1,9 @@
 """What a store holds when it is opened, and the index of each stream from it.
 
-In the walk:  the server calls `recover`, makes its streams from the definitions, and `restore_state` for each.
-Guarantee:    damage is told, never passed on: a damaged stream carries its reason and is left as it is; the others go on.
+In the walk:  the server calls `recover`, makes its streams from the definitions, and `restore_state` for
+              each.
+Guarantee:    damage is told, never passed on: a damaged stream carries its reason and is left as it is; the
+              others go on.
 Not here:     what a definition means; the caller reads it and gives the limits back.
 """
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamd._engine import StreamState
-
     from streamd.store.environment import Environment
     from streamd.store.log import StreamLog
 
@@ -96,7 +97,8 @@ def recover(environment: Environment) -> list[StoredStream]:
 def restore_state(
     environment: Environment, stored: StoredStream, log: StreamLog, *, now_ns: int, **options: Any
 ) -> StreamState:
-    """The index of a stream: checkpoint, removals, and the records since; from all records if those don't agree.
+    """The index of a stream: checkpoint, removals, and the records since; from all records if those don't
+    agree.
 
     Shapes: options are the limits that `StreamState` takes.
     Errors: StreamCorrupt, with the way out; StoreError.
@@ -107,7 +109,9 @@ def restore_state(
     reason = "the index does not agree with the records"
     state = None
     try:
-        state, start = _engine.StreamState.restore(name, stored.checkpoint, stored.removals, stored.totals, **options)
+        state, start = _engine.StreamState.restore(
+            name, stored.checkpoint, stored.removals, stored.totals, **options
+        )
     except _engine.CorruptRecord as error:
         reason = str(error)
     try:

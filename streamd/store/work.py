@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LogWork:
-    """What one commit does to one stream, in this order: definition, appends, deletes, ranges, keep_from, the rest.
+    """What one commit does to one stream, in this order: definition, appends, deletes, ranges, keep_from,
+    the rest.
 
     The order makes no difference to the outcome as long as a sequence is never given twice.
     """
@@ -26,7 +27,8 @@ class LogWork:
     stream: int
     log: StreamLog | None = None  # told about the outcome before `done` is called
     definition: bytes | None = None  # creates the stream if it isn't there
-    appends: list[tuple[bytes, bytes]] = field(default_factory=list)  # (key, record), ascending, above all that is stored
+    # (key, record), ascending, above all that is stored
+    appends: list[tuple[bytes, bytes]] = field(default_factory=list)
     deletes: list[bytes] = field(default_factory=list)  # keys; those that are absent are ignored
     ranges: list[tuple[int, int]] = field(default_factory=list)  # delete low <= sequence < high
     keep_from: int = 0  # delete every sequence below
@@ -41,16 +43,16 @@ class LogWork:
     drop: bool = False  # remove the stream with all that belongs to it; last
 
     def delta(self, totals: bytes, removals: bytes) -> None:
-        """Take what `StreamState.delta` returned; a later call adds to an earlier one."""
+        """Take what `StreamState.delta` returned; once a Work, as segments are stored apart."""
         self.totals = totals
-        # Segments are stored one by one, as the index may not be able to split a concatenation.
         assert not (removals and self.removals), "one delta a work"
-        self.removals = removals
+        self.removals = removals or self.removals
 
 
 @dataclass(slots=True)
 class Work:
-    """Everything that must become durable together. The caller bounds it: COMMIT_RECORDS_MAX, COMMIT_BYTES_MAX."""
+    """Everything that must become durable together. The caller bounds it: COMMIT_RECORDS_MAX,
+    COMMIT_BYTES_MAX."""
 
     logs: dict[int, LogWork] = field(default_factory=dict)
     bytes: int = 0  # of records, kept by `StreamLog.append`

@@ -1,14 +1,16 @@
 """The one thread that commits.
 
-In the walk:  `streams/` submits a Work; `done` is called on the loop thread once it is durable as `sync` promises.
-Guarantee:    works are applied in the order of `submit`, each whole or not at all; an error after which the file's state
-              is unknown ends all writing.
+In the walk:  `streams/` submits a Work; `done` is called on the loop thread once it is durable as `sync`
+              promises.
+Guarantee:    works are applied in the order of `submit`, each whole or not at all; an error after which the
+              file's state is unknown ends all writing.
 Threads:      `submit` and `close` belong to the loop thread.
 
-The hand-over is a rendezvous. py-lmdb gives up the GIL at every put, so a writer thread that puts records beside a busy loop
-waits for the GIL once a record: some thousand records a second. Therefore the loop thread blocks while the writer applies
-(0.3 µs a record), and goes on when only the commit is left, which runs without the GIL. Whoever starts the loop sets
-`sys.setswitchinterval(1e-5)`: with the default of 5 ms the end of each commit waits that long for a busy loop.
+The hand-over is a rendezvous. py-lmdb gives up the GIL at every put, so a writer thread that puts records
+beside a busy loop waits for the GIL once a record: some thousand records a second. Therefore the loop
+thread blocks while the writer applies (0.3 µs a record), and goes on when only the commit is left, which
+runs without the GIL. Whoever starts the loop sets `sys.setswitchinterval(1e-5)`: with the default of 5 ms
+the end of each commit waits that long for a busy loop.
 """
 
 from __future__ import annotations
@@ -52,8 +54,8 @@ class Writer:
     def __init__(
         self, environment: Environment, *, notify: Callable[[Callable[[], None]], object] | None = None
     ) -> None:
-        """`notify` brings a call to the loop thread, such as `loop.call_soon_threadsafe`. None: no thread, `submit` commits
-        in line and calls `done` before it returns."""
+        """`notify` brings a call to the loop thread, such as `loop.call_soon_threadsafe`. None: no thread,
+        `submit` commits in line and calls `done` before it returns."""
         self.environment = environment
         self.failed: StoreError | None = None  # why nothing is accepted any more
         self.commits = 0
@@ -80,7 +82,8 @@ class Writer:
     # --- the loop thread
 
     def submit(self, work: Work, done: Done) -> None:
-        """Commit a Work; never raises for what happens to it. Blocks while records are put, not for the disk."""
+        """Commit a Work; never raises for what happens to it. Blocks while records are put, not for the
+        disk."""
         if self._closing and self.failed is None:
             self.failed = StoreClosed(self.environment.directory)
         self._waiting.append((work, done))
@@ -93,7 +96,8 @@ class Writer:
         return self._flying is not None or bool(self._waiting)
 
     def close(self) -> None:
-        """Commit what was submitted, leave the mark of a clean stop, end the thread. `done` calls come from in here."""
+        """Commit what was submitted, leave the mark of a clean stop, end the thread. `done` calls come from
+        in here."""
         if self._closing:
             return
         while self.busy:
@@ -128,7 +132,8 @@ class Writer:
         self._flying = None
 
     def _gather(self) -> _Group:
-        """The works of the next commit. A work is never split, so only the first may be beyond the limits alone."""
+        """The works of the next commit. A work is never split, so only the first may be beyond the limits
+        alone."""
         group = _Group()
         while self._waiting:
             work = self._waiting[0][0]

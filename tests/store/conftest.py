@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from streamd.errors import StoreError
 from streamd.store import Environment, LogWork, Outcome, StreamLog, Sync, TailCache, Work, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from streamd.errors import StoreError
 
 
 class Store:
     """An open store with an in-line writer."""
 
-    def __init__(self, directory: Path, *, cache: int = 1 << 20, sync: Sync | None = None, map_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self, directory: Path, *, cache: int = 1 << 20, sync: Sync | None = None, map_bytes: int = 1 << 30
+    ) -> None:
         self.environment = Environment.open(directory, sync=sync, map_bytes=map_bytes)
         self.writer = Writer(self.environment)
         self.cache = TailCache(cache)

@@ -17,7 +17,7 @@ for _byte in range(256):
     _TABLE.append(_crc)
 
 
-class CorruptRecord(ValueError):
+class CorruptRecord(ValueError):  # noqa: N818 - the name in the engine
     """A record whose checksum is wrong."""
 
 
@@ -72,7 +72,12 @@ class Index:
 
     @classmethod
     def restore(
-        cls, name: str, checkpoint: bytes | None, removals: Iterable[bytes], totals: bytes | None, **options: Any
+        cls,
+        name: str,
+        checkpoint: bytes | None,
+        removals: Iterable[bytes],
+        totals: bytes | None,
+        **options: Any,
     ) -> tuple[Index, int]:
         index = cls(name)
         if checkpoint == b"damaged":
