@@ -1,0 +1,35 @@
+"""Every limit of the server with its unit: a queue or loop takes its bound from here.
+
+Names end in their unit and `_max` or `_min`; `bytes` are bytes, durations are nanoseconds unless the name
+says otherwise.
+"""
+
+from typing import Final
+
+# --- store: the environment
+# Named databases, one per stream; LMDB fixes the number when it opens. Costs 1 MB and 10 µs a fresh reader.
+STORE_DATABASES_MAX: Final = 16_384
+STORE_READERS_MAX: Final = 126  # slots in LMDB's reader table: ours, the probe's, a backup's
+STORE_MAP_BYTES: Final = 16 << 30  # address space to begin with, doubled when full; the file grows as needed
+STORE_MAP_BYTES_MIN: Final = 1 << 20
+STORE_MAP_MARGIN_BYTES: Final = 64 << 20  # the map grows ahead of need when less than this is left
+
+# --- store: one commit
+COMMIT_RECORDS_MAX: Final = 8_192  # a bigger group is split between commits; the loop blocks ~0.3 µs a record
+COMMIT_BYTES_MAX: Final = 8 << 20
+META_CHUNK_BYTES: Final = 256 << 10  # a checkpoint is stored in pieces of this size
+
+# --- store: reading
+READ_RECORDS_MAX: Final = 4_096  # what one read returns unless told otherwise
+READ_BYTES_MAX: Final = 4 << 20
+READ_STEP_RECORDS: Final = 256  # between two looks at the byte limit
+CACHE_BYTES_MAX: Final = 64 << 20  # tails of all streams together
+CACHE_STREAM_BYTES_MAX: Final = 16 << 20  # and of one stream
+
+# --- store: the index
+CHECKPOINT_CHANGES_MIN: Final = 250_000  # records and removals between two checkpoints of a stream
+REPLAY_RECORDS: Final = 8_192  # records handed to the index at a time when a stream starts
+
+# --- store: the writer
+WRITER_JOIN_SECONDS_MAX: Final = 30
+PROBE_SECONDS_MAX: Final = 600  # a look at every page in a process of its own

@@ -1,0 +1,365 @@
+"""The store directory and the LMDB environment in it.
+
+In the walk:  opened once by the server; `Writer` commits to it, `StreamLog` reads from it.
+Guarantee:    one process at a time; a directory of somebody else or of a later version is refused
+              untouched; the map grows without a restart; pages are checked before LMDB walks them.
+Threads:      `read` belongs to the loop thread; the write transaction to the writer's.
+Source:       the LMDB documentation (data format 0.9).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import lmdb
+
+from streamd import limits
+from streamd.errors import (
+    StoreClosed,
+    StoreCorrupt,
+    StoreError,
+    StoreFailed,
+    StoreForeign,
+    StoreFull,
+    StoreLocked,
+    StoreNewer,
+    StoreUnavailable,
+)
+from streamd.store import layout, pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lmdb import Transaction
+
+    # LMDB's handle of a named database has no public name.
+    Database = Any
+
+VERSION: Final = 1
+FORMAT_FILE: Final = "streamd.json"
+LOCK_FILE: Final = "lock"
+DATA_FILE: Final = "data.mdb"
+_OURS: Final = {FORMAT_FILE, FORMAT_FILE + ".new", LOCK_FILE, DATA_FILE, "lock.mdb", "lost+found"}
+_CORRUPT: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.NotFoundError)
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """When commits reach the disk."""
+
+    mode: Literal["always", "interval", "never"] = "always"
+    interval_ns: int = 0
+
+    @property
+    def description(self) -> str:
+        """For the start-up log."""
+        if self.mode == "always":
+            return "fsync before every ack"
+        if self.mode == "interval":
+            seconds = self.interval_ns / 1e9
+            return f"fsync every {seconds:g} s: a power cut may cost what was acked since, or the store"
+        return "no fsync: a power cut may cost what was acked, or the store"
+
+
+class Environment:
+    """One store directory, open."""
+
+    def __init__(self, directory: Path, sync: Sync, lock: int, env: lmdb.Environment) -> None:
+        """Use `open`."""
+        self.directory = directory
+        self.sync = sync
+        self.clean = True  # whether the last run ended with `close`
+        self.meta: Database = None
+        self.databases: dict[int, Database] = {}  # of streams, by id
+        self._lock = lock
+        self._page_bytes = env.stat()["psize"]
+        self._env: lmdb.Environment | None = env
+        # Growing the map moves it: no read may be under way. Uncontended but for that moment.
+        self._map = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, directory: Path, *, sync: Sync | None = None, map_bytes: int = limits.STORE_MAP_BYTES
+    ) -> Environment:
+        """Open a store, or make one in an empty or absent directory.
+
+        Units:  map_bytes is address space, not disk.
+        Errors: StoreLocked, StoreForeign, StoreNewer, StoreUnavailable, StoreCorrupt, StoreFull.
+        """
+        sync = sync or Sync()
+        lock = _lock(directory)
+        env = None
+        try:
+            _format(directory)
+            data = directory / DATA_FILE
+            fresh = not data.exists() or data.stat().st_size == 0
+            if not fresh:
+                pages.verify(directory, data)
+                map_bytes = max(map_bytes, 2 * data.stat().st_size)
+            env = _open(directory, sync, map_bytes)
+            self = cls(directory, sync, lock, env)
+            self._prepare(fresh=fresh)
+            if fresh:
+                _sync_directory(directory)
+        except BaseException as error:
+            if env is not None:
+                env.close()
+            os.close(lock)
+            if isinstance(error, OSError):
+                raise _os_error(directory, error) from error
+            raise
+        return self
+
+    def _prepare(self, *, fresh: bool) -> None:
+        """Open what is there; check that the meta page in force belongs to its content."""
+        with self._errors(), self._opened().begin(write=True) as txn:
+            # A handle stays valid only if the transaction that opened it commits; empty, that costs no I/O.
+            self.meta = self._opened().open_db(layout.META, txn=txn, create=fresh)
+            if fresh:
+                self.put(txn, layout.FORMAT, b"%d" % VERSION)
+                self._stamp(txn)
+                self.put(txn, layout.RUNNING, b"0")
+                return
+            number = self.get(txn, layout.COMMIT)
+            if number != b"%d" % (txn.id() - 1):
+                raise StoreCorrupt(self.directory, f"commit {txn.id() - 1} holds the content of {number!r}")
+            self.clean = self.get(txn, layout.RUNNING) == b"0"
+            for name in self._opened().dbs(txn):
+                if name == layout.META:
+                    continue
+                if name[:1] != b"s" or not name[1:].isdigit():
+                    raise StoreCorrupt(self.directory, f"unknown database {name[:32]!r}")
+                self.databases[int(name[1:])] = self._opened().open_db(name, txn=txn, create=False)
+
+    # --- values of the meta database
+
+    def put(self, txn: Transaction, key: bytes, value: bytes) -> None:
+        """Store a value with its checksum."""
+        txn.put(key, layout.seal(key, value), db=self.meta)
+
+    def get(self, txn: Transaction, key: bytes) -> bytes | None:
+        """A value, checked. Errors: StoreCorrupt."""
+        stored = txn.get(key, db=self.meta)
+        if stored is None:
+            return None
+        try:
+            return layout.unseal(key, bytes(stored))
+        except ValueError as error:
+            raise StoreCorrupt(self.directory, str(error)) from error
+
+    # --- transactions
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction[bytes]]:
+        """A short read transaction, on the loop thread. Keep it shorter than a millisecond or two: the map
+        can't grow meanwhile and pages stay in use. Errors: StoreError."""
+        with self._map, self._errors(), self._opened().begin() as txn:
+            yield txn
+
+    def begin(self) -> Transaction[bytes]:
+        """The write transaction, on the writer's thread; end it by `commit` or its own abort."""
+        return self._opened().begin(write=True)
+
+    def commit(self, txn: Transaction[bytes]) -> int:
+        """Commit and return the number of the commit. Errors: those of LMDB, see `explain`."""
+        number = txn.id()
+        txn.commit()
+        return number
+
+    def stamp(self, txn: Transaction[bytes], *, running: bool = True) -> None:
+        """The last step before `commit`: number it, note that the store is in use."""
+        self._stamp(txn)
+        if self.clean == running:
+            self.put(txn, layout.RUNNING, b"1" if running else b"0")
+
+    def _stamp(self, txn: Transaction[bytes]) -> None:
+        self.put(txn, layout.COMMIT, b"%d" % txn.id())
+
+    def forget(self, created: list[int], dropped: list[int]) -> None:
+        """After an abort: handles made by the transaction are void, those it dropped are closed and opened
+        again."""
+        for stream in created:
+            self.databases.pop(stream, None)
+        again = [stream for stream in dropped if stream not in created]
+        if again:
+            with self._opened().begin(write=True) as txn:
+                for stream in again:
+                    self.databases[stream] = self.open_database(txn, stream, create=False)
+
+    def flush(self) -> None:
+        """fsync what was committed, for `sync` interval. Errors: those of LMDB, see `explain`."""
+        self._opened().sync(True)
+
+    # --- the map
+
+    def used(self) -> tuple[int, int]:
+        """(bytes in use, bytes mapped)."""
+        info = self._opened().info()
+        return (info["last_pgno"] + 1) * self._page_bytes, info["map_size"]
+
+    def reserve(self, need_bytes: int) -> None:
+        """Grow the map ahead of need; on the writer's thread, outside of a transaction."""
+        used, mapped = self.used()
+        margin = need_bytes + min(limits.STORE_MAP_MARGIN_BYTES, mapped // 4)
+        if mapped - used < margin:
+            self.grow(used + margin)
+
+    def grow(self, least_bytes: int = 0) -> None:
+        """Double the map, more if need be; on the writer's thread, outside of a transaction."""
+        mapped = self.used()[1]
+        size = 2 * mapped
+        while size < least_bytes:
+            size *= 2
+        with self._map:
+            self._opened().set_mapsize(size)
+
+    # --- errors and the end
+
+    def explain(self, error: lmdb.Error | OSError) -> StoreError:
+        """What an error of LMDB means to an operator."""
+        code = error.code if isinstance(error, lmdb.Error) else error.errno
+        if code in _FULL:
+            return StoreFull(self.directory)
+        if isinstance(error, _CORRUPT):
+            return StoreCorrupt(self.directory, str(error))
+        return StoreFailed(self.directory, str(error))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.Error as error:
+            raise self.explain(error) from error
+
+    def _opened(self) -> lmdb.Environment:
+        if self._env is None:
+            raise StoreClosed(self.directory)
+        return self._env
+
+    def open_database(self, txn: Transaction[bytes], stream: int, *, create: bool = True) -> Database:
+        """The handle of a stream's records; valid after an abort only if it was there before."""
+        return self._opened().open_db(layout.database(stream), txn=txn, create=create)
+
+    def close(self) -> None:
+        """Release everything. The writer closes first, and leaves the mark of a clean stop."""
+        if self._env is None:
+            return
+        with self._map:
+            self._env.close()
+            self._env = None
+        self.databases.clear()
+        os.close(self._lock)
+
+
+def _lock(directory: Path) -> int:
+    """Take the directory; returns the descriptor that holds it."""
+    try:
+        made = not directory.exists()
+        directory.mkdir(parents=True, exist_ok=True)
+        if made:
+            _sync_directory(directory.parent)
+        names = {entry.name for entry in directory.iterdir()}
+        if FORMAT_FILE not in names and (DATA_FILE in names or names - _OURS):
+            raise StoreForeign(directory, _foreign(names))
+        lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise _os_error(directory, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    except BlockingIOError as error:
+        text = os.pread(lock, 32, 0).strip()
+        os.close(lock)
+        raise StoreLocked(directory, int(text) if text.isdigit() else None) from error
+    except OSError as error:
+        os.close(lock)
+        raise _os_error(directory, error) from error
+    return lock
+
+
+def _foreign(names: set[str]) -> str:
+    if "jetstream" in names:
+        return "it holds the files of nats-server"
+    if DATA_FILE in names:
+        return "it holds the LMDB file of another program"
+    return "it holds " + ", ".join(sorted(names - _OURS)[:3])
+
+
+def _format(directory: Path) -> None:
+    """Read the format file, or write it first of all into an empty directory."""
+    path = directory / FORMAT_FILE
+    if not path.exists():
+        new = directory / (FORMAT_FILE + ".new")
+        with new.open("w") as file:
+            json.dump({"store": "streamd", "version": VERSION}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+        _sync_directory(directory)
+        return
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        version = found["version"] if found["store"] == "streamd" else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreForeign(directory, f"{FORMAT_FILE} can't be understood") from error
+    if not isinstance(version, int):
+        raise StoreForeign(directory, f"{FORMAT_FILE} names another program")
+    if version > VERSION:
+        raise StoreNewer(directory, version, VERSION)
+
+
+def _open(directory: Path, sync: Sync, map_bytes: int) -> lmdb.Environment:
+    """Open LMDB, with less address space where the platform gives less."""
+    map_bytes = max(
+        limits.STORE_MAP_BYTES_MIN, -(-map_bytes // limits.STORE_MAP_BYTES_MIN) * limits.STORE_MAP_BYTES_MIN
+    )
+    least = 0 if not (directory / DATA_FILE).exists() else (directory / DATA_FILE).stat().st_size
+    while True:
+        try:
+            return lmdb.open(
+                os.fspath(directory),
+                map_size=map_bytes,
+                max_dbs=limits.STORE_DATABASES_MAX,
+                max_readers=limits.STORE_READERS_MAX,
+                # A read transaction allocates room for every possible database: keep one to use again.
+                max_spare_txns=2,
+                sync=sync.mode == "always",
+                metasync=sync.mode == "always",
+                mode=0o640,
+                lib_version=0,
+            )
+        except lmdb.MemoryError as error:
+            map_bytes //= 2
+            if map_bytes < max(least, limits.STORE_MAP_BYTES_MIN):
+                raise StoreUnavailable(directory, "no address space to map it") from error
+        except (lmdb.InvalidError, lmdb.VersionMismatchError) as error:
+            raise StoreCorrupt(directory, str(error)) from error
+        except lmdb.Error as error:
+            if error.code in _FULL:
+                raise StoreFull(directory) from error
+            raise StoreUnavailable(directory, str(error)) from error
+
+
+def _os_error(directory: Path, error: OSError) -> StoreError:
+    if error.errno in _FULL:
+        return StoreFull(directory)
+    return StoreUnavailable(directory, error.strerror or str(error))
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable: LMDB syncs its file, not the directory."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,219 @@
+"""The records of one stream, as the loop thread sees them.
+
+In the walk:  `streams/` stages changes here into a `Work`, and reads; below it the tail cache and LMDB.
+Guarantee:    reads see what is committed, and nothing else but `first`, which counts staged changes in.
+Not here:     what a record means. A sequence that is absent may be deleted or damaged: `StreamState.check`
+              tells.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, islice, repeat
+from typing import TYPE_CHECKING, Protocol
+
+from streamd import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lmdb import Cursor
+
+    from streamd.store.cache import TailCache
+    from streamd.store.environment import Environment
+    from streamd.store.work import LogWork, Work
+
+_Records = list[tuple[bytes, bytes]]
+
+
+class Log(Protocol):
+    """What `streams/` needs of a log, on disk or in memory."""
+
+    stream: int
+
+    def append(self, work: Work, records: _Records) -> None:
+        """Stage records; they ascend and lie above everything before."""
+
+    def delete(self, work: Work, keys: Sequence[bytes]) -> None:
+        """Stage the deletion of single records."""
+
+    def delete_range(self, work: Work, low: int, high: int) -> None:
+        """Stage the deletion of low <= sequence < high."""
+
+    def keep_from(self, work: Work, sequence: int) -> None:
+        """Stage the deletion of everything below."""
+
+    def read(
+        self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
+    ) -> list[bytes]:
+        """Committed records from from_seq on, ascending; at least one if there is one, then within the
+        limits."""
+
+    def read_back(self, to_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
+        """Committed records from to_seq downwards."""
+
+    def get(self, sequence: int) -> bytes | None:
+        """One committed record."""
+
+    def get_many(self, sequences: Sequence[int]) -> list[bytes | None]:
+        """Committed records in the order asked for."""
+
+    def first(self, from_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
+        """Records from from_seq on as they will be when all that is staged is committed, for
+        `StreamState.trim`."""
+
+
+class StreamLog:
+    """A log in the environment. Give it only to streams whose definition was committed or is in the same
+    Work."""
+
+    def __init__(self, environment: Environment, cache: TailCache, stream: int) -> None:
+        self.stream = stream
+        self._environment = environment
+        self._cache = cache
+        self._staged: dict[int, tuple[Work, LogWork]] = {}  # by id(Work), in the order of staging
+
+    # --- staging
+
+    def of(self, work: Work) -> LogWork:
+        """This log's part of a Work, for all that has no method here: totals, ids, checkpoint, consumers."""
+        part = work.of(self.stream)
+        if part.log is not self:
+            part.log = self
+            self._staged[id(work)] = (work, part)
+        return part
+
+    def append(self, work: Work, records: _Records) -> None:
+        self.of(work).appends += records
+        work.records += len(records)
+        work.bytes += sum(map(len, (value for _, value in records)))
+
+    def delete(self, work: Work, keys: Sequence[bytes]) -> None:
+        self.of(work).deletes += keys
+        work.records += len(keys)
+
+    def delete_range(self, work: Work, low: int, high: int) -> None:
+        self.of(work).ranges.append((low, high))
+
+    def keep_from(self, work: Work, sequence: int) -> None:
+        part = self.of(work)
+        part.keep_from = max(part.keep_from, sequence)
+
+    def settled(self, work: Work, *, committed: bool) -> None:
+        """What became of a Work; the writer calls it on the loop thread, before `done`."""
+        _, part = self._staged.pop(id(work))
+        if not committed:
+            return
+        if part.drop:
+            self._cache.forget(self.stream)
+            return
+        self._cache.add(self.stream, part.appends)
+        if part.deletes:
+            self._cache.delete(self.stream, part.deletes)
+        for low, high in part.ranges:
+            self._cache.delete_range(self.stream, key(low), key(high))
+        if part.keep_from:
+            self._cache.delete_range(self.stream, key(0), key(part.keep_from))
+
+    # --- reading
+
+    def read(
+        self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
+    ) -> list[bytes]:
+        start = key(from_seq)
+        if self._cache.covers(self.stream, start):
+            return within(self._cache.read(self.stream, start, limit), bytes_max)
+        values: list[bytes] = []
+        left = bytes_max
+        with self._cursor() as cursor:
+            if not cursor.set_range(start):
+                return values
+            records = cursor.iternext(keys=False, values=True)
+            while left > 0 and len(values) < limit:
+                step = list(islice(records, min(limits.READ_STEP_RECORDS, limit - len(values))))
+                if not step:
+                    break
+                left -= sum(map(len, step))
+                values += step
+        return within(values, bytes_max) if left < 0 else values
+
+    def read_back(self, to_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
+        with self._cursor() as cursor:
+            found = cursor.prev() if cursor.set_range(key(to_seq + 1)) else cursor.last()
+            return list(islice(cursor.iterprev(keys=False, values=True), limit)) if found else []
+
+    def get(self, sequence: int) -> bytes | None:
+        return self.get_many((sequence,))[0]
+
+    def get_many(self, sequences: Sequence[int]) -> list[bytes | None]:
+        keys = [key(sequence) for sequence in sequences]
+        if keys and self._cache.covers(self.stream, min(keys)):
+            return [self._cache.get(self.stream, key) for key in keys]
+        database = self._environment.databases[self.stream]
+        with self._environment.read() as txn:
+            return list(map(txn.get, keys, repeat(None), repeat(database)))
+
+    def first(self, from_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
+        parts = [part for _, part in self._staged.values()]
+        start = key(max([from_seq, *(part.keep_from for part in parts)]))
+        gone: set[bytes] = set().union(*(part.deletes for part in parts))
+        ranges = [(key(low), key(high)) for part in parts for low, high in part.ranges]
+        records = []
+        for record in self._records(start, parts):
+            if record[0] in gone or any(low <= record[0] < high for low, high in ranges):
+                continue
+            records.append(record[1])
+            if len(records) >= limit:
+                break
+        return records
+
+    def count(self) -> int:
+        """How many records are committed, as LMDB counts them."""
+        with self._environment.read() as txn:
+            return txn.stat(self._environment.databases[self.stream])["entries"]
+
+    def _records(self, start: bytes, parts: list[LogWork]) -> Iterator[tuple[bytes, bytes]]:
+        """Committed records from `start` on, then staged ones; a commit that is done but not yet settled
+        counts once."""
+        last = b""
+        if self.stream in self._environment.databases:
+            with self._cursor() as cursor:
+                if cursor.set_range(start):
+                    for record in cursor:
+                        yield record
+                        last = record[0]
+        for part in parts:
+            for record in part.appends:
+                if record[0] > last and record[0] >= start:
+                    yield record
+
+    def _cursor(self) -> _Reading:
+        return _Reading(self._environment, self.stream)
+
+
+class _Reading:
+    """A cursor in a short read transaction, as a context manager."""
+
+    def __init__(self, environment: Environment, stream: int) -> None:
+        self._read = environment.read()
+        self._environment = environment
+        self._stream = stream
+
+    def __enter__(self) -> Cursor[bytes]:
+        txn = self._read.__enter__()
+        return txn.cursor(db=self._environment.databases[self._stream])
+
+    def __exit__(self, *error: object) -> None:
+        self._read.__exit__(*error)  # type: ignore[arg-type]
+
+
+def key(sequence: int) -> bytes:
+    """Key of a record."""
+    return sequence.to_bytes(8, "big")
+
+
+def within(values: list[bytes], bytes_max: int) -> list[bytes]:
+    """As many of the values as fit, the first one always."""
+    if sum(map(len, values)) <= bytes_max:
+        return values
+    fit = sum(1 for total in accumulate(map(len, values)) if total <= bytes_max)
+    return values[: max(1, fit)]

@@ -1,0 +1,79 @@
+"""What one commit contains.
+
+In the walk:  `streams/` fills a `Work`, `Writer.submit` takes it, `Outcome` comes back.
+Guarantee:    a Work is applied whole or not at all, and behind those submitted before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from streamd import limits
+
+if TYPE_CHECKING:
+    from streamd.errors import StoreError
+    from streamd.store.log import StreamLog
+
+
+@dataclass(slots=True)
+class LogWork:
+    """What one commit does to one stream, in this order: definition, appends, deletes, ranges, keep_from,
+    the rest.
+
+    The order makes no difference to the outcome as long as a sequence is never given twice.
+    """
+
+    stream: int
+    log: StreamLog | None = None  # told about the outcome before `done` is called
+    definition: bytes | None = None  # creates the stream if it isn't there
+    # (key, record), ascending, above all that is stored
+    appends: list[tuple[bytes, bytes]] = field(default_factory=list)
+    deletes: list[bytes] = field(default_factory=list)  # keys; those that are absent are ignored
+    ranges: list[tuple[int, int]] = field(default_factory=list)  # delete low <= sequence < high
+    keep_from: int = 0  # delete every sequence below
+    totals: bytes | None = None  # `StreamState.delta`: replaces the one before
+    removals: bytes = b""  # `StreamState.delta`: added to those since the checkpoint
+    ids: bytes = b""  # `Admission.ids`: one more segment
+    ids_drop: int = 0  # drop so many of the oldest segments
+    checkpoint: bytes | None = None  # replaces the one before, and the removals up to and with this work's
+    consumers: dict[int, bytes] = field(default_factory=dict)  # definitions
+    consumer_states: dict[int, bytes] = field(default_factory=dict)
+    consumers_drop: list[int] = field(default_factory=list)
+    drop: bool = False  # remove the stream with all that belongs to it; last
+
+    def delta(self, totals: bytes, removals: bytes) -> None:
+        """Take what `StreamState.delta` returned; once a Work, as segments are stored apart."""
+        self.totals = totals
+        assert not (removals and self.removals), "one delta a work"
+        self.removals = removals or self.removals
+
+
+@dataclass(slots=True)
+class Work:
+    """Everything that must become durable together. The caller bounds it: COMMIT_RECORDS_MAX,
+    COMMIT_BYTES_MAX."""
+
+    logs: dict[int, LogWork] = field(default_factory=dict)
+    bytes: int = 0  # of records, kept by `StreamLog.append`
+    records: int = 0
+
+    def of(self, stream: int) -> LogWork:
+        """The part of one stream, begun if need be."""
+        part = self.logs.get(stream)
+        if part is None:
+            part = self.logs[stream] = LogWork(stream)
+        return part
+
+    def full(self) -> bool:
+        """Whether it should be submitted before more is added."""
+        return self.records >= limits.COMMIT_RECORDS_MAX or self.bytes >= limits.COMMIT_BYTES_MAX
+
+
+@dataclass(slots=True, frozen=True)
+class Outcome:
+    """What became of a Work. With an error, nothing of it was applied."""
+
+    work: Work
+    error: StoreError | None = None
+    commit: int = 0  # number of the commit that holds it

@@ -1,0 +1,284 @@
+"""The one thread that commits.
+
+In the walk:  `streams/` submits a Work; `done` is called on the loop thread once it is durable as `sync`
+              promises.
+Guarantee:    works are applied in the order of `submit`, each whole or not at all; an error after which the
+              file's state is unknown ends all writing.
+Threads:      `submit` and `close` belong to the loop thread.
+
+The hand-over is a rendezvous. py-lmdb gives up the GIL at every put, so a writer thread that puts records
+beside a busy loop waits for the GIL once a record: some thousand records a second. Therefore the loop
+thread blocks while the writer applies (0.3 µs a record), and goes on when only the commit is left, which
+runs without the GIL. Whoever starts the loop sets `sys.setswitchinterval(1e-5)`: with the default of 5 ms
+the end of each commit waits that long for a busy loop.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from streamd import limits
+from streamd.errors import StoreClosed, StoreError, StoreFailed, StoreFull
+from streamd.store.apply import apply
+from streamd.store.work import Outcome, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamd.store.environment import Environment
+
+    Done = Callable[[Outcome], None]
+
+
+class _Group:
+    """Works that share a commit."""
+
+    __slots__ = ("bytes", "commit", "error", "records", "works")
+
+    def __init__(self) -> None:
+        self.works: list[tuple[Work, Done]] = []
+        self.records = 0
+        self.bytes = 0
+        self.error: StoreError | None = None
+        self.commit = 0
+
+
+class Writer:
+    """Group commit. At most one commit is in flight; what is submitted meanwhile makes the next."""
+
+    def __init__(
+        self, environment: Environment, *, notify: Callable[[Callable[[], None]], object] | None = None
+    ) -> None:
+        """`notify` brings a call to the loop thread, such as `loop.call_soon_threadsafe`. None: no thread,
+        `submit` commits in line and calls `done` before it returns."""
+        self.environment = environment
+        self.failed: StoreError | None = None  # why nothing is accepted any more
+        self.commits = 0
+        self.commit_ns = 0  # time spent in commits, for monitoring
+        self._notify = notify
+        self._waiting: deque[tuple[Work, Done]] = deque()
+        self._flying: _Group | None = None
+        self._landed: _Group | None = None  # done in the thread, not yet told
+        self._closing = False
+        self._synced_ns = time.monotonic_ns()
+        self._unsynced = False
+        self._blocking = False  # whether the loop thread waits at the rendezvous
+        # Binary semaphores: taken by one thread, released by the other.
+        self._handed = threading.Lock()
+        self._applied = threading.Lock()
+        self._ended = threading.Lock()  # held while a commit is in flight
+        self._handed.acquire()
+        self._applied.acquire()
+        self._thread: threading.Thread | None = None
+        if notify is not None:
+            self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+            self._thread.start()
+
+    # --- the loop thread
+
+    def submit(self, work: Work, done: Done) -> None:
+        """Commit a Work; never raises for what happens to it. Blocks while records are put, not for the
+        disk."""
+        if self._closing and self.failed is None:
+            self.failed = StoreClosed(self.environment.directory)
+        self._waiting.append((work, done))
+        if self._flying is None:
+            self._next()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything submitted is not yet done."""
+        return self._flying is not None or bool(self._waiting)
+
+    def close(self) -> None:
+        """Commit what was submitted, leave the mark of a clean stop, end the thread. `done` calls come from
+        in here."""
+        if self._closing:
+            return
+        while self.busy:
+            self._ended.acquire()
+            self._ended.release()
+            self._land()
+        self._closing = True
+        if self._thread is not None:
+            self._handed.release()
+            self._thread.join(limits.WRITER_JOIN_SECONDS_MAX)
+        if self.failed is None:
+            self._mark_clean()
+
+    def _next(self) -> None:
+        """Start the commit of what waits."""
+        while self._waiting:
+            group = self._flying = self._gather()
+            if self.failed is not None:
+                group.error = self.failed
+            elif self._thread is None:
+                self._commit(group)
+            else:
+                self._ended.acquire()
+                self._handed.release()
+                self._applied.acquire()
+                return
+            if group.error is not None:
+                self._take_rest(group)
+            # What `done` submits now joins the queue of this loop: no recursion.
+            self._settle(group)
+            self._announce(group)
+        self._flying = None
+
+    def _gather(self) -> _Group:
+        """The works of the next commit. A work is never split, so only the first may be beyond the limits
+        alone."""
+        group = _Group()
+        while self._waiting:
+            work = self._waiting[0][0]
+            if group.works and (
+                group.records + work.records > limits.COMMIT_RECORDS_MAX
+                or group.bytes + work.bytes > limits.COMMIT_BYTES_MAX
+            ):
+                break
+            group.works.append(self._waiting.popleft())
+            group.records += work.records
+            group.bytes += work.bytes
+        return group
+
+    def _take_rest(self, group: _Group) -> None:
+        """Works admitted behind one that failed count on its sequences: they fail with it."""
+        group.works += self._waiting
+        self._waiting.clear()
+
+    def _land(self) -> None:
+        """A commit ended: tell those who wait for it, start the next."""
+        group, self._landed = self._landed, None
+        if group is None:
+            return
+        if group.error is not None:
+            self._take_rest(group)
+        self._settle(group)
+        self._flying = None
+        # The next commit starts before the news of this one spreads: the disk stays busy.
+        if self.failed is None:
+            self._next()
+        self._announce(group)
+        if self._flying is None:
+            self._next()
+
+    def _settle(self, group: _Group) -> None:
+        """Bring the logs' view up to date, before anybody hears of it."""
+        for work, _ in group.works:
+            for part in work.logs.values():
+                if part.log is not None:
+                    part.log.settled(work, committed=group.error is None)
+
+    def _announce(self, group: _Group) -> None:
+        for work, done in group.works:
+            done(Outcome(work, group.error, group.commit))
+
+    # --- the writer's thread
+
+    def _run(self) -> None:
+        environment = self.environment
+        assert self._notify is not None
+        while True:
+            if not self._handed.acquire(timeout=self._sync_seconds()):
+                self._sync_now()
+                continue
+            group = self._flying
+            if group is None:
+                return
+            self._blocking = True
+            try:
+                self._commit(group)
+            except BaseException as error:
+                # The loop must not wait for ever for a thread that is gone.
+                group.error = self.failed = StoreFailed(environment.directory, f"writer: {error!r}")
+                raise
+            finally:
+                self._release_loop()
+                self._landed = group
+                self._ended.release()
+                self._notify(self._land)
+
+    def _release_loop(self) -> None:
+        """Let the loop thread go on, once a commit."""
+        if self._blocking:
+            self._blocking = False
+            self._applied.release()
+
+    def _commit(self, group: _Group) -> None:
+        """Apply and commit a group, growing the map as often as needed; the outcome is left in the group."""
+        environment = self.environment
+        started = time.monotonic_ns()
+        try:
+            environment.reserve(2 * group.bytes)
+            while True:
+                try:
+                    self._attempt(group)
+                    break
+                except lmdb.MapFullError:
+                    environment.grow()
+        except (lmdb.Error, OSError) as error:
+            group.error = environment.explain(error)
+            if not isinstance(group.error, StoreFull):
+                self.failed = group.error
+        except StoreError as error:
+            group.error = self.failed = error
+        self.commits += 1
+        self.commit_ns += time.monotonic_ns() - started
+        if group.error is None:
+            self._unsynced = True
+
+    def _attempt(self, group: _Group) -> None:
+        environment = self.environment
+        txn = environment.begin()
+        created: list[int] = []
+        dropped: list[int] = []
+        try:
+            for work, _ in group.works:
+                apply(environment, txn, work, created, dropped)
+            environment.stamp(txn)
+            self._release_loop()
+            group.commit = environment.commit(txn)
+        except BaseException:
+            txn.abort()
+            environment.forget(created, dropped)
+            raise
+        environment.clean = False
+
+    def _mark_clean(self) -> None:
+        """The last commit: nothing was cut short."""
+        environment = self.environment
+        try:
+            txn = environment.begin()
+            try:
+                environment.stamp(txn, running=False)
+                environment.commit(txn)
+            except BaseException:
+                txn.abort()
+                raise
+            environment.flush()
+            environment.clean = True
+        except lmdb.Error as error:
+            self.failed = environment.explain(error)
+
+    # --- relaxed durability
+
+    def _sync_seconds(self) -> float:
+        """How long to wait for work before an fsync is due; -1: none will be."""
+        sync = self.environment.sync
+        if sync.mode != "interval" or not self._unsynced:
+            return -1
+        return max(0.0, (self._synced_ns + sync.interval_ns - time.monotonic_ns()) / 1e9)
+
+    def _sync_now(self) -> None:
+        try:
+            self.environment.flush()
+        except lmdb.Error as error:
+            self.failed = self.environment.explain(error)
+        self._synced_ns = time.monotonic_ns()
+        self._unsynced = False
