@@ -154,19 +154,20 @@ class _Reader:
         if item.type == "STRING":
             return Node(self._quoted(item), position)
         if item.type == "BLOCK":
-            return Node(item[1:-1], position)
-        if item.startswith(BCRYPT):
-            return Node(str(item), position)
-        if item[0] == "$":
-            return self._variable(item[1:], position)
+            return Node(str(item)[1:-1], position)
+        text = str(item)
+        if text.startswith(BCRYPT):
+            return Node(text, position)
+        if text[0] == "$":
+            return self._variable(text[1:], position)
         try:
-            return Node(word(item), position, written=str(item))
+            return Node(word(text), position, written=text)
         except ValueError as error:
             raise ConfigError(str(error), position) from None
 
     def _quoted(self, token: Token) -> str:
         try:
-            return unescape(token[1:-1]) if token[0] == '"' else token[1:-1]
+            return unescape(str(token)[1:-1]) if token[0] == '"' else str(token)[1:-1]
         except ValueError as error:
             raise ConfigError(str(error), self._at(token)) from None
 
