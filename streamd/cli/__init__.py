@@ -1,0 +1,1 @@
+"""The command line: flags, one server process, its signals and its log."""

@@ -1,0 +1,160 @@
+"""The flags, declared once, and Go's way of writing them.
+
+One or two dashes are equal, a value follows as `-p 4222` or `-p=4222`, and a switch takes a value only with `=`.
+click knows none of that, so `normalise` rewrites an argument list into `--name=value` before click reads it.
+Importing this module must stay cheap: `streamd -v` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["string", "integer", "switch"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag: its names as usage shows them, the field of Config it sets, and its line of help."""
+
+    names: tuple[str, ...]
+    field: str
+    kind: Kind
+    help: str
+    value: str = ""
+    group: str = "Server"
+
+    @property
+    def option(self) -> str:
+        """The name click knows it by."""
+        return "--" + self.field
+
+
+FLAGS: Final = (
+    Flag(("-a", "--addr", "--net"), "host", "string", "Bind to host address (default: 0.0.0.0)", "<host>"),
+    Flag(("-p", "--port"), "port", "integer", "Use port for clients (default: 4222, -1 is a free one)", "<port>"),
+    Flag(("-n", "--name", "--server_name"), "server_name", "string", "Server name (default: auto)", "<name>"),
+    Flag(("-P", "--pid"), "pid_file", "string", "File to store PID", "<file>"),
+    Flag(("-m", "--http_port"), "http_port", "integer", "Use port for http monitoring", "<port>"),
+    Flag(("-c", "--config"), "config", "string", "Configuration file", "<file>"),
+    Flag(("-t",), "test", "switch", "Test configuration and exit"),
+    Flag(
+        ("-sl", "--signal"), "signal", "string",
+        "Send signal to a streamd process (stop, quit, term, reopen, reload, ldm); <pid> is a PID or a PID file",
+        "<signal>=<pid>",
+    ),
+    Flag(("--client_advertise",), "client_advertise", "string", "Client URL to advertise", "<host:port>"),
+    Flag(
+        ("--ports_file_dir",), "ports_file_dir", "string",
+        "Creates a ports file in the directory (<executable_name>_<pid>.ports)", "<dir>",
+    ),
+    Flag(("-l", "--log"), "log_file", "string", "File to redirect log output", "<file>", "Logging"),
+    Flag(("-T", "--logtime"), "logtime", "switch", "Timestamp log entries (default: true)", "", "Logging"),
+    Flag(("--logtime_utc",), "logtime_utc", "switch", "Timestamps in UTC instead of local timezone", "", "Logging"),
+    Flag(("-D", "--debug"), "debug", "switch", "Enable debugging output", "", "Logging"),
+    Flag(("-V", "--trace"), "trace", "switch", "Trace the raw protocol", "", "Logging"),
+    Flag(("-DV",), "debug_and_trace", "switch", "Debug and trace", "", "Logging"),
+    Flag(
+        ("--max_traced_msg_len",), "max_traced_msg_len", "integer",
+        "Maximum printable length for traced messages (default: unlimited)", "<len>", "Logging",
+    ),
+    Flag(("-js", "--jetstream"), "jetstream", "switch", "Enable JetStream functionality", "", "JetStream"),
+    Flag(("-sd", "--store_dir"), "store_dir", "string", "Set the storage directory", "<dir>", "JetStream"),
+    Flag(("--user",), "user", "string", "User required for connections", "<user>", "Authorization"),
+    Flag(("--pass",), "password", "string", "Password required for connections", "<password>", "Authorization"),
+    Flag(("--auth",), "token", "string", "Authorization token required for connections", "<token>", "Authorization"),
+    Flag(("-h", "--help"), "help", "switch", "Show this message", "", "Common"),
+    Flag(("-v", "--version"), "version", "switch", "Show version", "", "Common"),
+)  # fmt: skip
+
+_BY_NAME: Final = {name.lstrip("-"): flag for flag in FLAGS for name in flag.names}
+
+# Flags of nats-server that would change what the server does.
+LATER: Final = frozenset(
+    """
+    DVV VV cluster cluster_advertise cluster_listen cluster_name connect_retries help_tls https_port log_size_limit
+    ms no_advertise profile r remote_syslog routes s syslog tls tlscacert tlscert tlskey tlsverify
+    """.split()
+)
+
+_TRUE: Final = frozenset(["1", "t", "T", "true", "TRUE", "True"])
+_FALSE: Final = frozenset(["0", "f", "F", "false", "FALSE", "False"])
+
+
+class FlagError(Exception):
+    """A command line that can't be read. `usage` asks for the usage behind it and, as nats-server, exit status 0."""
+
+    def __init__(self, text: str, *, usage: bool = True) -> None:
+        super().__init__(text)
+        self.usage = usage
+
+
+def normalise(arguments: Sequence[str]) -> list[str]:
+    """The same command line in click's form. Errors: FlagError in the words of Go's flag package."""
+    found: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":
+            return [*found, *_command(rest)]
+        if len(argument) < 2 or argument[0] != "-":
+            return [*found, *_command([argument, *rest])]
+        name, equals, value = argument[2 if argument.startswith("--") else 1 :].partition("=")
+        if not name or name[0] == "-":
+            raise FlagError(f"bad flag syntax: {argument}")
+        if name in LATER:
+            raise FlagError(f"flag --{name} is not supported yet", usage=False)
+        if (flag := _BY_NAME.get(name)) is None:
+            raise FlagError(f"flag provided but not defined: -{name}")
+        if flag.kind == "switch":
+            found.append(f"{flag.option}={_switch(name, value if equals else 'true')}")
+            continue
+        if not equals:
+            if not rest:
+                raise FlagError(f"flag needs an argument: -{name}")
+            value = rest.pop(0)
+        if flag.kind == "integer":
+            value = _integer(name, value)
+        found.append(f"{flag.option}={value}")
+    return found
+
+
+def _command(words: list[str]) -> list[str]:
+    """The words behind the flags: `version` and `help` are commands, anything else is a slip."""
+    if not words:
+        return []
+    if words[0].lower() in ("version", "help"):
+        return [f"--{words[0].lower()}=true"]
+    raise FlagError(f'unrecognized command: "{words[0]}"', usage=False)
+
+
+def _switch(name: str, value: str) -> str:
+    if value in _TRUE:
+        return "true"
+    if value in _FALSE:
+        return "false"
+    raise FlagError(f'invalid boolean value "{value}" for -{name}: parse error')
+
+
+def _integer(name: str, value: str) -> str:
+    try:
+        if not value.isascii() or value != value.strip() or len(value) > 20:
+            raise ValueError
+        return str(int(value, 0))
+    except ValueError:
+        raise FlagError(f'invalid value "{value}" for flag -{name}: parse error') from None
+
+
+def usage() -> str:
+    """The text of --help."""
+    lines = ["", "Usage: streamd [options]"]
+    group = ""
+    for flag in FLAGS:
+        if flag.group != group:
+            group = flag.group
+            lines += ["", f"{group} Options:"]
+        names = ", ".join(flag.names) + (f" {flag.value}" if flag.value else "")
+        indent = "        " if flag.names[0].startswith("--") else "    "
+        lines.append(f"{indent + names:<44} {flag.help}")
+    return "\n".join(lines) + "\n"

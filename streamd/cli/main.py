@@ -1,0 +1,106 @@
+"""Entry of the `streamd` command: read the flags, then answer, test a configuration, or run a server.
+
+Each step imports what it needs and no more, because launchers start a server per test: `-v` and `-h` load neither
+click nor the models.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from streamd import __version__
+from streamd.cli.flags import FLAGS, FlagError, normalise, usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import click
+
+# The version of nats-server whose protocol, limits and texts streamd follows.
+PROTOCOL_VERSION = "2.15.2"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        normal = normalise(given)
+    except FlagError as error:
+        if not error.usage:
+            return fail(str(error))
+        print(error, file=sys.stderr)  # noqa: T201
+        print(usage())  # noqa: T201
+        return 0
+    if "--help=true" in normal:
+        print(usage())  # noqa: T201
+        return 0
+    if "--version=true" in normal:
+        print(f"streamd: v{__version__} (nats-server v{PROTOCOL_VERSION} protocol)")  # noqa: T201
+        return 0
+    status = _command().main(normal, prog_name="streamd", standalone_mode=False)
+    assert isinstance(status, int)
+    return status
+
+
+def fail(text: str) -> int:
+    """One `streamd: ...` line on stderr a problem, and the status for it."""
+    for line in text.splitlines():
+        print(f"streamd: {line}", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+def _command() -> click.Command:
+    import click
+
+    types: dict[str, click.ParamType] = {
+        "string": click.STRING,
+        "integer": click.INT,
+        "switch": click.BOOL,
+    }
+    options: list[click.Parameter] = [
+        click.Option([flag.option, flag.field], type=types[flag.kind], default=None) for flag in FLAGS
+    ]
+    return click.Command("streamd", params=options, callback=_start, add_help_option=False)
+
+
+def _start(
+    *, config: str | None, test: bool | None, signal: str | None, debug_and_trace: bool | None, **fields: Any
+) -> int:
+    """What the flags ask for; `fields` are fields of Config, None where no flag gave one."""
+    if signal is not None:
+        from streamd.cli.signals import send
+
+        return send(signal)
+    overrides = {
+        name: value
+        for name, value in fields.items()
+        if value is not None and name not in ("help", "version")
+    }
+    if debug_and_trace:
+        overrides |= {"debug": True, "trace": True}
+    if test:
+        return _test(config, overrides)
+    from streamd.cli.run import run
+
+    return run(config, overrides)
+
+
+def _test(config: str | None, overrides: dict[str, Any]) -> int:
+    if config is None:
+        return fail("must specify [-c, --config] option to check configuration file syntax")
+    from streamd.config.errors import ConfigError
+    from streamd.config.load import load_file
+
+    try:
+        loaded = load_file(config, overrides)
+    except ConfigError as error:
+        return fail(str(error))
+    if loaded.warnings:
+        return fail("\n".join(loaded.warnings))
+    print(f"streamd: configuration file {config} is valid ({loaded.digest})", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""One server process: its log, its signals, and an end without a traceback.
+
+The story is `run`: take signals, read the configuration, open the log, then serve until someone says stop.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from streamd.cli.main import fail
+from streamd.cli.signals import STOP, Signals
+
+if TYPE_CHECKING:
+    from streamd.cli.logging import Log
+    from streamd.config.models import Config
+
+
+def run(file: str | None, overrides: dict[str, Any]) -> int:
+    """Serves until stopped. Returns the exit status: 0 after a stop, 1 if the server couldn't run."""
+    signals = Signals()
+    from streamd.cli.logging import FATAL, Log
+    from streamd.config.errors import ConfigError
+    from streamd.config.load import from_flags, load_file
+
+    try:
+        config = from_flags(overrides) if file is None else load_file(file, overrides)
+    except ConfigError as error:
+        return fail(str(error))
+    try:
+        log = Log(
+            config.log_file, debug=config.debug, trace=config.trace, logtime=config.logtime,
+            utc=config.logtime_utc,
+        )  # fmt: skip
+    except OSError as error:
+        return fail(f"error opening file: {explain(error)}")
+    try:
+        return _serve(config, log, signals)
+    except Exception as error:
+        if (text := _for_people(error)) is None:
+            log.logger.critical("streamd failed, please report this", exc_info=True)
+        else:
+            log.logger.log(FATAL, "%s", text)
+        return 1
+    finally:
+        log.close()
+
+
+def _serve(config: Config, log: Log, signals: Signals) -> int:
+    import asyncio
+
+    from streamd.server import Server
+
+    async def serve() -> None:
+        server = Server(config, logger=log.logger)
+        stopping = False
+
+        def act(number: int) -> None:
+            nonlocal stopping
+            if number in STOP:
+                stopping = True
+                server.stop()
+            else:
+                _act(number, log)
+
+        signals.attach(asyncio.get_running_loop(), act)
+        try:
+            async with server:
+                if stopping:
+                    # The stop came while the server started, when there was nothing to stop.
+                    server.stop()
+                await server.wait_stopped()
+        finally:
+            signals.detach()
+
+    asyncio.run(serve())
+    return 0
+
+
+def _act(number: int, log: Log) -> None:
+    import signal
+
+    if number == signal.SIGUSR1:
+        log.reopen()
+    elif number == signal.SIGHUP:
+        log.logger.error("Failed to reload server configuration: not supported yet")
+    elif number == signal.SIGUSR2:
+        log.logger.error("Lame duck mode is not supported yet")
+
+
+def _for_people(error: Exception) -> str | None:
+    """What went wrong in a line, for errors a person can act on; None for those that are our mistakes."""
+    from streamd.config.errors import ConfigError
+    from streamd.errors import StreamdError
+
+    if isinstance(error, ExceptionGroup):
+        # A task group wraps what its tasks raise; people need the cause, all of it if there are several.
+        texts = [_for_people(one) for one in error.exceptions]
+        return None if None in texts else "; ".join(text for text in texts if text is not None)
+    if isinstance(error, OSError):
+        return explain(error)
+    return str(error) if isinstance(error, ConfigError | StreamdError) else None
+
+
+def explain(error: OSError) -> str:
+    """An operating system's refusal without Python's brackets."""
+    if error.errno is None:
+        return str(error)
+    reason = (error.strerror or os.strerror(error.errno)).lower()
+    return f"{os.fspath(error.filename)!s}: {reason}" if error.filename is not None else reason

@@ -1,0 +1,1 @@
+"""HTTP for people and probes: what the server is, how it does, whether it is well."""

@@ -1,0 +1,87 @@
+"""The parts of /varz that need no running server: settings, process, uptime."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamd.config.models import Config
+
+_NS_PER_S = 1_000_000_000
+
+
+def configured(config: Config) -> dict[str, object]:
+    """The fields that repeat the configuration. Units: as nats-server, durations in ns, auth_timeout in s."""
+    fields: dict[str, object] = {
+        "host": config.host,
+        "port": config.port,
+        "max_connections": config.max_connections,
+        "max_control_line": config.max_control_line,
+        "max_payload": config.max_payload,
+        "max_pending": config.max_pending,
+        "ping_interval": config.ping_interval_ns,
+        "ping_max": config.ping_max,
+        "write_deadline": config.write_deadline_ns,
+        "auth_required": config.authorization is not None,
+        "tls_required": False,
+        "tls_verify": False,
+    }
+    if config.max_subscriptions > 0:
+        fields["max_subscriptions"] = config.max_subscriptions
+    if config.authorization is not None:
+        fields["auth_timeout"] = config.authorization.timeout_ns / _NS_PER_S
+    if config.http_port is not None:
+        fields |= {"http_host": config.http_host or config.host, "http_port": config.http_port}
+    if config.server_tags:
+        fields["tags"] = list(config.server_tags)
+    if config.server_metadata:
+        fields["metadata"] = dict(config.server_metadata)
+    if config.digest:
+        fields["config_digest"] = config.digest
+    return fields
+
+
+class Process:
+    """What this process costs: `mem` in bytes, `cpu` in percent of one core since the last question, `cores`."""
+
+    def __init__(self) -> None:
+        self._asked = time.monotonic(), _cpu_s()
+        self._cpu_percent = 0.0
+
+    def fields(self) -> dict[str, object]:
+        now, used = time.monotonic(), _cpu_s()
+        before, used_before = self._asked
+        # Two questions at once would divide by nothing: the older answer stands for a moment.
+        if now - before >= 0.1:
+            self._cpu_percent = 100 * (used - used_before) / (now - before)
+            self._asked = now, used
+        return {"mem": _resident_bytes(), "cpu": round(self._cpu_percent, 2), "cores": os.cpu_count() or 1}
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        # Elsewhere than on Linux only the highest mark is known (in bytes on macOS, KiB on the BSDs).
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def uptime_text(seconds: float) -> str:
+    """`1d2h3m4s`; leading units that are zero are left out."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d{hour}h{minute}m{second}s"
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minutes}m{second}s" if minutes else f"{second}s"

@@ -1,0 +1,101 @@
+"""What a server leaves for people and launchers while it starts: log lines, the pid file, the ports file.
+
+The lines keep nats-server's words, because launchers wait for them. Not here: where log lines go (cli/logging.py).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamd import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamd.config.models import Config
+
+
+def log_starting(logger: logging.Logger, config: Config, *, server_id: str, server_name: str) -> None:
+    """The first lines of a log: who starts, under which name, from which file."""
+    logger.info("Starting streamd")
+    logger.info("  Version:  %s", __version__)
+    logger.info("  Name:     %s", server_name)
+    logger.info("  ID:       %s", server_id)
+    if config.file:
+        logger.info("Using configuration file: %s (%s)", config.file, config.digest)
+    for warning in config.warnings:
+        logger.warning("%s", warning)
+
+
+def log_monitoring(logger: logging.Logger, host: str, port: int) -> None:
+    logger.info("Starting http monitor on %s", endpoint(host, port))
+
+
+def log_jetstream(
+    logger: logging.Logger, *, store_dir: str, max_memory_bytes: int, max_storage_bytes: int,
+    sync_interval: str | int,
+) -> None:  # fmt: skip
+    """What JetStream promises and where it keeps it."""
+    logger.info("Starting JetStream")
+    logger.info("  Max Memory:      %s", size_text(max_memory_bytes))
+    logger.info("  Max Storage:     %s", size_text(max_storage_bytes))
+    logger.info('  Store Directory: "%s"', store_dir)
+    interval = sync_interval if isinstance(sync_interval, str) else f"{sync_interval / 1e9:g}s"
+    logger.info("  Sync Interval:   %s", interval)
+
+
+def log_listening(logger: logging.Logger, host: str, port: int) -> None:
+    logger.info("Listening for client connections on %s", endpoint(host, port))
+
+
+def log_ready(logger: logging.Logger) -> None:
+    logger.info("Server is ready")
+
+
+def endpoint(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def size_text(size_bytes: int) -> str:
+    """Bytes for people: `17.66 GB` (powers of 1024), `unlimited` below zero."""
+    if size_bytes < 0:
+        return "unlimited"
+    size, unit = float(size_bytes), "B"
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if size < 1024 or unit == "TB":
+            break
+        size /= 1024
+    return f"{size_bytes} B" if unit == "B" else f"{size:.2f} {unit}"
+
+
+def write_pid_file(path: str) -> None:
+    """The pid in decimal without a newline; it stays when the server is gone. Errors: OSError."""
+    Path(path).write_text(str(os.getpid()), encoding="ascii")
+
+
+def ports_path(directory: str, program: str | None = None) -> Path:
+    """`<directory>/<program>_<pid>.ports`; the program is the name this process was started under."""
+    name = program or Path(sys.argv[0]).name or "streamd"
+    return Path(directory) / f"{name}_{os.getpid()}.ports"
+
+
+def write_ports_file(path: Path, addresses: Mapping[str, Sequence[str]]) -> None:
+    """Tells launchers where the server listens, complete from the first moment it is seen.
+
+    Shapes:  kinds (`nats`, `monitoring`) to URLs (`nats://h:p`, `http://h:p`); an empty kind is left out.
+    Errors:  OSError.
+    """
+    text = json.dumps({kind: list(urls) for kind, urls in addresses.items() if urls})
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def remove_ports_file(path: Path) -> None:
+    path.unlink(missing_ok=True)
