@@ -1,10 +1,11 @@
-"""The contest: each row, streamd and the peer in turn, A/B/A/B. Guarantee: what fails in one row is said in that row
-and doesn't end the others."""
+"""The contest: each row, streamd and the peer in turn, A/B/A/B. Guarantee: what fails in one row is
+said in that row and doesn't end the others."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.row import Result, Row
@@ -36,11 +37,10 @@ class Samples:
 def measure(rig: Rig, row: Row, streamd: Software, peer: Software, runs: int) -> Result:
     ours, theirs, limit = Samples(), Samples(), Samples()
     for _ in range(min(runs, SLOW_RUNS) if row.slow else runs):
-        ours.take(lambda: row.sample(rig, streamd))
-        theirs.take(lambda: row.sample(rig, peer))
+        ours.take(partial(row.sample, rig, streamd))
+        theirs.take(partial(row.sample, rig, peer))
         if row.limit:
-            at = row.limit
-            limit.take(lambda: at(rig))
+            limit.take(partial(row.limit, rig))
     failures = [("streamd", ours.failure), ("peer", theirs.failure), ("limit", limit.failure)]
     failure = "; ".join(f"{who}: {what}" for who, what in failures if what)
     return Result(row, tuple(ours.values), tuple(theirs.values), tuple(limit.values), failure)

@@ -1,5 +1,6 @@
-"""Generator processes that start together. Guarantee: none outlives the measurement, and an error in one of them ends
-all. One process per role, forked, so that no role waits for another one's interpreter lock."""
+"""Generator processes that start together. Guarantee: none outlives the measurement, and an error
+in one of them ends all. One process per role, forked, so that no role waits for another one's
+interpreter lock."""
 
 from __future__ import annotations
 
@@ -47,9 +48,9 @@ def run(*roles: Role, helpers: Sequence[Role] = ()) -> list[Any]:
     try:
         return _collect(pipes, len(roles))
     finally:
-        for process in processes:
-            process.kill()
-            process.join()
+        for started in processes:
+            started.kill()
+            started.join()
 
 
 def _collect(pipes: list[Connection], wanted: int) -> list[Any]:

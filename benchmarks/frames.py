@@ -1,5 +1,5 @@
-"""Prebuilt bytes of the client protocol. Guarantee: every frame of one kind has the same length, so receivers count
-bytes instead of parsing. Source: the NATS client protocol (PUB, SUB, MSG)."""
+"""Prebuilt bytes of the client protocol. Guarantee: every frame of one kind has the same length, so
+receivers count bytes instead of parsing. Source: the NATS client protocol (PUB, SUB, MSG)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def flood_chunk(names: list[str], size: int) -> tuple[bytes, int]:
 
 
 def stored_chunks(names: list[str], size: int, per_chunk: int) -> list[bytes]:
-    """Writes of a publisher that wants an ack for each message; together they walk all subjects once or more."""
+    """Writes of a publisher that wants an ack for each message; together they walk all subjects."""
     count = max(len(names), per_chunk)
     assert count % per_chunk == 0
     frames = [pub(names[n % len(names)], size, f"_INBOX.b.{n % per_chunk:04}") for n in range(count)]

@@ -1,5 +1,6 @@
-"""The limit: a process that only moves the bytes from one socket to the others, with the same generator around it.
-Nothing that speaks a protocol in between can be faster on the same machine. Guarantee: it looks at no byte but the first."""
+"""The limit: a process that only moves the bytes from one socket to the others, with the same
+generator around it. Nothing that speaks a protocol in between can be faster on the same machine.
+Guarantee: it looks at no byte but the first."""
 
 from __future__ import annotations
 

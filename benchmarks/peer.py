@@ -1,5 +1,5 @@
-"""The peer: nats-server, pinned and built by a small Go module of this project. Guarantee: the versions of
-peer/go.mod, checked against peer/go.sum by the Go tool; built once, into peer/bin."""
+"""The peer: nats-server, pinned and built by a small Go module of this project. Guarantee: the
+versions of peer/go.mod, checked against peer/go.sum by the Go tool; built once, into peer/bin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Results as text and as JSON. Medians of all samples, the ratio to the peer, the target and whether it is met."""
+"""Results as text and as JSON. Medians of all samples, the ratio to the peer, the target and
+whether it is met."""
 
 from __future__ import annotations
 
@@ -85,7 +86,7 @@ def head(known: dict[str, Any]) -> str:
             f"Python {known['python']}, {known['kernel']}, {known['cores']} cores, store on {known['disk']}",
             f"median of {known['runs']} samples of {known['seconds']:g} s, the servers in turn",
             f"sync: {known['sync']}",
-            "limit: a process that only moves the bytes between the sockets (stored: appends and fdatasyncs them)",
+            "limit: a process that only moves the bytes between the sockets (stored: to the disk)",
         ]
     )
 

@@ -1,5 +1,6 @@
-"""What a sampler gets: where it may write, how long it may take, and fresh servers. Guarantee: every sample has a
-directory of its own, which is gone afterwards, on the same disk for both servers."""
+"""What a sampler gets: where it may write, how long it may take, and fresh servers. Guarantee:
+every sample has a directory of its own, which is gone afterwards, on the same disk for both
+servers."""
 
 from __future__ import annotations
 

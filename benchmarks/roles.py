@@ -1,5 +1,6 @@
-"""The generator's roles around core messages: publishers that flood, sinks that count bytes, askers and a responder.
-Guarantee: the hot loops only move prebuilt bytes. A `bare` role speaks to the byte mover of limit.py instead of a server."""
+"""The generator's roles around core messages: publishers that flood, sinks that count bytes, askers
+and a responder. Guarantee: the hot loops only move prebuilt bytes. A `bare` role speaks to the byte
+mover of limit.py instead of a server."""
 
 from __future__ import annotations
 
@@ -106,7 +107,7 @@ def sink(
 
 
 def ask(gate: Gate, port: int, clients: int, seconds: float) -> tuple[Span, list[int]]:
-    """`clients` connections with one request under way each; returns the span and every latency in nanoseconds."""
+    """`clients` connections with one request under way each; latencies are in nanoseconds."""
     names = subjects("_R", 1000)[:clients]
     socks = {}
     requests = {}
@@ -142,7 +143,7 @@ def ask(gate: Gate, port: int, clients: int, seconds: float) -> tuple[Span, list
 
 
 def respond(gate: Gate, port: int) -> None:
-    """Answers every request to `svc`; its frames have one length, so the reply subject stands at known places."""
+    """Answers requests to `svc`; frames have one length, so reply subjects stand at known places."""
     names = subjects("_R", 1000)
     answers = {name.encode(): pub(name, ASK_BYTES) for name in names}
     frame_bytes = msg_bytes("svc", ASK_BYTES, names[0])

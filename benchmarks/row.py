@@ -1,5 +1,5 @@
-"""One line of the table: what is measured, in which unit, and what streamd has to reach. A target is either a ratio to
-the peer or an absolute ceiling in the row's own unit."""
+"""One line of the table: what is measured, in which unit, and what streamd has to reach. A target
+is either a ratio to the peer or an absolute ceiling in the row's own unit."""
 
 from __future__ import annotations
 

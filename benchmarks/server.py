@@ -1,5 +1,5 @@
-"""A server under measurement: its configuration, its process, its memory. Guarantee: leaving the `with` ends the
-process. Both servers are started with the same configuration text."""
+"""A server under measurement: its configuration, its process, its memory. Guarantee: leaving the
+`with` ends the process. Both servers are started with the same configuration text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def free_port() -> int:
 class Server:
     """One running server on a free port of the loopback.
 
-    `sync` is the text of `sync_interval`; None leaves the key out, so each server does what it does by default.
+    `sync` is the text of `sync_interval`; None leaves the key out: each server has its default.
     """
 
     def __init__(self, software: Software, home: Path, *, jetstream: bool, sync: str | None = None) -> None:

@@ -1,4 +1,5 @@
-"""Rows of starting: the empty server, `-v`, and the first answer about a stream of millions of messages."""
+"""Rows of starting: the empty server, `-v`, and the first answer about a stream of millions of
+messages."""
 
 from __future__ import annotations
 

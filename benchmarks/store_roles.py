@@ -1,5 +1,6 @@
-"""The generator's roles around stored messages: publishers that want acks, consumers, readers. Guarantee: acks and
-messages are counted with one `bytes.count` a read; only explicit acks cost a regular expression."""
+"""The generator's roles around stored messages: publishers that want acks, consumers, readers.
+Guarantee: acks and messages are counted with one `bytes.count` a read; only explicit acks cost a
+regular expression."""
 
 from __future__ import annotations
 
@@ -75,20 +76,21 @@ def publish_singly(gate: Gate, port: int, subject: str, size: int, seconds: floa
 
 def consume_push(gate: Gate, port: int, stream: str, consumer: str, count: int) -> Span:
     """Creates a push consumer that asks for no acks; from that request to the last message."""
-    sock = connect(port, sub("deliver.here"))
+    target = f"deliver.{consumer}"
+    sock = connect(port, sub(target))
     buffer = bytearray(BUFFER_BYTES)
     with Client(port) as client:
         gate()
         start = time.monotonic()
-        client.create_consumer(stream, consumer, ack_policy="none", deliver_subject="deliver.here")
+        client.create_consumer(stream, consumer, ack_policy="none", deliver_subject=target)
         received = 0
         while received < count:
             received += read(sock, buffer, MARK)
-    return Span(received, start, time.monotonic())
+        return finished(client, stream, consumer, received, start)
 
 
 def consume_pull(gate: Gate, port: int, stream: str, consumer: str, count: int) -> Span:
-    """Pulls batches, two requests ahead, without acks; from the creation of the consumer to the last message."""
+    """Pulls batches, two requests ahead, without acks; from the consumer request to the last message."""
     sock = connect(port, sub("_INBOX.p"))
     buffer = bytearray(BUFFER_BYTES)
     request = pull_request(stream, consumer)
@@ -104,7 +106,7 @@ def consume_pull(gate: Gate, port: int, stream: str, consumer: str, count: int) 
             if asked < count and asked - received <= PULL_BATCH * (PULL_AHEAD - 1):
                 sock.sendall(request)
                 asked += PULL_BATCH
-    return Span(received, start, time.monotonic())
+        return finished(client, stream, consumer, received, start)
 
 
 def consume_pull_explicit(gate: Gate, port: int, stream: str, consumer: str, count: int) -> Span:
@@ -136,7 +138,14 @@ def consume_pull_explicit(gate: Gate, port: int, stream: str, consumer: str, cou
                 asked += PULL_BATCH
         while client.request(info)["num_ack_pending"]:
             time.sleep(0.001)
-    return Span(received, start, time.monotonic())
+        return finished(client, stream, consumer, received, start)
+
+
+def finished(client: Client, stream: str, consumer: str, received: int, start: float) -> Span:
+    """Takes the time, then removes the consumer: the next sample must find none that still delivers."""
+    span = Span(received, start, time.monotonic())
+    client.request(f"$JS.API.CONSUMER.DELETE.{stream}.{consumer}")
+    return span
 
 
 def pull_request(stream: str, consumer: str) -> bytes:

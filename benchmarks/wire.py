@@ -1,5 +1,5 @@
-"""Blocking sockets that speak just enough of the client protocol. Guarantee: after `connect` nothing unread is left
-from the handshake. Not here: hot loops (roles.py)."""
+"""Blocking sockets that speak just enough of the client protocol. Guarantee: after `connect`
+nothing unread is left from the handshake. Not here: hot loops (roles.py)."""
 
 from __future__ import annotations
 
