@@ -6,6 +6,7 @@ import re
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,8 @@ def main(
     command = streamd_command(streamd_line)
     refuse_debug_build(command)
     raise_file_limit()
+    # Asked to end, it ends its servers and removes their stores first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     try:
         rival = Software("nats-server", (peer_path or str(peer.build()),))
     except BenchError as error:
@@ -118,7 +121,7 @@ def main(
         for group, members in groupby(
             contest(rig, rows, streamd, rival, runs), key=lambda result: result.row.group
         ):
-            print(f"-- {group}")
+            print(f"-- {group}", flush=True)
             for result in members:
                 print(report.line(result), flush=True)
                 results.append(result)
