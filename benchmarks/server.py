@@ -1,0 +1,139 @@
+"""A server under measurement: its configuration, its process, its memory. Guarantee: leaving the
+`with` ends the process. Both servers are started with the same configuration text."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from benchmarks.wire import BenchError
+
+READY = b"Server is ready"
+START_SECONDS = 120
+STOP_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Software:
+    """A program that can be started as a server."""
+
+    name: str
+    command: tuple[str, ...]
+
+    def version(self) -> str:
+        done = subprocess.run([*self.command, "-v"], capture_output=True, text=True, timeout=60, check=True)
+        return (done.stdout + done.stderr).strip()
+
+    def version_seconds(self) -> float:
+        start = time.monotonic()
+        self.version()
+        return time.monotonic() - start
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Server:
+    """One running server on a free port of the loopback.
+
+    `sync` is the text of `sync_interval`; None leaves the key out: each server has its default.
+    """
+
+    def __init__(self, software: Software, home: Path, *, jetstream: bool, sync: str | None = None) -> None:
+        self.software = software
+        self.home = home
+        self.port = free_port()
+        self.log = home / "server.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        home.mkdir(parents=True, exist_ok=True)
+        text = f'listen: "127.0.0.1:{self.port}"\nserver_name: bench\n'
+        if jetstream:
+            line = f'  sync_interval: "{sync}"\n' if sync else ""
+            text += f'jetstream {{\n  store_dir: "{home / "store"}"\n{line}}}\n'
+        self.config = home / "server.conf"
+        self.config.write_text(text)
+
+    def __enter__(self) -> Self:
+        self.spawn()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def spawn(self) -> float:
+        """Starts the process without waiting for it; returns the monotonic time just before."""
+        started = time.monotonic()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*self.software.command, "-c", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+            )
+        return started
+
+    def wait_ready(self) -> float:
+        """Waits for the ready line; returns the monotonic time at which it was seen."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if READY in self.log.read_bytes():
+                return time.monotonic()
+            self.must_live()
+            time.sleep(0.001)
+        raise BenchError(f"{self.software.name} isn't ready after {START_SECONDS} s")
+
+    def must_live(self) -> None:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            words = self.log.read_text(errors="replace")[-2000:]
+            command = shlex.join(self.software.command)
+            raise BenchError(f"{command} ended with {self.process.returncode}:\n{words}")
+
+    def stop(self) -> None:
+        """Asks for a clean end."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        process.send_signal(number)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise BenchError(f"{self.software.name} didn't end within {STOP_SECONDS} s") from None
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the process and of all its children."""
+        assert self.process is not None
+        pages = 0
+        todo = [self.process.pid]
+        while todo:
+            pid = todo.pop()
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                todo += [int(child) for child in (task / "children").read_text().split()]
+        return pages * os.sysconf("SC_PAGE_SIZE")

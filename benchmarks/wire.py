@@ -1,0 +1,115 @@
+"""Blocking sockets that speak just enough of the client protocol. Guarantee: after `connect`
+nothing unread is left from the handshake. Not here: hot loops (roles.py)."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from typing import Any, Self
+
+from benchmarks.frames import CONNECT, PING, PONG, pub_body, sub
+
+SILENCE_SECONDS = 60
+BUFFER_BYTES = 1 << 20
+
+
+class BenchError(Exception):
+    """What was measured is no measurement: the server refused, cut or forgot something."""
+
+
+class NoAnswerError(BenchError):
+    """Nobody is there yet to answer a request."""
+
+
+def plain(port: int) -> socket.socket:
+    """A connected socket with big buffers which fails after a minute of silence.
+
+    A socket option and not settimeout(): that one would put a poll() before every read.
+    """
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", SILENCE_SECONDS, 0))
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES * 4)
+    return sock
+
+
+def receive_until(sock: socket.socket, ending: bytes, times: int = 1) -> bytes:
+    data = b""
+    while data.count(ending) < times:
+        more = sock.recv(65536)
+        if not more:
+            raise BenchError(f"connection closed by the server: {data[-200:]!r}")
+        data += more
+    if b"-ERR" in data:
+        raise BenchError(f"error from the server: {data[-200:]!r}")
+    return data
+
+
+def connect(port: int, *subscriptions: bytes) -> socket.socket:
+    """Logs in, subscribes, and returns once the server has said that it knows.
+
+    Two PINGs: the server may push a second INFO behind the first PONG.
+    """
+    sock = plain(port)
+    sock.sendall(CONNECT + PING)
+    receive_until(sock, PONG)
+    sock.sendall(b"".join(subscriptions) + PING)
+    receive_until(sock, PONG)
+    return sock
+
+
+class Client:
+    """One request at a time over its own connection."""
+
+    def __init__(self, port: int) -> None:
+        self.sock = connect(port, sub("_INBOX.c"))
+        self.file = self.sock.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.file.close()
+        self.sock.close()
+
+    def request(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Sends an API request and returns its decoded answer.
+
+        Errors: NoAnswerError where nobody listens yet, BenchError for an API error.
+        """
+        self.sock.sendall(pub_body(subject, "_INBOX.c", json.dumps(body).encode() if body else b""))
+        while True:
+            words = self.file.readline().split()
+            if not words:
+                raise NoAnswerError("connection closed")
+            if words[0] == b"HMSG":
+                self.file.read(int(words[-1]) + 2)
+                raise NoAnswerError(subject)
+            if words[0] == b"MSG":
+                answer = json.loads(self.file.read(int(words[-1]) + 2))
+                if "error" in answer:
+                    raise BenchError(f"{subject}: {answer['error']}")
+                return dict(answer)
+            if words[0] == b"PING":
+                self.sock.sendall(PONG)
+
+    def create_stream(self, name: str, *subjects: str) -> None:
+        config = {
+            "name": name,
+            "subjects": list(subjects),
+            "storage": "file",
+            "retention": "limits",
+            "discard": "old",
+            "num_replicas": 1,
+            "allow_direct": True,
+        }
+        self.request(f"$JS.API.STREAM.CREATE.{name}", config)
+
+    def create_consumer(self, stream: str, name: str, **config: Any) -> None:
+        body = {"stream_name": stream, "config": {"name": name, "deliver_policy": "all", **config}}
+        self.request(f"$JS.API.CONSUMER.CREATE.{stream}.{name}", body)
