@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamd.config import Config as Config
-    from streamd.config import JetStreamConfig as JetStreamConfig
+    from streamd.config.models import Config as Config
+    from streamd.config.models import JetStreamConfig as JetStreamConfig
     from streamd.server import Server as Server
 
 __version__ = "0.1.0"
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return Server
     if name in ("Config", "JetStreamConfig"):
-        from streamd import config
+        from streamd.config import models
 
-        return getattr(config, name)
+        return getattr(models, name)
     raise AttributeError(f"module 'streamd' has no attribute {name!r}")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from streamd import __version__, startup
-from streamd.config import Config, JetStreamConfig
+from streamd.config.models import Config, JetStreamConfig
 from streamd.core.core import Core, CoreLimits
 from streamd.core.info import PROTOCOL_VERSION, Connect, Identity, new_server_id
 

@@ -7,10 +7,13 @@ Source:     interop 6.10, 6.11.
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from streamd._engine import Batch, ConsumerState, CorruptRecord
 from streamd.streams.pulls import PullRequests
+from streamd.streams.records import timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +63,9 @@ class Consumer:
         self._last_sent_ns = self._clock.now_ns()
         self._last_active_ns = self._last_sent_ns
         self._replay_offset_ns: int | None = None
+        #: last_per_subject: the sequences that go first, and where ordinary delivery begins behind them.
+        self._lasts: deque[int] = deque()
+        self.lasts_until = 0
         self.requests = PullRequests(self)
 
     # life
@@ -173,6 +179,10 @@ class Consumer:
         state, stream = self.state, self.stream
         if state.blocked():
             return False
+        if self._lasts:
+            return self._deliver_lasts()
+        if state.next_seq <= self.lasts_until:
+            state.next_seq = self.lasts_until + 1
         if self.filters and state.next_seq <= stream.committed_seq:
             low, high, _count = stream.state.bounds(self.filters)
             if low > state.next_seq:
@@ -195,6 +205,19 @@ class Consumer:
         if delivery.consumed == len(values):
             state.next_seq = covered + 1
         return delivery.blocked in (USED_UP, NO_REQUEST) and self._may_deliver()
+
+    def _deliver_lasts(self) -> bool:
+        """Send last messages of subjects, which are far apart."""
+        lasts = self._lasts
+        sequences = list(islice(lasts, PUMP_RECORDS_MAX))
+        found = [value for value in self.stream.get_many(sequences) if value is not None]
+        delivery = self._send(found, redelivery=False) if found else None
+        upto = sequences[-1]
+        if delivery is not None and delivery.consumed < len(found):
+            upto = delivery.last_seq
+        while lasts and lasts[0] <= upto:
+            lasts.popleft()
+        return (delivery is None or delivery.blocked in (USED_UP, NO_REQUEST)) and self._may_deliver()
 
     def _send(self, values: Sequence[bytes], *, redelivery: bool) -> Delivery:
         now_ns = self._clock.now_ns()
@@ -225,14 +248,14 @@ class Consumer:
 
     def _replay_limit(self, values: Sequence[bytes], now_ns: int) -> int:
         """Replay original: the timestamp up to which messages may go now; plans the pump for the next one."""
-        first_ns = self.stream.timestamp_of(values[0])
+        first_ns = timestamp_of(values[0])
         if self._replay_offset_ns is None:
             self._replay_offset_ns = now_ns - first_ns
         limit_ns = now_ns - self._replay_offset_ns
         if self._replay is not None:
             self._replay.cancel()
         for value in values:
-            timestamp_ns = self.stream.timestamp_of(value)
+            timestamp_ns = timestamp_of(value)
             if timestamp_ns > limit_ns:
                 self._replay = self._clock.call_later(timestamp_ns - limit_ns, self.wake)
                 break
@@ -283,9 +306,16 @@ class Consumer:
             self.changed()
             self.wake()
 
+    def begin_with_lasts(self, until: int) -> None:
+        """Deliver policy last_per_subject: up to `until` only the last message of each subject is delivered."""
+        self.lasts_until = until
+        lasts = self.stream.state.last_per_subject(self.filters)
+        self._lasts = deque(seq for seq in lasts if self.state.next_seq <= seq <= until)
+
     def recount(self) -> None:
         """What is pending can't be followed through deletes: count it. Errors: CorruptRecord."""
-        self.state.num_pending = self.stream.count_pending(self.filters, self.state.next_seq)
+        ordinary_from = max(self.state.next_seq, self.lasts_until + 1)
+        self.state.num_pending = len(self._lasts) + self.stream.count_pending(self.filters, ordinary_from)
 
     # timers
 

@@ -146,6 +146,8 @@ class JetStream:
                 stream.go_offline(f"consumer {config.name} of stream {stream.name} is damaged: {error}")
         consumer = Consumer(stream, config, state, stored.consumer, definition.get("created", 0))
         if stream.offline is None:
+            if config.deliver_policy == "last_per_subject":
+                consumer.begin_with_lasts(definition.get("until", 0))
             consumer.recount()
         stream.consumers[config.name] = consumer
 
@@ -234,12 +236,16 @@ class JetStream:
         state.next_seq = start_seq
         consumer = Consumer(stream, config, state, stream.next_consumer_id() if stored else 0, created_ns)
         stream.consumers[config.name] = consumer
+        until = 0
+        if config.deliver_policy == "last_per_subject":
+            until = stream.committed_seq
+            consumer.begin_with_lasts(until)
         consumer.recount()
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not consumer.closed:
                 part = stream.log.of(work)
-                part.consumers[consumer.consumer_id] = consumer_definition(config, created_ns, start_seq)
+                part.consumers[consumer.consumer_id] = consumer_definition(config, created_ns, start_seq, until)
                 part.consumer_states[consumer.consumer_id] = state.encode()
             return after
 
@@ -265,7 +271,7 @@ class JetStream:
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not consumer.closed:
                 part = consumer.stream.log.of(work)
-                part.consumers[consumer.consumer_id] = consumer_definition(config, consumer.created_ns, 1)
+                part.consumers[consumer.consumer_id] = consumer_definition(config, consumer.created_ns, 1, consumer.lasts_until)
                 part.consumer_states[consumer.consumer_id] = consumer.state.encode()
             return after
 
@@ -319,7 +325,7 @@ def definition_of(config: StreamConfig, created_ns: int) -> bytes:
     return json.dumps({"name": config.name, "created": created_ns, "config": config.wire()}).encode()
 
 
-def consumer_definition(config: ConsumerConfig, created_ns: int, start_seq: int) -> bytes:
-    """The stored form of a consumer's definition."""
-    return json.dumps({"name": config.name, "created": created_ns, "start": start_seq, "config": config.wire()}).encode()
-
+def consumer_definition(config: ConsumerConfig, created_ns: int, start_seq: int, until: int) -> bytes:
+    """The stored form of a consumer's definition; `until` as in `Consumer.begin_with_lasts`."""
+    fields = {"name": config.name, "created": created_ns, "start": start_seq, "until": until, "config": config.wire()}
+    return json.dumps(fields).encode()
