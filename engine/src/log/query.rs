@@ -53,6 +53,15 @@ impl StreamState {
         self.deleted.iter().take(limit).collect()
     }
 
+    /// What it holds beyond what nats-server reports.
+    pub fn statistics(&self) -> [(&'static str, u64); 3] {
+        [
+            ("message_ids", self.dedupe.len() as u64),
+            ("inexact_subjects", self.index.inexact()),
+            ("names_bytes", self.index.names_len() as u64),
+        ]
+    }
+
     /// How many subjects have messages.
     pub fn num_subjects(&self) -> usize {
         self.index.len()
