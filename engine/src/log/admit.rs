@@ -1,0 +1,481 @@
+//! Admission: check and number a batch, encode its records, remember what to answer.
+
+use super::*;
+use crate::batch::{Batch, Message};
+use crate::codec::puback::{Digits, Refusal};
+use crate::log::dedupe::Segment;
+use crate::log::headers::{self, Wishes};
+use crate::log::index::Filters;
+use crate::publish::{Outgoing, Publisher};
+use crate::subject;
+
+/// Longest header block that a message may have.
+const HEADERS_MAX: usize = u16::MAX as usize;
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Stored(u64),
+    Duplicate(u64),
+    Refused(u32),
+}
+
+/// One record in the arena; the place in the vector is the sequence.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    end: usize,
+    live: bool,
+}
+
+/// What admitting one batch came to.
+#[derive(Debug)]
+pub struct Admission {
+    /// First sequence given, 0 if none.
+    pub first_seq: u64,
+    /// Last sequence given.
+    pub last_seq: u64,
+    /// Older records that must go, ascending.
+    pub deletes: Vec<u64>,
+    /// Rollups beyond `deletes`: (subject or empty for all, delete below).
+    pub purges: Vec<(Vec<u8>, u64)>,
+    /// Message ids to store.
+    pub ids: Vec<u8>,
+    /// Limits are exceeded: trim.
+    pub over: bool,
+    /// Messages stored.
+    pub stored: u64,
+    /// Messages refused.
+    pub refused: u64,
+    /// Messages that were there already.
+    pub duplicates: u64,
+    arena: Vec<u8>,
+    slots: Vec<Slot>,
+    // Reply subjects one behind the other; an answer ends where the next begins.
+    replies: Vec<u8>,
+    answers: Vec<(usize, Answer)>,
+    refusals: Vec<Refusal>,
+    segment: Segment,
+    acks: std::sync::Arc<PubAck>,
+    account: String,
+}
+
+impl Admission {
+    /// The records to store, ascending, without those that the same batch superseded.
+    pub fn records(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut start = 0;
+        self.slots.iter().enumerate().filter_map(move |(place, slot)| {
+            let value = &self.arena[start..slot.end];
+            start = slot.end;
+            slot.live.then_some((self.first_seq + place as u64, value))
+        })
+    }
+
+    /// How many records match any of the filters (none: all).
+    pub fn matching(&self, filters: &[&[u8]]) -> u64 {
+        let filters = Filters::new(filters);
+        let (mut count, mut last, mut last_matches) = (0, &[][..], filters.all());
+        for (_, value) in self.records() {
+            // Just encoded, so it can be read.
+            let Ok(record) = record::decode_unverified(value) else { continue };
+            if !filters.all() && record.subject != last {
+                (last, last_matches) = (record.subject, filters.matches(record.subject));
+            }
+            count += u64::from(last_matches);
+        }
+        count
+    }
+
+    /// Publish every ack (or error) to its reply subject.
+    pub fn ack(&self, publisher: &mut impl Publisher) {
+        let mut start = 0;
+        for (end, answer) in &self.answers {
+            let reply = &self.replies[start..*end];
+            start = *end;
+            match answer {
+                Answer::Stored(sequence) => {
+                    send(publisher, &self.account, reply, &self.acks.stored(&Digits::new(*sequence), false));
+                }
+                Answer::Duplicate(sequence) => {
+                    send(publisher, &self.account, reply, &self.acks.stored(&Digits::new(*sequence), true));
+                }
+                Answer::Refused(place) => {
+                    let body = self.acks.refused(&self.refusals[*place as usize]);
+                    send(publisher, &self.account, reply, &[&body]);
+                }
+            }
+        }
+    }
+
+    /// The same error to every publisher that waits, instead of `ack`.
+    pub fn refuse(&self, publisher: &mut impl Publisher, refusal: &Refusal) {
+        let body = self.acks.refused(refusal);
+        let mut start = 0;
+        for (end, _) in &self.answers {
+            send(publisher, &self.account, &self.replies[start..*end], &[&body]);
+            start = *end;
+        }
+    }
+
+    fn answer(&mut self, reply: &[u8], answer: Answer) {
+        if !reply.is_empty() {
+            self.replies.extend_from_slice(reply);
+            self.answers.push((self.replies.len(), answer));
+        }
+    }
+
+    fn refuse_message(&mut self, reply: &[u8], refusal: Refusal) {
+        self.refused += 1;
+        if !reply.is_empty() {
+            self.refusals.push(refusal);
+            self.answer(reply, Answer::Refused(self.refusals.len() as u32 - 1));
+        }
+    }
+
+    /// A record that is older than this batch must be deleted, or one of this batch must not be stored.
+    fn supersede(&mut self, sequence: u64) {
+        match sequence.checked_sub(self.first_seq).filter(|_| self.first_seq > 0) {
+            Some(place) => self.slots[place as usize].live = false,
+            None => self.deletes.push(sequence),
+        }
+    }
+}
+
+/// The same error to every message of a batch that was not admitted.
+pub fn refuse_batch(batch: &Batch, publisher: &mut impl Publisher, account: &str, stream: &str, refusal: &Refusal) {
+    let body = PubAck::new(stream).refused(refusal);
+    for message in batch.iter().filter(|message| !message.reply.is_empty()) {
+        send(publisher, account, message.reply, &[&body]);
+    }
+}
+
+#[inline]
+fn send(publisher: &mut impl Publisher, account: &str, to: &[u8], payload: &[&[u8]]) {
+    publisher.publish(account, Outgoing { to, subject: to, reply: b"", headers: &[], payload });
+}
+
+/// What a checked message asks for beyond being stored.
+enum Verdict<'a> {
+    Store { id: &'a [u8], rollup: Rollup, size: u64, request_info: Option<(usize, usize)> },
+    Duplicate(u64),
+    Refuse(Refusal),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rollup {
+    No,
+    Subject,
+    All,
+}
+
+const SEALED: Refusal = Refusal::fixed(400, 10109, "invalid operation on sealed stream");
+const TOO_LARGE: Refusal = Refusal::fixed(400, 10054, "message size exceeds maximum allowed");
+const HEADERS_TOO_LARGE: Refusal = Refusal::fixed(400, 10097, "header size exceeds maximum allowed of 64k");
+const SUBJECT_TOO_LONG: Refusal = Refusal::fixed(503, 10077, "subject exceeds maximum length");
+const NO_COUNTERS: Refusal = Refusal::fixed(400, 10168, "message counters is disabled");
+const NO_BATCHES: Refusal = Refusal::fixed(400, 10174, "atomic publish is disabled");
+const NO_TTL: Refusal = Refusal::fixed(400, 10166, "per-message TTL is disabled");
+const NO_SCHEDULES: Refusal = Refusal::fixed(400, 10188, "message schedules is disabled");
+const WRONG_STREAM: Refusal = Refusal::fixed(400, 10060, "expected stream does not match");
+const SUBJECT_ALONE: Refusal = Refusal::fixed(400, 10193, "missing sequence for expected last sequence per subject");
+const NOT_READY: Refusal = Refusal::fixed(503, 10163, "expected last sequence per subject temporarily unavailable");
+const NO_ROLLUP: Refusal = Refusal::fixed(500, 10111, "rollup not permitted");
+const MANY_MESSAGES: Refusal = Refusal::fixed(503, 10077, "maximum messages exceeded");
+const MANY_BYTES: Refusal = Refusal::fixed(503, 10077, "maximum bytes exceeded");
+const MANY_PER_SUBJECT: Refusal = Refusal::fixed(503, 10077, "maximum messages per subject exceeded");
+
+fn wrong_sequence(actual: u64) -> Refusal {
+    Refusal { code: 400, err_code: 10071, description: format!("wrong last sequence: {actual}").into() }
+}
+
+impl StreamState {
+    /// Check and number a batch; the state changes at once. The timestamp never falls behind the last one, so that age
+    /// and sequence keep the same order.
+    pub fn admit(&mut self, batch: &Batch, now_ns: i64) -> Admission {
+        let timestamp_ns = now_ns.max(self.last_ts_ns);
+        self.dedupe.expire(now_ns, self.limits.duplicate_window_ns);
+        let mut admission = Admission {
+            first_seq: 0,
+            last_seq: 0,
+            deletes: Vec::new(),
+            purges: Vec::new(),
+            ids: Vec::new(),
+            over: false,
+            stored: 0,
+            refused: 0,
+            duplicates: 0,
+            arena: Vec::with_capacity(batch.size()),
+            slots: Vec::with_capacity(batch.len()),
+            replies: Vec::new(),
+            answers: Vec::new(),
+            refusals: Vec::new(),
+            segment: Segment::default(),
+            acks: self.acks.clone(),
+            account: self.identity.account.clone(),
+        };
+        for message in batch.iter() {
+            let reply = if self.limits.no_ack { b"" } else { message.reply };
+            match self.check_message(&message) {
+                Verdict::Store { id, rollup, size, request_info } => {
+                    let sequence = self.store(&mut admission, &message, timestamp_ns, size, request_info);
+                    self.remember(&mut admission, id, sequence, timestamp_ns);
+                    self.make_room(&mut admission, message.subject, sequence, rollup);
+                    admission.answer(reply, Answer::Stored(sequence));
+                }
+                Verdict::Duplicate(sequence) => {
+                    admission.duplicates += 1;
+                    admission.answer(reply, Answer::Duplicate(sequence));
+                }
+                Verdict::Refuse(refusal) => admission.refuse_message(reply, refusal),
+            }
+        }
+        admission.deletes.sort_unstable();
+        admission.ids = std::mem::take(&mut admission.segment).finish();
+        admission.over = self.over();
+        admission
+    }
+
+    fn store(
+        &mut self,
+        admission: &mut Admission,
+        message: &Message<'_>,
+        timestamp_ns: i64,
+        size: u64,
+        request_info: Option<(usize, usize)>,
+    ) -> u64 {
+        let sequence = self.last_seq + 1;
+        let stripped;
+        let headers = match request_info {
+            Some((from, to)) => {
+                stripped = [&message.headers[..from], &message.headers[to..]].concat();
+                &stripped
+            }
+            None => message.headers,
+        };
+        let (subject, payload) = (message.subject, message.payload);
+        record::encode_into(&mut admission.arena, &Record { sequence, timestamp_ns, subject, headers, payload });
+        admission.slots.push(Slot { end: admission.arena.len(), live: true });
+        if admission.first_seq == 0 {
+            admission.first_seq = sequence;
+        }
+        admission.last_seq = sequence;
+        admission.stored += 1;
+        let slot = self.index.find_or_insert(subject);
+        self.index.add(slot, sequence, size as u32);
+        if self.messages == 0 {
+            self.first_ts_ns = timestamp_ns;
+        }
+        self.messages += 1;
+        self.bytes += size;
+        self.last_seq = sequence;
+        self.last_ts_ns = timestamp_ns;
+        sequence
+    }
+
+    fn remember(&mut self, admission: &mut Admission, id: &[u8], sequence: u64, timestamp_ns: i64) {
+        if self.last_id != id {
+            self.last_id.clear();
+            self.last_id.extend_from_slice(id);
+        }
+        if !id.is_empty() && self.limits.duplicate_window_ns > 0 {
+            self.dedupe.insert(id, sequence, timestamp_ns);
+            admission.segment.push(id, sequence, timestamp_ns);
+        }
+    }
+
+    /// Remove what a stored message replaces: by its rollup, or by the limit of its subject.
+    fn make_room(&mut self, admission: &mut Admission, subject: &[u8], sequence: u64, rollup: Rollup) {
+        if rollup == Rollup::All {
+            return self.roll_all_up(admission, subject, sequence);
+        }
+        let limit = match (rollup, self.limits.max_msgs_per_subject) {
+            (Rollup::No, limit) if limit <= 0 => return,
+            (Rollup::No, limit) => limit as u64,
+            _ => 1,
+        };
+        let Some(slot) = self.index.find(subject).filter(|_| self.index.queued()) else { return };
+        while self.index.entry(slot).count > limit {
+            let Some((oldest, size)) = self.index.queue(slot).and_then(|queue| queue.front().copied()) else { break };
+            self.drop_message(slot, oldest, u64::from(size));
+            admission.supersede(oldest);
+        }
+    }
+
+    fn roll_all_up(&mut self, admission: &mut Admission, subject: &[u8], sequence: u64) {
+        let (size, timestamp_ns) = match self.index.find(subject) {
+            Some(slot) => (self.index.entry(slot).size, self.last_ts_ns),
+            None => return,
+        };
+        if self.messages > 1 {
+            self.reset(sequence);
+            let slot = self.index.find_or_insert(subject);
+            self.index.add(slot, sequence, size);
+            (self.messages, self.bytes) = (1, u64::from(size));
+            (self.last_seq, self.first_ts_ns) = (sequence, timestamp_ns);
+        }
+        let in_batch = (sequence - admission.first_seq) as usize;
+        for slot in &mut admission.slots[..in_batch] {
+            slot.live = false;
+        }
+        admission.deletes.clear();
+        admission.purges.clear();
+        admission.purges.push((Vec::new(), sequence));
+    }
+
+    fn check_message<'a>(&self, message: &Message<'a>) -> Verdict<'a> {
+        let wishes = if message.headers.is_empty() { Wishes::default() } else { headers::parse(message.headers) };
+        if wishes.batch {
+            return Verdict::Refuse(NO_BATCHES);
+        }
+        if self.limits.sealed {
+            return Verdict::Refuse(SEALED);
+        }
+        let body = message.headers.len() + message.payload.len();
+        // The index counts sizes in 32 bits.
+        if (self.limits.max_msg_size >= 0 && body as u64 > self.limits.max_msg_size as u64) || body > i32::MAX as usize
+        {
+            return Verdict::Refuse(TOO_LARGE);
+        }
+        if message.headers.len() > HEADERS_MAX {
+            return Verdict::Refuse(HEADERS_TOO_LARGE);
+        }
+        if message.subject.len() > record::SUBJECT_MAX {
+            return Verdict::Refuse(SUBJECT_TOO_LONG);
+        }
+        let id = wishes.id.unwrap_or_default();
+        let mut rollup = Rollup::No;
+        if !message.headers.is_empty() {
+            if let Some(refusal) = self.check_expectations(message, &wishes) {
+                return Verdict::Refuse(refusal);
+            }
+            if !id.is_empty() && self.limits.duplicate_window_ns > 0 {
+                if let Some(sequence) = self.dedupe.find(id) {
+                    return Verdict::Duplicate(sequence);
+                }
+            }
+            if wishes.last_id.is_some_and(|last_id| last_id != self.last_id) {
+                let last_id = String::from_utf8_lossy(&self.last_id);
+                let description = format!("wrong last msg ID: {last_id}").into();
+                return Verdict::Refuse(Refusal { code: 400, err_code: 10070, description });
+            }
+            rollup = match self.check_rollup(wishes.rollup) {
+                Ok(rollup) => rollup,
+                Err(refusal) => return Verdict::Refuse(refusal),
+            };
+        }
+        let stripped = wishes.request_info.map_or(0, |(from, to)| to - from);
+        let size = self.size_of(message.subject.len(), message.headers.len() - stripped, message.payload.len());
+        match self.check_limits(message.subject, size) {
+            Some(refusal) => Verdict::Refuse(refusal),
+            None => Verdict::Store { id, rollup, size, request_info: wishes.request_info },
+        }
+    }
+
+    fn check_expectations(&self, message: &Message<'_>, wishes: &Wishes<'_>) -> Option<Refusal> {
+        if wishes.incr {
+            return Some(NO_COUNTERS);
+        }
+        if wishes.stream.is_some_and(|stream| stream != self.identity.name.as_bytes()) {
+            return Some(WRONG_STREAM);
+        }
+        if wishes.ttl {
+            return Some(NO_TTL);
+        }
+        match wishes.last_subject_seq {
+            None if wishes.last_subject.is_some() => return Some(SUBJECT_ALONE),
+            None => {}
+            Some(expected) => match self.last_matching(wishes.last_subject.unwrap_or(message.subject)) {
+                (_, false) => return Some(NOT_READY),
+                (actual, true) if actual != expected => return Some(wrong_sequence(actual)),
+                _ => {}
+            },
+        }
+        if wishes.last_seq.is_some_and(|expected| expected != self.last_seq) {
+            return Some(wrong_sequence(self.last_seq));
+        }
+        wishes.schedule.then_some(NO_SCHEDULES)
+    }
+
+    fn check_rollup(&self, rollup: Option<&[u8]>) -> Result<Rollup, Refusal> {
+        let Some(rollup) = rollup else { return Ok(Rollup::No) };
+        if !self.limits.allow_rollup || self.limits.deny_purge {
+            return Err(NO_ROLLUP);
+        }
+        match rollup {
+            b"sub" => Ok(Rollup::Subject),
+            b"all" => Ok(Rollup::All),
+            _ => {
+                let description = format!("rollup value invalid: {:?}", String::from_utf8_lossy(rollup)).into();
+                Err(Refusal { code: 500, err_code: 10111, description })
+            }
+        }
+    }
+
+    /// What discard new refuses. A message that replaces the oldest of its subject needs only the room that is added.
+    fn check_limits(&self, subject: &[u8], size: u64) -> Option<Refusal> {
+        let limits = &self.limits;
+        if !limits.discard_new {
+            return None;
+        }
+        let mut freed = None;
+        if limits.max_msgs_per_subject > 0 {
+            let full = |slot: &u32| self.index.entry(*slot).count >= limits.max_msgs_per_subject as u64;
+            if let Some(slot) = self.index.find(subject).filter(full) {
+                if limits.discard_new_per_subject {
+                    return Some(MANY_PER_SUBJECT);
+                }
+                let entry = self.index.entry(slot);
+                let oldest =
+                    self.index.queue(slot).and_then(|queue| queue.front()).map_or(entry.size, |(_, size)| *size);
+                freed = Some(u64::from(oldest));
+            }
+        }
+        if limits.max_msgs > 0 && freed.is_none() && self.messages >= limits.max_msgs as u64 {
+            return Some(MANY_MESSAGES);
+        }
+        let bytes = (self.bytes + size).saturating_sub(freed.unwrap_or(0));
+        (limits.max_bytes > 0 && bytes > limits.max_bytes as u64).then_some(MANY_BYTES)
+    }
+
+    /// The last sequence of the messages that match (0: none), and whether that is sure.
+    pub(super) fn last_matching(&self, filter: &[u8]) -> (u64, bool) {
+        if !subject::is_pattern(filter) {
+            let entry = self.index.find(filter).map(|slot| self.index.entry(slot));
+            return entry.map_or((0, true), |entry| (entry.last, entry.exact));
+        }
+        let slots = self.index.matching(&Filters::new(&[filter]));
+        let lasts = slots.iter().map(|slot| self.index.entry(*slot)).map(|entry| (entry.last, entry.exact));
+        lasts.max().unwrap_or((0, true))
+    }
+
+    /// Subjects whose last sequence the expectations of a batch need and which have only a bound: the caller looks
+    /// downwards for them and tells `note_last`, before it admits the batch.
+    pub fn unresolved(&self, batch: &Batch) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        if self.index.inexact() == 0 {
+            return found;
+        }
+        for message in batch.iter().filter(|message| !message.headers.is_empty()) {
+            let wishes = headers::parse(message.headers);
+            if wishes.last_subject_seq.is_none() {
+                continue;
+            }
+            let filter = wishes.last_subject.unwrap_or(message.subject);
+            for slot in self.index.matching(&Filters::new(&[filter])) {
+                if !self.index.entry(slot).exact {
+                    found.push(self.index.name(slot).to_vec());
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Tell the last sequence of a subject, as found in the log; of no effect if it can't be that.
+    pub fn note_last(&mut self, subject: &[u8], sequence: u64) {
+        let Some(slot) = self.index.find(subject) else { return };
+        let entry = self.index.entry(slot);
+        if !entry.exact && sequence <= entry.last && self.live(sequence) {
+            self.index.set_last(slot, sequence, true);
+        }
+    }
+}

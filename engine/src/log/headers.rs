@@ -1,0 +1,121 @@
+//! The header lines that decide about storing. Keys compare case-sensitively and the first of equal keys counts.
+//!
+//! Source: interop 1.9 and 6.4.
+
+/// What a block asks for. None: the key is not there.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wishes<'a> {
+    /// Nats-Msg-Id.
+    pub id: Option<&'a [u8]>,
+    /// Nats-Expected-Stream.
+    pub stream: Option<&'a [u8]>,
+    /// Nats-Expected-Last-Sequence; what isn't a number equals no sequence.
+    pub last_seq: Option<u64>,
+    /// Nats-Expected-Last-Subject-Sequence.
+    pub last_subject_seq: Option<u64>,
+    /// Nats-Expected-Last-Subject-Sequence-Subject.
+    pub last_subject: Option<&'a [u8]>,
+    /// Nats-Expected-Last-Msg-Id.
+    pub last_id: Option<&'a [u8]>,
+    /// Nats-Rollup.
+    pub rollup: Option<&'a [u8]>,
+    /// Nats-TTL is there.
+    pub ttl: bool,
+    /// Nats-Incr is there.
+    pub incr: bool,
+    /// Nats-Batch-Id is there.
+    pub batch: bool,
+    /// Nats-Schedule is there.
+    pub schedule: bool,
+    /// Where the line Nats-Request-Info stands, its end included: it must not be stored.
+    pub request_info: Option<(usize, usize)>,
+}
+
+/// A number that no sequence equals, for values that aren't one.
+const NO_SEQUENCE: u64 = u64::MAX;
+
+/// Read a block. Lines without a colon are passed over; a block that is cut off ends where it ends.
+pub fn parse(block: &[u8]) -> Wishes<'_> {
+    let mut wishes = Wishes::default();
+    let mut at = match memchr::memchr(b'\n', block) {
+        Some(end) => end + 1,
+        None => return wishes,
+    };
+    while at < block.len() {
+        let end = memchr::memchr(b'\n', &block[at..]).map_or(block.len(), |found| at + found + 1);
+        let line = &block[at..end];
+        if line.starts_with(b"Nats-") {
+            take(&mut wishes, line, (at, end));
+        }
+        at = end;
+    }
+    wishes
+}
+
+fn take<'a>(wishes: &mut Wishes<'a>, line: &'a [u8], span: (usize, usize)) {
+    let Some(colon) = memchr::memchr(b':', line) else { return };
+    let value = line[colon + 1..].trim_ascii();
+    match &line[5..colon] {
+        b"Msg-Id" => keep(&mut wishes.id, value),
+        b"Expected-Stream" => keep(&mut wishes.stream, value),
+        b"Expected-Last-Sequence" => keep(&mut wishes.last_seq, number(value)),
+        b"Expected-Last-Subject-Sequence" => keep(&mut wishes.last_subject_seq, number(value)),
+        b"Expected-Last-Subject-Sequence-Subject" => keep(&mut wishes.last_subject, value),
+        b"Expected-Last-Msg-Id" => keep(&mut wishes.last_id, value),
+        b"Rollup" => keep(&mut wishes.rollup, value),
+        b"TTL" => wishes.ttl = true,
+        b"Incr" => wishes.incr = true,
+        b"Batch-Id" => wishes.batch = true,
+        b"Schedule" => wishes.schedule = true,
+        b"Request-Info" => keep(&mut wishes.request_info, span),
+        _ => {}
+    }
+}
+
+fn keep<T>(place: &mut Option<T>, value: T) {
+    if place.is_none() {
+        *place = Some(value);
+    }
+}
+
+/// Decimal digits; anything else is NO_SEQUENCE.
+fn number(text: &[u8]) -> u64 {
+    if text.is_empty() || text.len() > 19 {
+        return NO_SEQUENCE;
+    }
+    text.iter()
+        .try_fold(0u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
+        .unwrap_or(NO_SEQUENCE)
+}
+
+/// The Nats-Msg-Id of a block, empty if there is none.
+pub fn message_id(block: &[u8]) -> &[u8] {
+    parse(block).id.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn known_keys_are_found() {
+        let block = b"NATS/1.0\r\nA: b\r\nNats-Msg-Id:  x y \r\nNats-Msg-Id: z\r\nNats-Expected-Last-Sequence: 12\r\n\
+            nats-rollup: sub\r\nNats-Rollup:all\r\nNats-Request-Info: {}\r\nNats-TTL: 1\r\n\r\n";
+        let wishes = parse(block);
+        assert_eq!(Some(&b"x y"[..]), wishes.id);
+        assert_eq!(Some(12), wishes.last_seq);
+        assert_eq!(Some(&b"all"[..]), wishes.rollup);
+        assert!(wishes.ttl && !wishes.incr);
+        let (from, to) = wishes.request_info.unwrap_or_default();
+        assert_eq!(b"Nats-Request-Info: {}\r\n", &block[from..to]);
+        assert_eq!(Some(NO_SEQUENCE), parse(b"NATS/1.0\r\nNats-Expected-Last-Sequence: x\r\n\r\n").last_seq);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(block in "(NATS/1.0|Nats-|Msg-Id|[: \r\n]|Rollup){0,20}") {
+            parse(block.as_bytes());
+        }
+    }
+}
