@@ -194,9 +194,9 @@ impl Trie {
 
     fn child(&self, parent: u32, token: &[u8]) -> u32 {
         let hash = Self::hash(&self.hasher, parent, token);
-        let found = self.edges.find(hash, |id| {
-            self.node(*id).is_some_and(|node| node.parent == parent && node.token.as_ref() == token)
-        });
+        let found = self
+            .edges
+            .find(hash, |id| self.node(*id).is_some_and(|node| node.parent == parent && node.token.as_ref() == token));
         found.copied().unwrap_or(NONE)
     }
 

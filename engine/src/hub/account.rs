@@ -83,10 +83,8 @@ impl Account {
         }
     }
 
-    pub(super) fn subscriptions(&self) -> usize {
-        self.trie.len()
-    }
-
+    /// Nodes of its trie: one when nothing is left.
+    #[cfg(test)]
     pub(super) fn nodes(&self) -> usize {
         self.trie.nodes()
     }
@@ -176,7 +174,9 @@ impl Account {
         }
         let shared = pattern.iter().position(|byte| matches!(byte, b'*' | b'>')).unwrap_or(0);
         let shared = pattern.get(..shared).unwrap_or_default();
-        for (known, list) in self.watches.range_mut::<[u8], _>((std::ops::Bound::Included(shared), std::ops::Bound::Unbounded)) {
+        for (known, list) in
+            self.watches.range_mut::<[u8], _>((std::ops::Bound::Included(shared), std::ops::Bound::Unbounded))
+        {
             if !known.starts_with(shared) {
                 break;
             }

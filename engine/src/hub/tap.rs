@@ -48,7 +48,9 @@ impl Tap {
         } else if self.head > self.batch.len() / 2 {
             // Dropping the taken half now costs at most one more copy of each message.
             let mut rest = Batch::default();
-            (self.head..self.batch.len()).filter_map(|index| self.batch.get(index)).for_each(|message| rest.push(message));
+            (self.head..self.batch.len())
+                .filter_map(|index| self.batch.get(index))
+                .for_each(|message| rest.push(message));
             self.batch = rest;
             (self.head, self.head_bytes) = (0, 0);
         }
