@@ -33,7 +33,9 @@ def test_answers_are_those_of_nats_server(name: str) -> None:
         full, request, expected = next(rows)
         got = service.ask(full, request.encode()).decode()
         if not same(expected, got) and not ours(full + request, got):
-            wrong.append(f"{full} {request[:300]}\n  nats-server: {expected[:900]}\n  streamd:     {got[:900]}")
+            wrong.append(
+                f"{full} {request[:300]}\n  nats-server: {expected[:900]}\n  streamd:     {got[:900]}"
+            )
 
     assert not wrong, f"{len(wrong)} differ\n" + "\n".join(wrong)
 
