@@ -1,4 +1,4 @@
-"""The engine's subject functions in plain Python, for trees where the extension isn't built; also a model to test it."""
+"""The engine's subject functions in plain Python, for trees where the extension isn't built."""
 
 from __future__ import annotations
 

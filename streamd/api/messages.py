@@ -12,11 +12,11 @@ from pydantic import Field
 from streamd.api.answer import Answer, Done
 from streamd.api.errors import BAD_REQUEST, ApiError
 from streamd.api.stream import Texts
-from streamd.api.wire import ALWAYS, Flag, Int, Text, Time, TimeNs, Uint64, Wire
+from streamd.api.wire import ALWAYS, Flag, Int, Text, Time, TimeNs, Uint64, Wire, decode_plain
 
 
 class MsgGetRequest(Wire):
-    """STREAM.MSG.GET and DIRECT.GET: which message. See `get_check` and `direct_check`."""
+    """STREAM.MSG.GET and DIRECT.GET: which message. See `get_check` and `direct_request`."""
 
     go_name: ClassVar[str] = "JSApiMsgGetRequest"
 
@@ -46,19 +46,25 @@ def get_check(request: MsgGetRequest) -> ApiError | None:
     return BAD_REQUEST() if batch or nothing or conflict else None
 
 
-def direct_check(request: MsgGetRequest) -> str | None:
-    """The status of a DIRECT.GET that cannot be served, or None. Batch forms: `direct_batch`."""
+def direct_request(body: bytes) -> MsgGetRequest:
+    """Read a DIRECT.GET. Errors: ValueError with the status line's text."""
+    if not body:
+        raise ValueError("408 Empty Request")
+    try:
+        request = decode_plain(MsgGetRequest, body, strict=False)
+    except ValueError:
+        raise ValueError("408 Malformed Request") from None
     several = request.multi_last
     if not (request.seq or request.last_by_subj or request.next_by_subj or request.start_time or several):
-        return "408 Empty Request"
+        raise ValueError("408 Empty Request")
     if (
         (request.seq and request.last_by_subj)
         or (request.last_by_subj and (request.next_by_subj or request.batch or request.start_time or several))
         or (request.start_time and request.seq)
         or (several and request.next_by_subj)
     ):
-        return "408 Bad Request"
-    return None
+        raise ValueError("408 Bad Request")
+    return request
 
 
 def direct_batch(request: MsgGetRequest) -> bool:

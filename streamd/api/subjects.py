@@ -2,7 +2,7 @@
 
 Purpose:    the service binds `$JS.API.>` once and asks `find(subject)`; a subject without a row gets no answer at all.
 Shapes:     patterns stand behind `$JS.API.`; `*` tokens and a `>` tail are returned as arguments, in order.
-Body:       `json` is always read; `peek` only if it starts with `{` or `[`, else ignored; `none` must be empty or `{}`
+Body:       `json` is always read; `filled` too, but an empty one is refused (10003); `peek` only if it starts with `{` or `[`, else ignored; `none` must be empty or `{}`
             (10038); `raw` belongs to the handler.
 Source:     interop of nats-server 2.15.2.
 """
@@ -14,7 +14,7 @@ from typing import Literal
 
 from streamd.api import account, consumer, messages, stream
 from streamd.api.answer import Answer
-from streamd.api.errors import CLUSTER_REQUIRED, NOT_EMPTY_REQUEST, NOT_SUPPORTED, ApiError
+from streamd.api.errors import BAD_REQUEST, CLUSTER_REQUIRED, NOT_EMPTY_REQUEST, NOT_SUPPORTED, ApiError
 from streamd.api.wire import Wire, decode
 
 PREFIX = "$JS.API."
@@ -28,15 +28,17 @@ class Endpoint:
     request: type[Wire] | None
     answer: type[Answer] | None
     handler: str
-    body: Literal["json", "peek", "none", "raw"] = "json"
+    body: Literal["json", "filled", "peek", "none", "raw"] = "json"
     refusal: ApiError | None = None
 
     def read(self, body: bytes, *, strict: bool = True) -> Wire | None:
-        """The request model of a body. Errors: ApiError 10025, 10038."""
+        """The request model of a body. Errors: ApiError 10025, 10038, 10003."""
         if self.body == "none":
             if body not in (b"", b"{}"):
                 raise NOT_EMPTY_REQUEST()
             return None
+        if self.body == "filled" and body in (b"", b"{}"):
+            raise BAD_REQUEST()
         if self.request is None or self.body == "raw":
             return None
         if self.body == "peek" and not body.lstrip(b" \t\r\n").startswith((b"{", b"[")):
@@ -69,8 +71,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("STREAM.INFO.*", stream.StreamInfoRequest, stream.StreamInfoResponse, "stream_info", "peek"),
     Endpoint("STREAM.DELETE.*", None, stream.StreamDeleteResponse, "stream_delete", "none"),
     Endpoint("STREAM.PURGE.*", messages.PurgeRequest, messages.PurgeResponse, "stream_purge", "peek"),
-    Endpoint("STREAM.MSG.GET.*", messages.MsgGetRequest, messages.MsgGetResponse, "msg_get"),
-    Endpoint("STREAM.MSG.DELETE.*", messages.MsgDeleteRequest, messages.MsgDeleteResponse, "msg_delete"),
+    Endpoint("STREAM.MSG.GET.*", messages.MsgGetRequest, messages.MsgGetResponse, "msg_get", "filled"),
+    Endpoint(
+        "STREAM.MSG.DELETE.*", messages.MsgDeleteRequest, messages.MsgDeleteResponse, "msg_delete", "filled"
+    ),
     Endpoint("DIRECT.GET.*", messages.MsgGetRequest, None, "direct_get", "raw"),
     Endpoint("DIRECT.GET.*.>", None, None, "direct_get_last", "raw"),
     Endpoint(

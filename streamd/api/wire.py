@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_arg
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic.functional_validators import AfterValidator
+from pydantic_core import ErrorDetails
 
 from streamd.api.errors import INVALID_JSON
 from streamd.api.scan import syntax_error
@@ -235,13 +236,15 @@ def canonical(model: type[Wire], value: dict[str, Any], *, strict: bool) -> dict
                 raise ValueError(f"json: unknown field {go_quote(key)}")
             continue
         field = fields[name]
-        if item is None and "can not unmarshal" not in wrong_text(field.metadata):
+        if item is None and not get_origin(field.annotation) is Literal:
             continue
         nested = inner(field.annotation)
         if nested is not None and isinstance(item, dict):
             item = canonical(nested, item, strict=strict)
         elif nested is not None and isinstance(item, list):
             item = [canonical(nested, one, strict=strict) if isinstance(one, dict) else one for one in item]
+        elif isinstance(item, list) and None in item:
+            item = ["" if one is None else one for one in item]
         out[name] = item
     return out
 
@@ -262,40 +265,65 @@ def kind(value: Any) -> str:
 
 
 def fail(model: type[Wire], value: dict[str, Any], error: ValidationError) -> NoReturn:
-    """Raise the first error, in the order of the text, as Go words it."""
+    """Raise what Go says: a type's own text if one fails, else the first error in the order of the text."""
     order = {name: index for index, name in enumerate(value)}
-    first = min(error.errors(include_url=False), key=lambda one: order.get(str(one["loc"][0]), 0))
+    places = [
+        place(model, one) for one in sorted(error.errors(), key=lambda one: order.get(str(one["loc"][0]), 0))
+    ]
+    first = next((one for one in places if one.own), places[0])
+    if first.own:
+        raise ValueError(first.own)
+    what = kind(first.given)
+    if what == "number" and first.type in NUMBERS:
+        what += f" {first.given.text if isinstance(first.given, Fraction) else first.given}"
+    raise ValueError(f"json: cannot unmarshal {what} into Go struct field {first.path} of type {first.type}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value doesn't fit: Go's name of the field and of its type, or the type's own text."""
+
+    path: str
+    type: str
+    own: str
+    given: Any
+
+
+def place(model: type[Wire], error: ErrorDetails) -> Place:
+    """Follow an error's location through the models."""
     struct: type[Wire] = model
     path: list[str] = []
     metadata: list[Any] = []
     annotation: Any = None
-    for index, part in enumerate(first["loc"]):
-        field = struct.model_fields.get(part) if isinstance(part, str) else None
+    location = error["loc"]
+    for index, part in enumerate(location):
+        field = struct.model_fields.get(part) if isinstance(part, str) and index == len(path) else None
         if field is None:  # an index of a list or a key of a map
-            annotation = get_args(annotation)[-1] if get_args(annotation) else annotation
+            annotation, metadata = get_args(annotation)[-1], []
             continue
-        owner = next(
-            (base for base in struct.__mro__[::-1] if part in getattr(base, "__annotations__", {})), struct
-        )
-        path += [owner.go_name] * (owner is not struct) + [str(part)]
         annotation, metadata = field.annotation, field.metadata
+        path.append(part)  # type: ignore[arg-type]
         nested = inner(annotation)
-        if nested is not None and index + 1 < len(first["loc"]):
+        if nested is not None and index + 1 < len(location):
             struct = nested
-    given = first["input"]
-    context = first.get("ctx", {}).get("error")
-    if context is not None:  # a validator's own words
-        raise ValueError(str(context))
+    given = error["input"]
     own = wrong_text(metadata)
     if own:
-        raw = json.dumps(given, separators=(",", ":")) if not isinstance(given, Fraction) else given.text
-        raise ValueError(own.format(raw=raw, quoted=go_quote(raw)))
-    type_name = go_type(annotation, metadata if len(path) and isinstance(first["loc"][-1], str) else [])
-    what = kind(given)
-    if what == "number" and type_name in NUMBERS:
-        what += f" {given.text if isinstance(given, Fraction) else given}"
-    where = ".".join([struct.go_name, *path])
-    raise ValueError(f"json: cannot unmarshal {what} into Go struct field {where} of type {type_name}")
+        raw = given.text if isinstance(given, Fraction) else json.dumps(given, separators=(",", ":"))
+        own = own.format(raw=raw, quoted=go_quote(raw))
+    if "error" in error.get("ctx", {}):  # a validator's own words
+        own = str(error["ctx"]["error"])
+    owner = owner_of(model, path[0])
+    names = [struct.go_name, *([owner] if owner else []), *path]
+    return Place(".".join(names), go_type(annotation, metadata), own, given)
+
+
+def owner_of(model: type[Wire], name: str) -> str:
+    """The embedded struct that brings a field in, if it isn't the model's own."""
+    for base in model.__mro__[1:]:
+        if name in base.__dict__.get("__annotations__", {}) and issubclass(base, Wire):
+            return base.go_name
+    return ""
 
 
 NUMBERS = {"int", "int64", "int32", "uint64", "time.Duration"}

@@ -1,7 +1,7 @@
 """Which consumer configurations are possible, and what they become.
 
-Purpose:    the service calls `consumer_named` (what the API subject says), `consumer_settled`, and then, for a consumer
-            that exists, `consumer_update_check`.
+Purpose:    the service calls `consumer_named` (what the API subject says), then `consumer_create` with the configuration
+            that is there already, if any.
 Guarantee:  deterministic: no clock, no I/O, no randomness: an ephemeral consumer without a name keeps "".
 Non-goal:   other consumers, but for `workqueue_check`; interest on deliver subjects (10013) is the service's to know.
 Source:     nats-server 2.15.2; texts as recorded in tests/api/golden.
@@ -78,19 +78,43 @@ def consumer_named(
     return config
 
 
-def consumer_settled(
-    config: ConsumerConfig, stream: StreamConfig, limits: Limits, *, pedantic: bool = False
+def consumer_create(
+    config: ConsumerConfig,
+    stream: StreamConfig,
+    limits: Limits,
+    *,
+    old: ConsumerConfig | None = None,
+    action: str = "",
+    pedantic: bool = False,
 ) -> ConsumerConfig:
-    """Defaults settled and everything checked. Errors: ApiError, also for features that aren't there yet."""
-    settled = consumer_defaults(config, stream, limits, pedantic=pedantic)
-    consumer_check(settled, stream, limits)
-    return settled
+    """What the consumer's configuration will be: defaults settled, everything checked.
+
+    Shapes: `old` is the consumer of that name, None if there is none. The result is `old` itself if nothing changes.
+    Errors: ApiError 10148, 10149, 10012 and all of `consumer_check`, also for features that aren't there yet.
+    """
+    new = consumer_defaults(config, stream, limits, pedantic=pedantic)
+    consumer_check(new, stream, limits)
+    if old is None:
+        if action == "update":
+            raise errors.CONSUMER_MISSING()
+        if new.inactive_threshold == 0 and not new.durable_name:
+            new.inactive_threshold = INACTIVE_NS
+        return new
+    # As in nats-server, the inactive threshold of ephemeral consumers is no default that `create` compares with.
+    if action == "create":
+        if not consumer_equal(old, new):
+            raise errors.CONSUMER_EXISTS()
+        return old
+    if new.inactive_threshold == 0 and not old.durable_name:
+        new.inactive_threshold = INACTIVE_NS
+    consumer_update_check(old, new)
+    return old if consumer_equal(old, new) else new
 
 
 def consumer_defaults(
     config: ConsumerConfig, stream: StreamConfig, limits: Limits, *, pedantic: bool = False
 ) -> ConsumerConfig:
-    """The configuration with every default settled, as nats-server echoes it.
+    """The configuration with its defaults settled, but for the inactive threshold of ephemeral consumers.
 
     Errors: ApiError 10157 if pedantic and a given value would be replaced.
     """
@@ -135,8 +159,6 @@ def consumer_defaults(
     if new.max_ack_pending == 0 and config.ack_policy != "none":
         most = [limit for limit in (limits.account.max_ack_pending, limits.max_ack_pending) if limit > 0]
         new.max_ack_pending = min([MAX_ACK_PENDING, *most])
-    if new.inactive_threshold == 0 and not config.durable_name:
-        new.inactive_threshold = INACTIVE_NS
     new.metadata = stamp(config.metadata)
     return new
 

@@ -48,7 +48,9 @@ def stream_create(request: StreamConfigRequest, name: str, limits: Limits) -> St
 
     Errors: ApiError for anything nats-server refuses, and for features that aren't there yet.
     """
-    config = settled(request, name, limits)
+    if request.name != name:
+        raise STREAM_NAME_MISMATCH()
+    config = settled(request, limits)
     if config.sealed:
         raise invalid("stream configuration for create can not be sealed")
     stream_later(config)
@@ -57,15 +59,16 @@ def stream_create(request: StreamConfigRequest, name: str, limits: Limits) -> St
 
 def stream_update(old: StreamConfig, request: StreamConfigRequest, name: str, limits: Limits) -> StreamConfig:
     """The configuration of a stream after an update. Errors: as `stream_create`, and for what can't change."""
-    config = stream_update_check(old, settled(request, name, limits))
+    stream_name_check(request.name)
+    if request.name != name:
+        raise STREAM_NAME_MISMATCH()
+    config = stream_update_check(old, settled(request, limits))
     stream_later(config)
     return config
 
 
-def settled(request: StreamConfigRequest, name: str, limits: Limits) -> StreamConfig:
+def settled(request: StreamConfigRequest, limits: Limits) -> StreamConfig:
     """Defaults and checks that creating and updating share."""
-    if request.name != name and (request.name or not request.model_fields_set == set()):
-        raise STREAM_NAME_MISMATCH()
     stream_name_check(request.name)
     config = stream_defaults(request.config(), pedantic=request.pedantic)
     stream_check(config, limits)

@@ -70,7 +70,7 @@ def record(address: str, only: str = "") -> None:
                 reset(peer)
                 continue
             text = request if isinstance(request, str) else json.dumps(request, separators=(",", ":"))
-            full = subject if subject.startswith("$") or subject.startswith("=") else f"$JS.API.{subject}"
+            full = subject if subject.startswith(("$", "=")) else f"$JS.API.{subject}"
             rows.append([full, text, peer.ask(full.removeprefix("="), text.encode())])
         reset(peer)
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)

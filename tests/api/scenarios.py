@@ -1,4 +1,4 @@
-"""The requests that record.py sends and the tests replay: (subject after $JS.API., body as text or JSON value)."""
+"""The requests that record.py sends and tests replay: (subject after $JS.API., body as text or JSON value)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ def consumer(**config: Any) -> Request:
         "stream_name": "S",
         "config": {"name": "C", "ack_policy": "explicit", **config},
     }
+
+
+def again(**config: Any) -> Request:
+    """Create consumer C on stream S, but only if there is none or the same."""
+    subject, body = consumer(**config)
+    assert isinstance(body, dict)
+    return subject, {**body, "action": "create"}
 
 
 def push(**config: Any) -> Request:
@@ -72,6 +79,19 @@ SCENARIOS: dict[str, list[Request]] = {
         stream(metadata={"a": "x" * 131072}),
         stream(metadata={"b": "1", "a": "2", "_nats.ver": "x"}),
         stream(metadata={}),
+        stream(metadata={"_nats.level": "9", "_nats.req.level": "8", "_nats.x": "y"}),
+        stream(allow_direct=True, metadata={"k": ""}),
+        stream(consumer_limits={"max_ack_pending": "x"}),
+        stream(placement={"tags": "x"}),
+        stream(placement={"unknown": 1}),
+        stream(compression=None),
+        stream(persist_mode=None),
+        stream(subjects=[None]),
+        ("STREAM.CREATE.S", '{"name":"S","max_msgs":9223372036854775808,"retention":"bad"}'),
+        ("STREAM.CREATE.S", '{"name":"S","description":"\\ud800x"}'),
+        ("STREAM.CREATE.S", '{"name":"S","max_msgs":NaN}'),
+        ("STREAM.CREATE.S", '{"name":"S"}[1'),
+        ("STREAM.CREATE.S", '{"name":"S"}]'),
         stream(metadata=None),
         stream(subjects=[]),
         stream(subjects=None),
@@ -324,6 +344,17 @@ NAMES: list[Request] = [
     ("CONSUMER.CREATE.S.C", '{"stream_name":"S","config":1}'),
 ]
 NANOS = "2024-01-02T03:04:05.120000000+02:00"
+# What a server echoes for `consumer()`, asked for in full.
+SETTLED = again(
+    deliver_policy="all",
+    ack_wait=30 * SECOND,
+    max_deliver=-1,
+    replay_policy="instant",
+    max_waiting=512,
+    max_ack_pending=1000,
+    inactive_threshold=5 * SECOND,
+    num_replicas=0,
+)
 PEDANTIC: list[Request] = [
     (
         "CONSUMER.CREATE.S.C",
@@ -756,7 +787,30 @@ SCENARIOS.update(
                 consumer(deliver_policy="by_start_time", opt_start_time="2024-01-02T03:04:06Z"),
                 consumer(deliver_policy="by_start_time", opt_start_time="2024-01-02T03:04:05Z"),
             ),
-            *changes(consumer(metadata={"a": "1"}, description="d"), consumer()),
+            *changes(
+                consumer(metadata={"a": "1"}, description="d"),
+                consumer(),
+                again(metadata={"a": "1"}, description="d"),
+                again(metadata={"a": "2"}, description="d"),
+            ),
+            *changes(
+                consumer(), again(), again(description="x"), again(inactive_threshold=5 * SECOND), SETTLED
+            ),
+            *changes(
+                consumer(durable_name="C"), again(durable_name="C"), again(), consumer(inactive_threshold=7)
+            ),
+            *changes(
+                consumer(inactive_threshold=SECOND),
+                consumer(),
+                consumer(durable_name="C"),
+                again(inactive_threshold=SECOND),
+            ),
+            *changes(consumer(durable_name="C", inactive_threshold=SECOND), consumer(durable_name="C")),
+            *changes(
+                consumer(ack_wait=5, max_deliver=4, max_ack_pending=3, backoff=[1, 2], sample_freq="5"),
+                consumer(),
+                consumer(ack_wait=7),
+            ),
         ],
         "infos": INFOS,
     }
