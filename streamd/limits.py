@@ -10,6 +10,8 @@ from typing import Final
 # Named databases, one per stream; LMDB fixes the number when it opens. Costs 1 MB and 10 µs a fresh reader.
 STORE_DATABASES_MAX: Final = 16_384
 STORE_READERS_MAX: Final = 126  # slots in LMDB's reader table: ours, the probe's, a backup's
+STORE_READERS_BYTES: Final = 16 << 10  # their table, 64 bytes each and a head; may be larger
+STORE_TRIAL_BYTES: Final = 1 << 20  # a disk that has less room is called full
 STORE_MAP_BYTES: Final = 16 << 30  # address space to begin with, doubled when full; the file grows as needed
 STORE_MAP_BYTES_MIN: Final = 1 << 20
 STORE_MAP_MARGIN_BYTES: Final = 64 << 20  # the map grows ahead of need when less than this is left

@@ -47,7 +47,17 @@ VERSION: Final = 1
 FORMAT_FILE: Final = "streamd.json"
 LOCK_FILE: Final = "lock"
 DATA_FILE: Final = "data.mdb"
-_OURS: Final = {FORMAT_FILE, FORMAT_FILE + ".new", LOCK_FILE, DATA_FILE, "lock.mdb", "lost+found"}
+TRIAL_FILE: Final = "trial"
+READERS_FILE: Final = "lock.mdb"
+_OURS: Final = {
+    FORMAT_FILE,
+    FORMAT_FILE + ".new",
+    LOCK_FILE,
+    DATA_FILE,
+    READERS_FILE,
+    TRIAL_FILE,
+    "lost+found",
+}
 _CORRUPT: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.NotFoundError)
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
@@ -105,6 +115,7 @@ class Environment:
             if not fresh:
                 pages.verify(directory, data)
                 map_bytes = max(map_bytes, 2 * data.stat().st_size)
+            _reserve_lock_table(directory)
             env = _open(directory, sync, map_bytes)
             self = cls(directory, sync, lock, env)
             self._prepare(fresh=fresh)
@@ -227,7 +238,8 @@ class Environment:
     def explain(self, error: lmdb.Error | OSError) -> StoreError:
         """What an error of LMDB means to an operator."""
         code = error.code if isinstance(error, lmdb.Error) else error.errno
-        if code in _FULL:
+        # LMDB tells a write cut short, the first sign of a full disk, as EIO.
+        if code in _FULL or (code == errno.EIO and _full(self.directory)):
             return StoreFull(self.directory)
         if isinstance(error, _CORRUPT):
             return StoreCorrupt(self.directory, str(error))
@@ -348,6 +360,30 @@ def _open(directory: Path, sync: Sync, map_bytes: int) -> lmdb.Environment:
             if error.code in _FULL:
                 raise StoreFull(directory) from error
             raise StoreUnavailable(directory, str(error)) from error
+
+
+def _full(directory: Path) -> bool:
+    """Whether there is no room, for us: quotas count, so only trying tells."""
+    path = directory / TRIAL_FILE
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            os.posix_fallocate(descriptor, 0, limits.STORE_TRIAL_BYTES)
+        finally:
+            os.close(descriptor)
+            path.unlink()
+    except OSError as error:
+        return error.errno in _FULL
+    return False
+
+
+def _reserve_lock_table(directory: Path) -> None:
+    """LMDB writes its reader table through a map: on a full disk that is a SIGBUS, unless it has its room."""
+    descriptor = os.open(directory / READERS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        os.posix_fallocate(descriptor, 0, limits.STORE_READERS_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _os_error(directory: Path, error: OSError) -> StoreError:

@@ -1,0 +1,90 @@
+"""A store in a process of its own, to be killed or to die of a damaged file.
+
+write DIR SYNC      append for ever; print the last sequence after each ack
+read DIR            print what is served: {"streams": {id: [first, last, count, crc of all]}} or {"error": text}
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from streamd.errors import StoreError
+from streamd.store import Environment, Outcome, StreamLog, Sync, TailCache, Work, Writer, recover
+from tests.store.records import CorruptRecord, pair, pairs, sequence
+
+
+def write(directory: Path, sync: Sync, limit: int = 0) -> None:
+    """Two streams, one trimmed and thinned out; both go on where they ended."""
+    calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    environment = Environment.open(directory, sync=sync)
+    writer = Writer(environment, notify=calls.put)
+    cache = TailCache()
+    logs = [StreamLog(environment, cache, number) for number in (1, 2)]
+    first = Work()
+    last = 0
+    for log in logs:
+        log.of(first).definition = b'{"name": "S%d"}' % log.stream
+        if log.stream in environment.databases:
+            last = max([last, *map(sequence, log.read_back(1 << 60, 1))])
+
+    def done(outcome: Outcome) -> None:
+        assert outcome.error is None, outcome.error
+        top = outcome.work.logs[1].appends[-1][0]
+        sys.stdout.write(f"{int.from_bytes(top, 'big')}\n")
+        sys.stdout.flush()
+
+    writer.submit(first, lambda outcome: None)
+    start = last
+    while not limit or last - start < limit:
+        work = Work()
+        for log in logs:
+            log.append(work, pairs(last + 1, last + 21, b"%d" % log.stream * 50))
+            log.of(work).totals = b"%d" % (last + 20)
+        last += 20
+        logs[1].delete(work, [pair(last - 5)[0]])
+        logs[1].keep_from(work, last - 100)
+        writer.submit(work, done)
+        while not calls.empty() or (writer.busy and last % 100 == 0):
+            calls.get()()
+    while writer.busy:
+        calls.get()()
+    writer.close()
+    environment.close()
+
+
+def serve(directory: Path) -> dict[str, Any]:
+    """All that a server would hand out, or why it doesn't."""
+    try:
+        environment = Environment.open(directory, sync=Sync("never"))
+        streams: dict[int, list[int]] = {}
+        for stored in recover(environment):
+            if stored.damage is not None:
+                raise stored.damage
+            log = StreamLog(environment, TailCache(0), stored.stream)
+            values: list[bytes] = []
+            while step := log.read(sequence(values[-1]) + 1 if values else 0):
+                list(map(sequence, step))
+                values += step
+            numbers = list(map(sequence, values))
+            if len(numbers) != log.count() or numbers != sorted(set(numbers)):
+                raise CorruptRecord("records are missing")
+            streams[stored.stream] = [numbers[0], numbers[-1], len(numbers), zlib.crc32(b"".join(values))]
+            if int(stored.totals or 0) != numbers[-1]:
+                raise CorruptRecord(f"totals {stored.totals!r} where the last is {numbers[-1]}")
+        environment.close()
+    except (StoreError, CorruptRecord) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"streams": streams}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "write":
+        write(Path(sys.argv[2]), Sync(sys.argv[3]))  # type: ignore[arg-type]
+    else:
+        sys.stdout.write(json.dumps(serve(Path(sys.argv[2]))))

@@ -1,0 +1,171 @@
+"""Kills, flipped bits, and what recovery makes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from streamd.errors import StoreCorrupt, StreamCorrupt
+from streamd.store import StreamLog, Sync, Work, recover, recovery
+from streamd.store.environment import DATA_FILE
+from tests.store import flips, program
+from tests.store.conftest import Store
+from tests.store.records import CorruptRecord, Index, pair, pairs, sequence
+
+_ROOT = Path(__file__).parents[2]
+
+
+def test_kill_loses_nothing_acked(tmp_path: Path) -> None:
+    """`kill -9` at any moment, three times over the same store."""
+    chance = random.Random(1)
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.store.program", "write", str(tmp_path / "store"), "always"],
+            stdout=subprocess.PIPE,
+            cwd=_ROOT,
+        )
+        assert process.stdout is not None
+        acked = int(process.stdout.readline())
+        time.sleep(chance.random() / 4)
+        process.send_signal(signal.SIGKILL)
+        for line in process.stdout.read().splitlines(keepends=True):
+            acked = int(line) if line.endswith(b"\n") else acked
+        process.wait()
+        process.stdout.close()
+        store = Store(tmp_path / "store")
+        log = store.log(1)
+
+        assert not store.environment.clean
+        assert log.count() >= acked > 0
+        assert [sequence(value) for value in log.read(0, 1 << 30, 1 << 30)] == list(range(1, log.count() + 1))
+        store.environment.close()
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.soak)])
+def test_flipped_bits_are_never_served(tmp_path: Path, count: int) -> None:
+    """What is served is what was written, else an error says so; and no flip takes the process down."""
+    program.write(tmp_path / "store", Sync("never"), 1000)
+    whole = json.loads(json.dumps(program.serve(tmp_path / "store")))
+    assert "streams" in whole
+    outcomes = flips.campaign(tmp_path / "store", tmp_path / "copy", count, seed=count)
+
+    assert [(bit, outcome) for bit, outcome in outcomes if "error" not in outcome and outcome != whole] == []
+
+
+def restore(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[int, Index | StreamCorrupt]:
+    """Every stream's index, or why there is none."""
+    monkeypatch.setattr(recovery._engine, "StreamState", Index)
+    monkeypatch.setattr(recovery._engine, "CorruptRecord", CorruptRecord)
+    found: dict[int, Index | StreamCorrupt] = {}
+    for stored in recover(store.environment):
+        log = StreamLog(store.environment, store.cache, stored.stream)
+        try:
+            state = recovery.restore_state(store.environment, stored, log, now_ns=0)
+            assert isinstance(state, Index)
+            found[stored.stream] = state
+        except StreamCorrupt as error:
+            found[stored.stream] = error
+    return found
+
+
+def filled(store: Store, stream: int) -> StreamLog:
+    """A checkpoint over 1..100, then 20 records and a removal more."""
+    log = store.create(stream, f"S{stream}")
+    index = Index()
+    for low, high, checkpoint in ((1, 101, True), (101, 121, False)):
+        work = Work()
+        log.append(work, pairs(low, high))
+        index.live |= set(range(low, high))
+        part = log.of(work)
+        part.totals = index.delta()
+        if checkpoint:
+            part.checkpoint = index.checkpoint()
+        store.commit(work)
+    index.live -= {7, 110}
+    work = Work()
+    log.delete(work, [pair(7)[0], pair(110)[0]])
+    log.of(work).delta(index.delta(), b"7,110")
+    log.of(work).ids = b"ids"
+    log.of(work).consumers[3] = b"{}"
+    log.of(work).consumer_states[3] = b"state"
+    store.commit(work)
+    return log
+
+
+def test_index_comes_back_from_checkpoint_and_tail(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removals since the checkpoint count; ids and consumers are there."""
+    filled(store, 1)
+    stored = recover(store.environment)[0]
+    index = restore(store, monkeypatch)[1]
+
+    assert isinstance(index, Index)
+    assert index.live == set(range(1, 121)) - {7, 110}
+    assert (stored.ids, stored.consumers[3].state, stored.name) == ([b"ids"], b"state", "S1")
+
+
+def test_damaged_index_is_built_again_from_the_records(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is a short cut, not the truth."""
+    for text in (b"damaged", b"1,2,3"):
+        log = filled(store, 1)
+        store.change(log, lambda part, text=text: setattr(part, "checkpoint", text))  # type: ignore[misc]
+        index = restore(store, monkeypatch)[1]
+
+        assert isinstance(index, Index)
+        assert index.live == set(range(1, 121)) - {7, 110}
+        store.change(log, lambda part: setattr(part, "drop", True))
+
+
+def test_missing_record_takes_one_stream_offline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that is gone without a record of its deletion is damage; the other stream goes on."""
+    filled(store, 1)
+    filled(store, 2)
+    with store.environment.begin() as txn:
+        assert txn.delete(pair(50)[0], db=store.environment.databases[1])
+        store.environment.stamp(txn)
+    found = restore(store, monkeypatch)
+
+    assert isinstance(found[1], StreamCorrupt)
+    assert "stream S1" in str(found[1])
+    assert "delete stream S1 and create it again" in str(found[1])
+    assert isinstance(found[2], Index)
+
+
+def test_damaged_meta_value_is_tied_to_its_stream(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the flip lies in the key and moves the entry to another stream."""
+    for stream in (1, 2, 3):
+        filled(store, stream)
+    with store.environment.begin() as txn:
+        key = b"P" + (2).to_bytes(8, "big") + (3).to_bytes(8, "big")
+        moved = b"P" + (3).to_bytes(8, "big") + (3).to_bytes(8, "big")
+        value = txn.pop(key, db=store.environment.meta)
+        assert value is not None
+        txn.put(moved, value, db=store.environment.meta)
+        store.environment.stamp(txn)
+    damages = {stored.stream: stored.damage for stored in recover(store.environment)}
+
+    assert damages[1] is None
+    assert damages[2] is not None
+    assert damages[3] is None
+
+
+def test_older_meta_page_is_not_taken_for_the_newest(tmp_path: Path) -> None:
+    """LMDB's meta pages have no checksum: a flip in a number brings back the commit before the last."""
+    store = Store(tmp_path)
+    store.create(1)
+    store.environment.close()
+    data = tmp_path / DATA_FILE
+    head = bytearray(data.read_bytes()[:8192])
+    numbers = [int.from_bytes(head[page + 144 : page + 152], "little") for page in (0, 4096)]
+    older = numbers.index(min(numbers))
+    with data.open("r+b") as file:
+        os.pwrite(file.fileno(), (max(numbers) + 1).to_bytes(8, "little"), older * 4096 + 144)
+    with pytest.raises(StoreCorrupt, match="commit"):
+        Store(tmp_path)

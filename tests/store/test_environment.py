@@ -1,0 +1,218 @@
+"""The directory, the map, the disk."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lmdb
+import pytest
+
+from streamd.errors import StoreError, StoreForeign, StoreFull, StoreLocked, StoreNewer
+from streamd.store import Environment, Outcome, Sync, Work, Writer
+from tests.store.conftest import Store, error_of
+from tests.store.records import pairs, sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROOT = Path(__file__).parents[2]
+_OPEN = (
+    "import sys; from pathlib import Path; from streamd.store import *; Environment.open(Path(sys.argv[1]))"
+)
+
+
+def test_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> None:
+    """Two writers would tear the store."""
+    store = Store(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", _OPEN, str(tmp_path)], capture_output=True, text=True, check=False, cwd=_ROOT
+    )
+    store.close()
+
+    assert result.returncode == 1
+    assert f"StoreLocked: store directory {tmp_path} is in use by process {os.getpid()}" in result.stderr
+
+
+def test_same_process_may_not_open_twice(tmp_path: Path) -> None:
+    """LMDB breaks if a file is opened twice in one process."""
+    store = Store(tmp_path)
+    with pytest.raises(StoreLocked):
+        Store(tmp_path)
+    store.close()
+    Store(tmp_path).close()
+
+
+def test_foreign_directories_are_refused_untouched(tmp_path: Path) -> None:
+    """Pointing at the wrong directory must not cost its content."""
+    (tmp_path / "lmdb").mkdir()
+    lmdb.open(str(tmp_path / "lmdb"), lib_version=0).close()
+    (tmp_path / "nats" / "jetstream").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "streamd.json").write_text("{")
+    (tmp_path / "file").write_text("")
+    for name, text in {
+        "lmdb": "LMDB file of another program",
+        "nats": "nats-server",
+        "other": "thesis.tex",
+        "broken": "can't be understood",
+    }.items():
+        before = sorted(os.listdir(tmp_path / name))
+        with pytest.raises(StoreForeign, match=text):
+            Environment.open(tmp_path / name)
+
+        assert [entry for entry in sorted(os.listdir(tmp_path / name)) if entry != "lock"] == before
+    with pytest.raises(StoreError, match="can't be used"):
+        Environment.open(tmp_path / "file")
+
+
+def test_newer_format_is_refused(tmp_path: Path) -> None:
+    """A downgrade must not write what it doesn't understand."""
+    Store(tmp_path).close()
+    (tmp_path / "streamd.json").write_text(json.dumps({"store": "streamd", "version": 2}))
+    with pytest.raises(StoreNewer, match="run the newer streamd"):
+        Environment.open(tmp_path)
+
+
+def test_map_grows_while_records_come(tmp_path: Path) -> None:
+    """Nobody restarts a server because a number was too small."""
+    store = Store(tmp_path, map_bytes=1 << 20, sync=Sync("never"))
+    log = store.create(1)
+    for start in range(1, 20_000, 1000):
+        work = Work()
+        log.append(work, pairs(start, start + 1000, b"x" * 300))
+        store.commit(work)
+
+    assert store.environment.used()[1] > 4 << 20
+    assert log.count() == 20_000
+    store.cache.forget(1)
+    assert [sequence(value) for value in log.read(19_990)] == list(range(19_990, 20_001))
+    store.close()
+
+
+def test_threaded_writer_reports_in_order_and_closes_clean(tmp_path: Path) -> None:
+    """Every work is told once, in order, on the thread that runs the calls; close waits for all."""
+    environment = Environment.open(tmp_path, sync=Sync("interval", 10**7))
+    calls: list[object] = []
+    writer = Writer(environment, notify=calls.append)
+    told: list[int] = []
+
+    def tell(number: int) -> None:
+        work = Work()
+        if number == 0:
+            work.of(1).definition = b"{}"
+        work.of(1).appends = pairs(number + 1, number + 2)
+
+        def done(outcome: Outcome) -> None:
+            assert outcome.error is None
+            told.append(number)
+
+        writer.submit(work, done)
+
+    for number in range(200):
+        tell(number)
+        while calls and number % 3 == 0:
+            call = calls.pop()
+            assert callable(call)
+            call()
+    writer.close()
+
+    assert told == list(range(200))
+    assert writer.commits < 200
+    environment.close()
+    again = Environment.open(tmp_path)
+    assert again.clean
+    again.close()
+
+
+def test_dead_writer_fails_what_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in the thread must not look like a slow disk."""
+    monkeypatch.setattr("threading.excepthook", lambda arguments: None)
+    environment = Environment.open(tmp_path, sync=Sync("never"))
+    calls: list[object] = []
+    writer = Writer(environment, notify=calls.append)
+    errors: list[str] = []
+    work = Work()
+    work.of(5).appends = pairs(1, 2)  # a stream that was never made
+    writer.submit(work, lambda outcome: errors.append(str(outcome.error)))
+    writer.submit(Work(), lambda outcome: errors.append(str(outcome.error)))
+    writer.close()
+    writer.submit(Work(), lambda outcome: errors.append(str(outcome.error)))
+
+    assert len([text for text in errors if "isn't there" in text]) == 3
+    environment.close()
+    assert Environment.open(tmp_path).clean  # nothing was ever written
+
+
+def test_unclean_end_is_noticed(tmp_path: Path) -> None:
+    """`clean` tells recovery how much to doubt."""
+    store = Store(tmp_path)
+    assert store.environment.clean
+    store.create(1)
+    store.environment.close()
+    again = Store(tmp_path)
+    assert not again.environment.clean
+    again.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """8 MiB in RAM."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", 0, b"size=8m"):
+        pytest.skip(f"mount isn't permitted: {errno.errorcode[ctypes.get_errno()]}")
+    yield directory
+    libc.umount2(os.fsencode(directory), 2)
+
+
+def test_full_disk_fails_the_commit_and_nothing_else(small_disk: Path) -> None:
+    """Publishers hear of it, readers don't, and writing resumes when there is room again."""
+    ballast = small_disk.parent / "disk" / "lost+found"
+    ballast.write_bytes(b"x" * (3 << 20))
+    store = Store(small_disk)
+    log, other = store.create(1), store.create(2)
+    stored = 0
+    for start in range(1, 100_000, 500):
+        work = Work()
+        log.append(work, pairs(start, start + 500, b"x" * 200))
+        other.append(work, pairs(start, start + 500))
+        if isinstance(error_of(work, store.writer), StoreFull):
+            break
+        stored += 500
+
+    assert stored > 1000
+    assert log.count() == other.count() == stored == len(log.read(1, 10**6, 1 << 30))
+    with pytest.raises(StoreFull, match="no space left"):
+        store.commit(work_of(store, 1, stored))
+    ballast.unlink()
+    store.commit(work_of(store, 1, stored))
+    assert log.count() == stored + 500
+    store.close()
+    again = Store(small_disk)
+    assert again.log(1).count() == stored + 500
+    assert [sequence(value) for value in again.log(1).read(stored + 499)] == [stored + 499, stored + 500]
+    again.close()
+
+
+def work_of(store: Store, stream: int, stored: int) -> Work:
+    """500 records more."""
+    work = Work()
+    store.log(stream).append(work, pairs(stored + 1, stored + 501, b"x" * 200))
+    return work
+
+
+def test_full_disk_at_the_first_start(small_disk: Path) -> None:
+    """No room for the first commit."""
+    (small_disk / "lost+found").write_bytes(b"x" * ((8 << 20) - 8192))
+    with pytest.raises(StoreFull):
+        Store(small_disk)
