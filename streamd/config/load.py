@@ -201,7 +201,7 @@ def _fields(
             problems.add(entry.position, f'"{lowered}" is not supported yet by streamd {__version__}')
         elif not entry.used:
             problems.add(
-                entry.position, f'unknown field "{name}"' + _suggestion(lowered, [*keys, *special, *later])
+                entry.position, f'unknown field "{name}"' + _suggestion(lowered, [*keys, *special], later)
             )
     return values
 
@@ -218,9 +218,12 @@ def _read(key: Key, entry: Entry, attribute: str, problems: _Problems, values: d
         problems.add(entry.position, f"{entry.name}: {error}")
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f', did you mean "{close[0]}"?' if close else ""
+def _suggestion(name: str, known: list[str], later: frozenset[str]) -> str:
+    # A key that works is a better guess than a closer one that would be refused next.
+    for names in (known, sorted(later)):
+        if close := difflib.get_close_matches(name, names, n=1, cutoff=0.7):
+            return f', did you mean "{close[0]}"?'
+    return ""
 
 
 def _listen(host: str, port: str) -> Callable[[Entry, _Problems, dict[str, Any]], None]:

@@ -69,7 +69,14 @@ VALID: list[tuple[str, object]] = [
     ("includes: 1\ninclude: x", {"includes": 1, "include": "x"}),
 ]  # fmt: skip
 
-ENVIRON = {"NUMBER": "7", "WORD": "'x y'", "TWICE": "$NUMBER", "LOOP": "$LOOP", "BROKEN": "[", "EXTRA": "1\nb: 2"}
+ENVIRON = {
+    "NUMBER": "7",
+    "WORD": "'x y'",
+    "TWICE": "$NUMBER",
+    "LOOP": "$LOOP",
+    "BROKEN": "[",
+    "EXTRA": "1\nb: 2",
+}
 
 # (text, line, column)
 INVALID: list[tuple[str, int, int]] = [
@@ -113,7 +120,7 @@ INVALID: list[tuple[str, int, int]] = [
     ("a: $LOOP", 1, 4),
     ("a: $BROKEN", 1, 4),
     ("include nowhere.conf", 1, 9),
-    ("include\nx", 1, 8),
+    ("include\nx", 1, 1),
     ("a: 1\n\n  b: [\n  c d]", 4, 5),
 ]
 
@@ -206,7 +213,9 @@ def test_any_text_is_a_tree_or_a_config_error(text: str):
     assert digest(root).startswith("sha256:")
 
 
-keys = st.text(string.ascii_letters + "_.-", min_size=1, max_size=8).filter(lambda key: key.lower() != "include")
+keys = st.text(string.ascii_letters + "_.-", min_size=1, max_size=8).filter(
+    lambda key: key.lower() != "include"
+)
 scalars = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
     st.booleans(),
@@ -245,8 +254,12 @@ def test_what_is_written_is_read_back(tree: dict[str, object]):
 
 def _peer(path: Path) -> tuple[bool, str]:
     """Whether nats-server could parse the file, and its digest if it took it altogether."""
-    done = subprocess.run([PEER, "-c", str(path), "-t"], capture_output=True, text=True, check=False, env=ENVIRON)
-    parsed = not any(sign in done.stderr for sign in ("Parse error", "is invalid", "not be found", "out of the range"))
+    done = subprocess.run(
+        [PEER, "-c", str(path), "-t"], capture_output=True, text=True, check=False, env=ENVIRON
+    )
+    parsed = not any(
+        sign in done.stderr for sign in ("Parse error", "is invalid", "not be found", "out of the range")
+    )
     return parsed, done.stderr.rsplit("(", 1)[-1].strip(")\n") if done.returncode == 0 else ""
 
 

@@ -103,7 +103,9 @@ def test_all_problems_are_shown_at_once():
     with pytest.raises(ConfigError) as caught:
         load_text("prot: 1\ncluster {}\ndebug: 1", file="x")
 
-    assert ["x:1:1", "x:2:1", "x:3:1"] == [line.rsplit(": ")[0][:5] for line in str(caught.value).splitlines()]
+    assert ["x:1:1", "x:2:1", "x:3:1"] == [
+        line.rsplit(": ")[0][:5] for line in str(caught.value).splitlines()
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "ping_interval: 5", "jetstream {sync: 2m}"])
