@@ -1,12 +1,12 @@
 """What a server leaves for people and launchers while it starts: log lines, the pid file, the ports file.
 
-The lines keep nats-server's words, because launchers wait for them. Not here: where log lines go (cli/logging.py).
+The lines keep nats-server's words, because launchers wait for them. Not here: where log lines go
+(cli/logging.py).
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from streamd import __version__
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Mapping, Sequence
 
     from streamd.config.models import Config

@@ -1,15 +1,17 @@
 """The flags, declared once, and Go's way of writing them.
 
-One or two dashes are equal, a value follows as `-p 4222` or `-p=4222`, and a switch takes a value only with `=`.
-click knows none of that, so `normalise` rewrites an argument list into `--name=value` before click reads it.
-Importing this module must stay cheap: `streamd -v` does.
+One or two dashes are equal, a value follows as `-p 4222` or `-p=4222`, and a switch takes a value only with
+`=`. click knows none of that, so `normalise` rewrites an argument list into `--name=value` before click
+reads it. Importing this module must stay cheap: `streamd -v` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Kind = Literal["string", "integer", "switch"]
 
@@ -33,7 +35,10 @@ class Flag:
 
 FLAGS: Final = (
     Flag(("-a", "--addr", "--net"), "host", "string", "Bind to host address (default: 0.0.0.0)", "<host>"),
-    Flag(("-p", "--port"), "port", "integer", "Use port for clients (default: 4222, -1 is a free one)", "<port>"),
+    Flag(
+        ("-p", "--port"), "port", "integer",
+        "Use port for clients (default: 4222, -1 is a free one)", "<port>",
+    ),
     Flag(("-n", "--name", "--server_name"), "server_name", "string", "Server name (default: auto)", "<name>"),
     Flag(("-P", "--pid"), "pid_file", "string", "File to store PID", "<file>"),
     Flag(("-m", "--http_port"), "http_port", "integer", "Use port for http monitoring", "<port>"),
@@ -41,7 +46,7 @@ FLAGS: Final = (
     Flag(("-t",), "test", "switch", "Test configuration and exit"),
     Flag(
         ("-sl", "--signal"), "signal", "string",
-        "Send signal to a streamd process (stop, quit, term, reopen, reload, ldm); <pid> is a PID or a PID file",
+        "Send signal to a process (stop, quit, term, reopen, reload, ldm); <pid> is a PID or a PID file",
         "<signal>=<pid>",
     ),
     Flag(("--client_advertise",), "client_advertise", "string", "Client URL to advertise", "<host:port>"),
@@ -51,7 +56,10 @@ FLAGS: Final = (
     ),
     Flag(("-l", "--log"), "log_file", "string", "File to redirect log output", "<file>", "Logging"),
     Flag(("-T", "--logtime"), "logtime", "switch", "Timestamp log entries (default: true)", "", "Logging"),
-    Flag(("--logtime_utc",), "logtime_utc", "switch", "Timestamps in UTC instead of local timezone", "", "Logging"),
+    Flag(
+        ("--logtime_utc",), "logtime_utc", "switch",
+        "Timestamps in UTC instead of local timezone", "", "Logging",
+    ),
     Flag(("-D", "--debug"), "debug", "switch", "Enable debugging output", "", "Logging"),
     Flag(("-V", "--trace"), "trace", "switch", "Trace the raw protocol", "", "Logging"),
     Flag(("-DV",), "debug_and_trace", "switch", "Debug and trace", "", "Logging"),
@@ -62,20 +70,32 @@ FLAGS: Final = (
     Flag(("-js", "--jetstream"), "jetstream", "switch", "Enable JetStream functionality", "", "JetStream"),
     Flag(("-sd", "--store_dir"), "store_dir", "string", "Set the storage directory", "<dir>", "JetStream"),
     Flag(("--user",), "user", "string", "User required for connections", "<user>", "Authorization"),
-    Flag(("--pass",), "password", "string", "Password required for connections", "<password>", "Authorization"),
-    Flag(("--auth",), "token", "string", "Authorization token required for connections", "<token>", "Authorization"),
+    Flag(
+        ("--pass",), "password", "string",
+        "Password required for connections", "<password>", "Authorization",
+    ),
+    Flag(
+        ("--auth",), "token", "string",
+        "Authorization token required for connections", "<token>", "Authorization",
+    ),
     Flag(("-h", "--help"), "help", "switch", "Show this message", "", "Common"),
     Flag(("-v", "--version"), "version", "switch", "Show version", "", "Common"),
 )  # fmt: skip
 
 _BY_NAME: Final = {name.lstrip("-"): flag for flag in FLAGS for name in flag.names}
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Flags of nats-server that would change what the server does.
-LATER: Final = frozenset(
+LATER: Final = _words(
     """
-    DVV VV cluster cluster_advertise cluster_listen cluster_name connect_retries help_tls https_port log_size_limit
-    ms no_advertise profile r remote_syslog routes s syslog tls tlscacert tlscert tlskey tlsverify
-    """.split()
+    DVV VV cluster cluster_advertise cluster_listen cluster_name connect_retries help_tls https_port
+    log_size_limit ms no_advertise profile r remote_syslog routes s syslog tls tlscacert tlscert tlskey
+    tlsverify
+    """
 )
 
 _TRUE: Final = frozenset(["1", "t", "T", "true", "TRUE", "True"])
@@ -83,7 +103,7 @@ _FALSE: Final = frozenset(["0", "f", "F", "false", "FALSE", "False"])
 
 
 class FlagError(Exception):
-    """A command line that can't be read. `usage` asks for the usage behind it and, as nats-server, exit status 0."""
+    """A command line that can't be read. With `usage` the usage follows and, as in nats-server, status 0."""
 
     def __init__(self, text: str, *, usage: bool = True) -> None:
         super().__init__(text)

@@ -1,6 +1,7 @@
 """Log lines in nats-server's form, on stderr or in a file that can be reopened.
 
-`[pid] YYYY/MM/DD hh:mm:ss.uuuuuu [INF] text`. Streamd logs through the stdlib logger `streamd` and its children.
+`[pid] YYYY/MM/DD hh:mm:ss.uuuuuu [INF] text`. Streamd logs through the stdlib logger `streamd` and its
+children.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class LineFormatter(logging.Formatter):
 
 
 class Log:
-    """The process's log. Errors: OSError from the constructor and from reopen, if the file can't be opened."""
+    """The process's log. Errors: OSError from the constructor, if the file can't be opened."""
 
     def __init__(
         self, file: str = "", *, debug: bool = False, trace: bool = False, logtime: bool = True,
@@ -60,7 +61,7 @@ class Log:
     ) -> None:  # fmt: skip
         self.logger = logging.getLogger("streamd")
         self._file = file
-        self._handler: logging.StreamHandler = (  # type: ignore[type-arg] # a file is one, too
+        self._handler: logging.StreamHandler = (  # type: ignore[type-arg]
             logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
         )
         self._handler.setFormatter(LineFormatter(logtime=logtime, utc=utc))

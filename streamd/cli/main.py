@@ -1,7 +1,7 @@
 """Entry of the `streamd` command: read the flags, then answer, test a configuration, or run a server.
 
-Each step imports what it needs and no more, because launchers start a server per test: `-v` and `-h` load neither
-click nor the models.
+Each step imports what it needs and no more, because launchers start a server per test: `-v` and `-h` load
+neither click nor the models.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def fail(text: str) -> int:
 def _command() -> click.Command:
     import click
 
-    types: dict[str, click.ParamType] = {
+    types = {
         "string": click.STRING,
         "integer": click.INT,
         "switch": click.BOOL,
@@ -73,9 +73,7 @@ def _start(
 
         return send(signal)
     overrides = {
-        name: value
-        for name, value in fields.items()
-        if value is not None and name not in ("help", "version")
+        name: value for name, value in fields.items() if value is not None and name not in ("help", "version")
     }
     if debug_and_trace:
         overrides |= {"debug": True, "trace": True}

@@ -1,6 +1,7 @@
 """Signals: which ones a server process takes, from its first moment, and how another process sends one.
 
-Guarantee: none of the signals nats-server knows kills a streamd process that has installed them, except by asking.
+Guarantee: none of the signals nats-server knows kills a streamd process that has installed them, except by
+asking.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
+    from types import FrameType
 
 STOP: Final = frozenset([signal.SIGINT, signal.SIGTERM])
 _TAKEN: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

@@ -1,6 +1,7 @@
 """From a file and flags to a Config, or to an error that says where and what.
 
-Guarantee: no key is ignored. One that streamd doesn't know, or knows but can't do yet, is refused with its place.
+Guarantee: no key is ignored. One that streamd doesn't know, or knows but can't do yet, is refused with its
+place.
 """
 
 from __future__ import annotations
@@ -25,25 +26,30 @@ from streamd.config.tree import Entry, Node, Position, describe
 
 _Model = TypeVar("_Model", bound=_Block)
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Keys of nats-server (and NATS Streaming) that would change what the server does, so they can't be ignored.
-_LATER: Final = frozenset(
+_LATER: Final = _words(
     """
     accounts account_resolver allow_non_tls cluster connect_error_reports default_js_domain default_sentinel
-    feature_flags gateway http_base_path https https_port leaf leafnodes log_max_num log_size_limit logfile_max_num
-    logfile_size_limit mappings maps mqtt no_auth_user no_system_account ocsp ocsp_cache operator operators prof_block_rate
-    prof_port proxies proxy_protocol reconnect_error_reports remote_syslog resolver resolver_pinned_accounts
-    resolver_preload resolver_tls root roots streaming syslog system system_account tls trace_headers trace_verbose
-    trusted trusted_keys websocket write_timeout ws
-    """.split()
+    feature_flags gateway http_base_path https https_port leaf leafnodes log_max_num log_size_limit
+    logfile_max_num logfile_size_limit mappings maps mqtt no_auth_user no_system_account ocsp ocsp_cache
+    operator operators prof_block_rate prof_port proxies proxy_protocol reconnect_error_reports remote_syslog
+    resolver resolver_pinned_accounts resolver_preload resolver_tls root roots streaming syslog system
+    system_account tls trace_headers trace_verbose trusted trusted_keys websocket write_timeout ws
+    """
 )
-_LATER_JETSTREAM: Final = frozenset(
+_LATER_JETSTREAM: Final = _words(
     """
     cipher domain ek encryption_key extension_hint key max_concurrent_io max_outstanding_catchup meta_compact
     meta_compact_size meta_compact_sync prev_ek prev_encryption_key prev_key tpm unique_tag
-    """.split()
+    """
 )
-_LATER_AUTHORIZATION: Final = frozenset(
-    "auth_callout auth_hook default_permissions permissions proxy_required users".split()
+_LATER_AUTHORIZATION: Final = _words(
+    "auth_callout auth_hook default_permissions permissions proxy_required users"
 )
 _LATER_LIMITS: Final = frozenset(["batch", "max_ha_assets"])
 
@@ -169,7 +175,7 @@ def _keys(model: type[_Block]) -> dict[str, tuple[str, Key]]:
     for name, info in model.model_fields.items():
         for key in info.metadata:
             if isinstance(key, Key):
-                found |= {alias: (name, key) for alias in key.names}
+                found |= dict.fromkeys(key.names, (name, key))
     return found
 
 
@@ -194,7 +200,9 @@ def _fields(
         elif lowered in later:
             problems.add(entry.position, f'"{lowered}" is not supported yet by streamd {__version__}')
         elif not entry.used:
-            problems.add(entry.position, f'unknown field "{name}"' + _suggestion(lowered, [*keys, *special, *later]))
+            problems.add(
+                entry.position, f'unknown field "{name}"' + _suggestion(lowered, [*keys, *special], later)
+            )
     return values
 
 
@@ -210,9 +218,12 @@ def _read(key: Key, entry: Entry, attribute: str, problems: _Problems, values: d
         problems.add(entry.position, f"{entry.name}: {error}")
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f', did you mean "{close[0]}"?' if close else ""
+def _suggestion(name: str, known: list[str], later: frozenset[str]) -> str:
+    # A key that works is a better guess than a closer one that would be refused next.
+    for names in (known, sorted(later)):
+        if close := difflib.get_close_matches(name, names, n=1, cutoff=0.7):
+            return f', did you mean "{close[0]}"?'
+    return ""
 
 
 def _listen(host: str, port: str) -> Callable[[Entry, _Problems, dict[str, Any]], None]:

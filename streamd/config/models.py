@@ -1,7 +1,7 @@
 """The configuration as frozen models: every setting with its default, bounds and name in the file.
 
-Durations are integer nanoseconds (`_ns`), sizes are bytes. A model is built by load.py from a file and flags, or
-in Python directly; the same bounds hold for both. Not here: the text form.
+Durations are integer nanoseconds (`_ns`), sizes are bytes. A model is built by load.py from a file and
+flags, or in Python directly; the same bounds hold for both. Not here: the text form.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ class JetStreamConfig(_Block):
     """The jetstream block.
 
     Units:  max_memory_bytes and max_storage_bytes: None lets the server choose, -1 is unlimited.
-            sync_interval: "always" syncs before every ack, nanoseconds sync at least so often, "never" leaves it
-            to the operating system; only "always" keeps what it acked through a power cut.
+            sync_interval: "always" syncs before every ack, nanoseconds sync at least so often, "never"
+            leaves it to the operating system; only "always" keeps what it acked through a power cut.
     """
 
     store_dir: Annotated[str | None, Key("store_dir", reading.string, ("storedir", "store"))] = None
     max_memory_bytes: Annotated[
         Limit | None, Key("max_memory_store", reading.storage_size, ("max_mem_store", "max_mem"))
     ] = None
-    max_storage_bytes: Annotated[
-        Limit | None, Key("max_file_store", reading.storage_size, ("max_file",))
-    ] = None
+    max_storage_bytes: Annotated[Limit | None, Key("max_file_store", reading.storage_size, ("max_file",))] = (
+        None
+    )
     sync_interval: Annotated[
         Literal["always", "never"] | Annotated[int, Field(ge=1_000_000)],
         Key("sync_interval", reading.sync_interval, ("sync",)),
@@ -85,8 +85,8 @@ class JetStreamConfig(_Block):
 class Config(_Block):
     """One server's settings.
 
-    Shapes:  port and http_port: -1 takes a free port; http_port None is no monitoring; max_payload counts headers
-             and body together.
+    Shapes:  port and http_port: -1 takes a free port; http_port None is no monitoring; max_payload counts
+             headers and body together.
     Errors:  pydantic.ValidationError when built in Python; ConfigError from load.py.
     """
 
@@ -109,9 +109,9 @@ class Config(_Block):
     http_port: Port | None = None
 
     max_connections: Annotated[Limit, Key("max_connections", reading.integer, ("max_conn",))] = 65_536
-    max_control_line: Annotated[
-        int, Key("max_control_line", reading.integer), Field(ge=1, le=_INT32_MAX)
-    ] = 4096
+    max_control_line: Annotated[int, Key("max_control_line", reading.integer), Field(ge=1, le=_INT32_MAX)] = (
+        4096
+    )
     max_payload: Annotated[int, Key("max_payload", reading.integer), Field(ge=1, le=_INT32_MAX)] = 1 << 20
     max_pending: Annotated[Bytes, Key("max_pending", reading.integer)] = 64 << 20
     max_subscriptions: Annotated[Limit, Key("max_subscriptions", reading.integer, ("max_subs",))] = 0

@@ -51,9 +51,7 @@ def parse_file(path: str | os.PathLike[str], *, environ: dict[str, str] | None =
     return _parse_path(os.fspath(path), os.environ if environ is None else environ, 0)
 
 
-def parse_text(
-    text: str, *, file: str = "<text>", environ: dict[str, str] | None = None
-) -> Node:
+def parse_text(text: str, *, file: str = "<text>", environ: dict[str, str] | None = None) -> Node:
     """The tree of a text; includes are looked for beside `file`."""
     return _Reader(file, os.environ if environ is None else environ, text, 0).read()
 

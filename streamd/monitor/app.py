@@ -1,6 +1,7 @@
 """The monitoring endpoints as a small ASGI application: `/`, `/varz`, `/healthz`.
 
-It asks a `Statistics` for what to show and knows nothing of the server behind it. Not here: sockets (serve.py).
+It asks a `Statistics` for what to show and knows nothing of the server behind it. Not here: sockets
+(serve.py).
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def configured(config: Config) -> dict[str, object]:
 
 
 class Process:
-    """What this process costs: `mem` in bytes, `cpu` in percent of one core since the last question, `cores`."""
+    """What this process costs. Units: `mem` in bytes, `cpu` in percent of one core since the last question."""
 
     def __init__(self) -> None:
         self._asked = time.monotonic(), _cpu_s()

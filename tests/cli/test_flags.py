@@ -1,0 +1,150 @@
+"""The command line: Go's flag syntax, answers, exit statuses, and what may be imported for them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streamd import __version__
+from streamd.cli.flags import FlagError, normalise
+from streamd.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NORMAL: list[tuple[str, list[str]]] = [
+    ("", []),
+    ("-p 4222", ["--port=4222"]),
+    ("-p=4222", ["--port=4222"]),
+    ("--p 4222", ["--port=4222"]),
+    ("-port 4222", ["--port=4222"]),
+    ("--port=-1", ["--port=-1"]),
+    ("-p -1", ["--port=-1"]),
+    ("-p 0x10", ["--port=16"]),
+    ("-js -sd=x", ["--jetstream=true", "--store_dir=x"]),
+    ("-js=false", ["--jetstream=false"]),
+    ("-T=0", ["--logtime=false"]),
+    ("-DV", ["--debug_and_trace=true"]),
+    ("-D -V", ["--debug=true", "--trace=true"]),
+    ("--addr h --net=i -a j", ["--host=h", "--host=i", "--host=j"]),
+    ("--user u --pass a=b --auth t", ["--user=u", "--password=a=b", "--token=t"]),
+    ("-l -x", ["--log_file=-x"]),
+    ("--", []),
+    ("version", ["--version=true"]),
+    ("-p 1 help", ["--port=1", "--help=true"]),
+]
+
+SLIPS: list[tuple[str, str, bool]] = [
+    ("-x", "flag provided but not defined: -x", True),
+    ("--pp 4", "flag provided but not defined: -pp", True),
+    ("-p", "flag needs an argument: -p", True),
+    ("-p x", 'invalid value "x" for flag -p: parse error', True),
+    ("-js=maybe", 'invalid boolean value "maybe" for -js: parse error', True),
+    ("---p", "bad flag syntax: ---p", True),
+    ("-=x", "bad flag syntax: -=x", True),
+    ("foo", 'unrecognized command: "foo"', False),
+    ("-p 4 foo -p 5", 'unrecognized command: "foo"', False),
+    ("-V false", 'unrecognized command: "false"', False),
+    ("- foo", 'unrecognized command: "-"', False),
+    ("-- -p", 'unrecognized command: "-p"', False),
+    ("--routes nats://h:1", "flag --routes is not supported yet", False),
+    ("-tls=true", "flag --tls is not supported yet", False),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), NORMAL)
+def test_flags_are_read_as_go_reads_them(line: str, expected: list[str]):
+    assert expected == normalise(line.split())
+
+
+@pytest.mark.parametrize(("line", "text", "usage"), SLIPS)
+def test_slip(line: str, text: str, usage: bool, capsys: pytest.CaptureFixture[str]):
+    """Texts and statuses are nats-server's; a slip with a usage behind it ends with status 0 there, too."""
+    with pytest.raises(FlagError) as caught:
+        normalise(line.split())
+    status = main(line.split())
+    out, err = capsys.readouterr()
+
+    assert (text, usage) == (str(caught.value), caught.value.usage)
+    assert (0 if usage else 1) == status
+    assert err == (f"{text}\n" if usage else f"streamd: {text}\n")
+    assert usage == ("Usage: streamd [options]" in out)
+
+
+@pytest.mark.parametrize("line", ["-v", "--version", "-version", "version", "-p 4 -v"])
+def test_version_can_be_found_by_launchers(line: str, capsys: pytest.CaptureFixture[str]):
+    assert 0 == main(line.split())
+
+    found = re.search(r" v(\d+\.\d+\.\d+)", capsys.readouterr().out)
+    assert found is not None
+    assert found.group(1) == __version__
+
+
+@pytest.mark.parametrize("flag", ["-v", "-h"])
+def test_quick_answers_load_nothing_heavy(flag: str):
+    """Launchers call these once per test: 0.1 s is the budget."""
+    heavy = ["asyncio", "click", "lark", "pydantic", "uvicorn", "anyio"]
+    program = (
+        "import sys; from streamd.cli.main import main; "
+        f"main([{flag!r}]); sys.exit(','.join(n for n in {heavy!r} if n in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_configuration_test_says_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "a.conf"
+    path.write_text("port: 1")
+
+    assert 0 == main(["-c", str(path), "-t"])
+    digest = "sha256:5b27b68e52c25859a76c94f378c31d5a499ca677a46b38fb5f58ded229b59650"
+    assert f"streamd: configuration file {path} is valid ({digest})\n" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "expected"),
+    [
+        ("prot: 1", [], '{path}:1:1: unknown field "prot", did you mean "port"?'),
+        ("", [], "{path}: config has no values or is empty"),
+        ("port: 1", ["-n", "a b"], "server name cannot contain spaces"),
+        (None, [], "open {path}: no such file or directory"),
+    ],
+)
+def test_configuration_test_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, flags: list[str], expected: str
+):
+    path = tmp_path / "a.conf"
+    if text is not None:
+        path.write_text(text)
+
+    assert 1 == main(["-t", "-c", str(path), *flags])
+    assert f"streamd: {expected.format(path=path)}\n" == capsys.readouterr().err
+
+
+def test_configuration_test_needs_a_file(capsys: pytest.CaptureFixture[str]):
+    assert 1 == main(["-t"])
+    assert "must specify [-c, --config]" in capsys.readouterr().err
+
+
+def test_single_conf_of_the_repository_is_valid(capsys: pytest.CaptureFixture[str]):
+    assert 0 == main(["-t", "-c", "conf/single.conf"]), capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("foo=1", 'unknown signal "foo"'),
+        ("stop", "signal stop needs a process: -sl stop=<pid or pid file>"),
+        ("reload=nowhere.pid", "invalid pid: nowhere.pid"),
+        ("term=0", "invalid pid: 0"),
+        ("term=999999999999", 'signal "term" 999999999999: no such process'),
+    ],
+)
+def test_signal_slips(command: str, text: str, capsys: pytest.CaptureFixture[str]):
+    assert 1 == main(["-sl", command])
+    assert f"streamd: {text}\n" == capsys.readouterr().err
