@@ -4,6 +4,7 @@ servers."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Rig:
         self.serial += 1
         path = self.home / f"sample{self.serial}"
         path.mkdir()
+        # What the sample before left in the page cache must not reach the disk at this one's cost.
+        os.sync()
         try:
             yield path
         finally:
@@ -49,7 +52,11 @@ class Rig:
         key = (what, software.name)
         if key not in self.prepared:
             path = self.home / f"{what}-{software.name}"
-            fill(path)
+            try:
+                fill(path)
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
             self.prepared[key] = path
         return self.prepared[key]
 

@@ -28,7 +28,12 @@ class Software:
     command: tuple[str, ...]
 
     def version(self) -> str:
-        done = subprocess.run([*self.command, "-v"], capture_output=True, text=True, timeout=60, check=True)
+        try:
+            done = subprocess.run(
+                [*self.command, "-v"], capture_output=True, text=True, timeout=60, check=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise BenchError(f"{shlex.join(self.command)} doesn't tell its version: {error}") from error
         return (done.stdout + done.stderr).strip()
 
     def version_seconds(self) -> float:

@@ -4,6 +4,7 @@ messages."""
 from __future__ import annotations
 
 import enum
+import os
 import shutil
 import subprocess
 import time
@@ -75,6 +76,7 @@ def to_answer(rig: Rig, software: Software, subjects_count: int, end: End) -> fl
     with rig.directory() as path:
         # Each sample starts from the same files: a recovered store is another one than that to recover.
         subprocess.run(["cp", "-a", f"{source}/store", str(path)], check=True)
+        os.sync()
         server = Server(software, path, jetstream=True)
         started = server.spawn()
         try:
