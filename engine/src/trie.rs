@@ -267,3 +267,71 @@ fn malformed(subject: &[u8]) -> bool {
     }
     dot
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::subject;
+
+    fn found(trie: &Trie, subject: &[u8]) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        trie.matches(subject, &mut Stack::new(), |entry| entries.push(entry));
+        entries.sort_unstable();
+        entries
+    }
+
+    fn token() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec!["a", "b", "c", "*", "*a", ""])
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        (prop::collection::vec(token(), 1..5), any::<bool>()).prop_map(|(tokens, rest)| {
+            let tokens: Vec<&str> =
+                tokens.into_iter().map(|token| if token.is_empty() { "d" } else { token }).collect();
+            tokens.join(".") + if rest { ".>" } else { "" }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn matches_as_a_list_of_patterns_does(
+            steps in prop::collection::vec((pattern(), 0u32..3, any::<prop::sample::Index>(), 0u8..5), 1..60),
+            subjects in prop::collection::vec(prop::collection::vec(token(), 1..6), 1..20),
+        ) {
+            let mut trie = Trie::new(7);
+            let mut naive: Vec<(String, Entry, Place)> = Vec::new();
+            for (sub, (pattern, queue, index, kind)) in steps.into_iter().enumerate() {
+                if kind > 1 || naive.is_empty() {
+                    let entry = Entry { sub: sub as u32, queue };
+                    let place = trie.insert(pattern.as_bytes(), entry);
+                    naive.push((pattern, entry, place));
+                } else {
+                    let (_, _, place) = naive.swap_remove(index.index(naive.len()));
+                    if let Some(moved) = trie.remove(place) {
+                        naive.iter_mut().filter(|row| row.1.sub == moved).for_each(|row| row.2 = place);
+                    }
+                }
+                prop_assert_eq!(trie.len(), naive.len());
+            }
+            for tokens in subjects {
+                let subject = tokens.join(".");
+                let sound = tokens.iter().all(|token| !token.is_empty());
+                let mut wanted: Vec<Entry> = naive
+                    .iter()
+                    .filter(|row| sound && subject::matches(row.0.as_bytes(), subject.as_bytes()))
+                    .map(|row| row.1)
+                    .collect();
+                wanted.sort_unstable();
+                prop_assert_eq!(found(&trie, subject.as_bytes()), wanted, "{}", subject);
+            }
+            while let Some((_, _, place)) = naive.pop() {
+                if let Some(moved) = trie.remove(place) {
+                    naive.iter_mut().filter(|row| row.1.sub == moved).for_each(|row| row.2 = place);
+                }
+            }
+            prop_assert_eq!((trie.nodes(), trie.edges.len(), trie.len()), (1, 0, 0));
+        }
+    }
+}

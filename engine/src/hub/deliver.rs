@@ -220,7 +220,8 @@ impl Floor {
 #[inline]
 fn write_frame(out: &mut Vec<u8>, prefix: &[u8], sid: &[u8], frame: &Frame<'_>, headers: bool) {
     let skip = usize::from(frame.header_size == 0 || !headers);
-    if let Some(ready) = prefix.get(skip..) {
+    let ready = prefix.get(skip..).unwrap_or_default();
+    if !ready.is_empty() {
         if !frame.verbatim.is_empty() && (skip == 0 || frame.header_size == 0) {
             out.reserve(ready.len() + frame.verbatim.len());
             out.extend_from_slice(ready);
