@@ -6,7 +6,6 @@ place.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,10 +16,8 @@ from pydantic import ValidationError
 
 from streamd import __version__
 from streamd.config import reading
-from streamd.config.digest import digest
 from streamd.config.errors import ConfigError
 from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig, JetStreamLimits, _Block
-from streamd.config.parse import parse_file, parse_text
 from streamd.config.reading import Key, ReadWithWarning
 from streamd.config.tree import Entry, Node, Position, describe
 
@@ -59,11 +56,16 @@ def load_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None 
 
     Errors:  ConfigError, one line a problem.
     """
+    # Not at the top: a server started by flags alone needs no parser.
+    from streamd.config.parse import parse_file
+
     return _build(parse_file(path), os.fspath(path), overrides or {})
 
 
 def load_text(text: str, *, file: str = "<text>", overrides: Mapping[str, Any] | None = None) -> Config:
     """As `load_file`, from a text."""
+    from streamd.config.parse import parse_text
+
     return _build(parse_text(text, file=file), file, overrides or {})
 
 
@@ -103,6 +105,8 @@ def _lower(text: str) -> str:
 
 
 def _build(root: Node, file: str, overrides: Mapping[str, Any]) -> Config:
+    from streamd.config.digest import digest
+
     assert isinstance(root.value, dict)
     problems = _Problems()
     special = {
@@ -219,6 +223,8 @@ def _read(key: Key, entry: Entry, attribute: str, problems: _Problems, values: d
 
 
 def _suggestion(name: str, known: list[str], later: frozenset[str]) -> str:
+    import difflib  # only people who slipped pay for it
+
     # A key that works is a better guess than a closer one that would be refused next.
     for names in (known, sorted(later)):
         if close := difflib.get_close_matches(name, names, n=1, cutoff=0.7):

@@ -45,7 +45,7 @@ def configured(config: Config) -> dict[str, object]:
 
 
 class Process:
-    """What this process costs. Units: `mem` in bytes, `cpu` in percent of one core since the last question."""
+    """What this process costs. Units: `mem` in bytes, `cpu` in percent of a core since last asked."""
 
     def __init__(self) -> None:
         self._asked = time.monotonic(), _cpu_s()

@@ -77,7 +77,7 @@ def test_slip(line: str, text: str, usage: bool, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("line", ["-v", "--version", "-version", "version", "-p 4 -v"])
 def test_version_can_be_found_by_launchers(line: str, capsys: pytest.CaptureFixture[str]):
-    assert 0 == main(line.split())
+    assert main(line.split()) == 0
 
     found = re.search(r" v(\d+\.\d+\.\d+)", capsys.readouterr().out)
     assert found is not None
@@ -94,14 +94,14 @@ def test_quick_answers_load_nothing_heavy(flag: str):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_configuration_test_says_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "a.conf"
     path.write_text("port: 1")
 
-    assert 0 == main(["-c", str(path), "-t"])
+    assert main(["-c", str(path), "-t"]) == 0
     digest = "sha256:5b27b68e52c25859a76c94f378c31d5a499ca677a46b38fb5f58ded229b59650"
     assert f"streamd: configuration file {path} is valid ({digest})\n" == capsys.readouterr().err
 
@@ -122,17 +122,17 @@ def test_configuration_test_says_what_is_wrong(
     if text is not None:
         path.write_text(text)
 
-    assert 1 == main(["-t", "-c", str(path), *flags])
+    assert main(["-t", "-c", str(path), *flags]) == 1
     assert f"streamd: {expected.format(path=path)}\n" == capsys.readouterr().err
 
 
 def test_configuration_test_needs_a_file(capsys: pytest.CaptureFixture[str]):
-    assert 1 == main(["-t"])
+    assert main(["-t"]) == 1
     assert "must specify [-c, --config]" in capsys.readouterr().err
 
 
 def test_single_conf_of_the_repository_is_valid(capsys: pytest.CaptureFixture[str]):
-    assert 0 == main(["-t", "-c", "conf/single.conf"]), capsys.readouterr().err
+    assert main(["-t", "-c", "conf/single.conf"]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_single_conf_of_the_repository_is_valid(capsys: pytest.CaptureFixture[st
     ],
 )
 def test_signal_slips(command: str, text: str, capsys: pytest.CaptureFixture[str]):
-    assert 1 == main(["-sl", command])
+    assert main(["-sl", command]) == 1
     assert f"streamd: {text}\n" == capsys.readouterr().err

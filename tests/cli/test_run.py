@@ -89,7 +89,7 @@ def test_stop_is_clean(number: signal.Signals):
         process.send_signal(number)
         _, rest = process.communicate()
 
-    assert 0 == process.returncode
+    assert process.returncode == 0
     assert all(LINE.fullmatch(line) for line in (started + rest).splitlines())
     assert "Server Exiting.." in rest
 
@@ -106,7 +106,7 @@ def test_other_signals_do_not_kill():
         process.send_signal(signal.SIGTERM)
         process.communicate()
 
-    assert 0 == process.returncode
+    assert process.returncode == 0
 
 
 def test_log_file_is_reopened_after_it_was_moved(tmp_path: Path):
@@ -119,7 +119,7 @@ def test_log_file_is_reopened_after_it_was_moved(tmp_path: Path):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate()
 
-    assert (0, "") == (process.returncode, err)
+    assert (process.returncode, err) == (0, "")
     assert "Server Exiting.." in log.read_text()
     assert "Server Exiting.." not in moved.read_text()
 
@@ -146,15 +146,15 @@ def _wait_for(path: Path, text: str) -> None:
 def test_error_for_people_is_one_line(flags: tuple[str, ...], text: str):
     done = subprocess.run(command(*flags), capture_output=True, text=True, check=False, timeout=20)
 
-    assert 1 == done.returncode
-    assert 1 == len(done.stderr.splitlines())
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
     assert done.stderr.rstrip().endswith(text)
 
 
 def test_our_own_mistake_keeps_its_traceback():
     done = subprocess.run(command("-n", "bug"), capture_output=True, text=True, check=False, timeout=20)
 
-    assert 1 == done.returncode
+    assert done.returncode == 1
     assert "[FTL] streamd failed" in done.stderr
     assert "KeyError: 'surprise'" in done.stderr
 

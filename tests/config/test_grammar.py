@@ -44,10 +44,12 @@ VALID: list[tuple[str, object]] = [
     ("a: [x,]\nb: []\nc: [\n]", {"a": ["x"], "b": [], "c": []}),
     ("a: [1, 2, [3]]", {"a": [1, 2, [3]]}),
     ("a: [{b: 1}, {b: 2}\n{b: 3}]", {"a": [{"b": 1}, {"b": 2}, {"b": 3}]}),
-    ("a: -1\nb: 10k\nc: 10kb\nd: 1MiB\ne: 1Gi", {"a": -1, "b": 10000, "c": 10240, "d": 1 << 20, "e": 1 << 30}),
+    ("a: -1\nb: 10k\nc: 10kb", {"a": -1, "b": 10000, "c": 10240}),
+    ("a: 1MiB\nb: 1Gi", {"a": 1 << 20, "b": 1 << 30}),
     ("a: 2m", {"a": 2_000_000}),
     ("a: 1.5\nb: -0.25", {"a": 1.5, "b": -0.25}),
-    ("a: TRUE, b: Yes, c: on, d: off, e: no, f: False", dict(zip("abcdef", [True] * 3 + [False] * 3, strict=True))),
+    ("a: TRUE, b: Yes, c: on", {"a": True, "b": True, "c": True}),
+    ("a: off, b: no, c: False", {"a": False, "b": False, "c": False}),
     ("a: truely\nb: 3f5a\nc: 30s\nd: 1h30m", {"a": "truely", "b": "3f5a", "c": "30s", "d": "1h30m"}),
     ("a: +5\nb: 0x10\nc: 1e3\nd: 1_000", {"a": "+5", "b": "0x10", "c": "1e3", "d": "1_000"}),
     ("a: 127.0.0.1:4222", {"a": "127.0.0.1:4222"}),
@@ -184,7 +186,7 @@ def test_unreadable_file_is_a_config_error(tmp_path: Path, content: bytes | None
     if content is not None:
         (tmp_path / "a.conf").write_bytes(content)
 
-    with pytest.raises(ConfigError, match="a.conf"):
+    with pytest.raises(ConfigError, match=r"a\.conf"):
         parse_file(tmp_path / "a.conf")
 
 
@@ -198,8 +200,9 @@ def test_digest_is_that_of_nats_server():
 
 
 pieces = st.sampled_from(
-    ["a", "b", " ", "\n", "\r", "\t", ":", "=", "{", "}", "[", "]", ",", ";", "#", "//", "'", '"', "(", ")", "\n)\n",
-     "$", "$a", "1", "1.5", "-", "10k", "true", "\\", "\\x", "include ", "\x00", "é", "\u2028", "2020-01-02T03:04:05Z"]
+    ["a", "b", " ", "\n", "\r", "\t", ":", "=", "{", "}", "[", "]", ",", ";", "#", "//", "'", '"', "(", ")",
+     "\n)\n", "$", "$a", "1", "1.5", "-", "10k", "true", "\\", "\\x", "include ", "\x00", "é", "\u2028",
+     "2020-01-02T03:04:05Z"]
 )  # fmt: skip
 
 
@@ -268,13 +271,15 @@ def _peer(path: Path) -> tuple[bool, str]:
     *(text for text, _ in VALID if not text.startswith(";") and "[1" not in text),
     *(text for text, _, _ in INVALID if "LOOP" not in text and "BROKEN" not in text and "include" not in text
       and "13-02" not in text and not text.startswith(",") and "\n," not in text),
-    "port: -1", "port: 1kb", "server_name: 'a\"b'", "server_name: a\\x41", "server_name: \"\\xff\"", "ping_interval: 1h",
+    "port: -1", "port: 1kb", "server_name: 'a\"b'", "server_name: a\\x41", "server_name: \"\\xff\"",
+    "ping_interval: 1h",
     "server_tags: [a, 'b'\n c]", "server_metadata {a: b, \"c\": 'd' # e\n}", "authorization {timeout: 1.5}",
 ])  # fmt: skip
 def test_nats_server_agrees(tmp_path: Path, text: str):
     """The same verdict on the syntax, and the same digest where nats-server takes the file.
 
-    Left out: arrays of numbers (its lexer trips over `1]`), and what it reads as a key that begins with a comma.
+    Left out: arrays of numbers (its lexer trips over `1]`), and what it reads as a key that begins
+    with a comma.
     """
     path = tmp_path / "x.conf"
     path.write_text(text, encoding="utf-8", newline="")

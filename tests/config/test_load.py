@@ -103,24 +103,26 @@ def test_all_problems_are_shown_at_once():
     with pytest.raises(ConfigError) as caught:
         load_text("prot: 1\ncluster {}\ndebug: 1", file="x")
 
-    assert ["x:1:1", "x:2:1", "x:3:1"] == [
-        line.rsplit(": ")[0][:5] for line in str(caught.value).splitlines()
+    assert [line.rsplit(": ")[0][:5] for line in str(caught.value).splitlines()] == [
+        "x:1:1",
+        "x:2:1",
+        "x:3:1",
     ]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "ping_interval: 5", "jetstream {sync: 2m}"])
 def test_doubtful_file_starts_with_a_warning(text: str):
-    assert 1 == len(load_text(text).warnings)
+    assert len(load_text(text).warnings) == 1
 
 
 def test_seconds_as_integer_are_taken():
-    assert 5 * SECOND == load_text("write_deadline: 5").write_deadline_ns
+    assert load_text("write_deadline: 5").write_deadline_ns == 5 * SECOND
 
 
 def test_flags_win():
     config = load_text("port: 1\nserver_name: a\ndebug: true", overrides={"port": 2, "debug": False})
 
-    assert (2, "a", False) == (config.port, config.server_name, config.debug)
+    assert (config.port, config.server_name, config.debug) == (2, "a", False)
 
 
 def test_flags_fold_into_blocks():
