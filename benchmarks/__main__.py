@@ -95,7 +95,8 @@ def main(
 ) -> None:
     """Measures streamd beside nats-server and prints medians, ratios and targets.
 
-    Each sample has a fresh server on a free port; the two take turns. Exits with 1 if a row failed; a missed target is only told.
+    Each sample has a fresh server on a free port; the two take turns. Exits with 1 if a row
+    failed; a missed target is only told.
     """
     rows = [row for row in ROWS if not only or re.search(only, f"{row.group}: {row.name}")]
     if listing or not rows:
