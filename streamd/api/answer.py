@@ -5,10 +5,12 @@ Source: JetStream API of nats-server 2.15.2.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from streamd.api.errors import ApiError
 from streamd.api.wire import ALWAYS, Wire, encode
+
+if TYPE_CHECKING:
+    from streamd.api.errors import ApiError
 
 TYPE_PREFIX = "io.nats.jetstream.api.v1."
 

@@ -29,7 +29,7 @@ DELIVER_POLICIES = Literal["all", "last", "new", "by_start_sequence", "by_start_
 
 
 class ConsumerConfig(Wire):
-    """The configuration of a consumer. Zero values are those of a request: `state.consumer_defaults` settles them."""
+    """The configuration of a consumer. Zero values are a request's: `state.consumer` settles them."""
 
     go_name: ClassVar[str] = "ConsumerConfig"
 

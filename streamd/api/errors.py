@@ -1,6 +1,7 @@
 """Every error the API answers: one row per err_code.
 
-Purpose:    `raise STREAM_NOT_FOUND()`; a row with a template takes its values by name: `SEQUENCE_NOT_FOUND(seq=7)`.
+Purpose:    `raise STREAM_NOT_FOUND()`; a row with a template takes its values by name:
+            `SEQUENCE_NOT_FOUND(seq=7)`.
 Guarantee:  an err_code has one row; each row has a test.
 Source:     the error ADR (ADR-7); codes and texts of nats-server 2.15.2.
 """
@@ -82,7 +83,6 @@ STREAM_UPDATE = Row(500, 10069, "{err}")
 REPLICAS_NOT_SUPPORTED = Row(500, 10074, "replicas > 1 not supported in non-clustered mode")
 NOT_ENABLED = Row(503, 10076, "JetStream not enabled")
 STORE_FAILED = Row(503, 10077, "{err}")
-CONSUMER_CONFIG_REQUIRED = Row(400, 10078, "consumer config required")
 DELIVER_WILDCARDS = Row(400, 10079, "consumer deliver subject has wildcards")
 PUSH_MAX_WAITING = Row(400, 10080, "consumer in push mode can not set max waiting")
 DELIVER_CYCLE = Row(400, 10081, "consumer deliver subject forms a cycle")
@@ -107,7 +107,6 @@ STREAM_SEALED = Row(400, 10109, "invalid operation on sealed stream")
 STREAM_PURGE = Row(500, 10110, "{err}")
 DELIVER_INVALID = Row(400, 10112, "invalid push consumer deliver subject")
 MAX_BYTES_REQUIRED = Row(400, 10113, "account requires a stream config to have max bytes set")
-MAX_BATCH_NEGATIVE = Row(400, 10114, "consumer max request batch needs to be > 0")
 MAX_EXPIRES_SMALL = Row(400, 10115, "consumer max request expires needs to be >= 1ms")
 MAX_DELIVER_BACKOFF = Row(400, 10116, "max deliver is required to be > length of backoff values")
 MAX_ACK_PENDING_EXCEEDS = Row(400, 10121, "consumer max ack pending exceeds system limit of {limit}")

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from streamd.api.answer import Answer, Done
 from streamd.api.errors import BAD_REQUEST, ApiError
-from streamd.api.stream import Texts
+from streamd.api.stream import Texts  # noqa: TC001 pydantic evaluates it
 from streamd.api.wire import ALWAYS, Flag, Int, Text, Time, TimeNs, Uint64, Wire, decode_plain
 
 

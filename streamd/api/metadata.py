@@ -1,9 +1,12 @@
 """API level and the `_nats.` metadata of streams and consumers.
 
-Purpose:    `stamp` writes what is stored, `dynamic` adds what answers show, `bare` is what comparisons look at.
-Decision:   API_LEVEL announces only what is there. Level 1 means pause, message TTL and priority groups: not yet, so 0.
-            nats-py and the nats CLI then refuse those features themselves (nats-py: KV limit markers), all else works.
-Source:     nats-server 2.15.2: `_nats.req.level` is stored; `_nats.ver` and `_nats.level` are shown, but not in lists.
+Purpose:    `stamp` writes what is stored, `dynamic` adds what answers show, `bare` is what comparisons look
+            at.
+Decision:   API_LEVEL announces only what is there. Level 1 means pause, message TTL and priority groups: not
+            yet, so 0. nats-py and the nats CLI then refuse those features themselves (nats-py: KV limit
+            markers), all else works.
+Source:     nats-server 2.15.2: `_nats.req.level` is stored; `_nats.ver` and `_nats.level` are shown, but not
+            in lists.
 """
 
 from __future__ import annotations

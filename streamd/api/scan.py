@@ -13,7 +13,7 @@ NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 DEPTH_MAX = 10_000
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """The character at `index` cannot stand there; None for an early end."""
 
     def __init__(self, index: int | None, context: str = "") -> None:
@@ -24,18 +24,18 @@ class Broken(Exception):
 def syntax_error(text: str, *, decoder: bool) -> str:
     """What is wrong with the first value of a text and what follows it; "" if nothing is.
 
-    Shapes: `decoder` words it as Go's streaming decoder does (offset in bytes at the end, further values allowed).
+    Shapes: `decoder` words it as Go's streaming decoder does (byte offset at the end; more values allowed).
     """
     try:
         at = blank(text, value(text, 0))
         while decoder and at < len(text):
             at = blank(text, value(text, at))
         if at < len(text):
-            raise Broken(at, "after top-level value")
-    except Broken as broken:
+            raise BrokenError(at, "after top-level value")
+    except BrokenError as broken:
         if broken.index is None:
             return "unexpected EOF" if decoder else "unexpected end of JSON input"
-        character = {"'": r"'\''", '"': "'\"'"}.get(text[broken.index]) or "'%s'" % shown(text[broken.index])
+        character = {"'": r"'\''", '"': "'\"'"}.get(text[broken.index]) or f"'{shown(text[broken.index])}'"
         offset = f" at offset {len(text[: broken.index].encode('utf-8', 'replace')) + 1}" if decoder else ""
         return f"invalid character {character} {broken.context}{offset}"
     return ""
@@ -62,7 +62,7 @@ def value(text: str, at: int) -> int:
         if first in "{[":
             stack.append("}" if first == "{" else "]")
             if len(stack) > DEPTH_MAX:
-                raise Broken(at, "exceeded max depth")
+                raise BrokenError(at, "exceeded max depth")
             at = blank(text, at + 1)
             if peek(text, at) != stack[-1]:
                 if first == "{":
@@ -79,7 +79,9 @@ def value(text: str, at: int) -> int:
                 at += 1
                 continue
             if follows != ",":
-                raise Broken(at, "after object key:value pair" if stack[-1] == "}" else "after array element")
+                raise BrokenError(
+                    at, "after object key:value pair" if stack[-1] == "}" else "after array element"
+                )
             at = blank(text, at + 1)
             if stack[-1] == "}":
                 peek(text, at)
@@ -90,19 +92,19 @@ def value(text: str, at: int) -> int:
 
 
 def peek(text: str, at: int) -> str:
-    """The character at `at`. Errors: Broken at the end."""
+    """The character at `at`. Errors: BrokenError at the end."""
     if at >= len(text):
-        raise Broken(None)
+        raise BrokenError(None)
     return text[at]
 
 
 def key(text: str, at: int) -> int:
     """Skip an object's key and its colon."""
     if peek(text, at) != '"':
-        raise Broken(at, "looking for beginning of object key string")
+        raise BrokenError(at, "looking for beginning of object key string")
     at = blank(text, string(text, at + 1))
     if peek(text, at) != ":":
-        raise Broken(at, "after object key")
+        raise BrokenError(at, "after object key")
     return at + 1
 
 
@@ -113,17 +115,17 @@ def string(text: str, at: int) -> int:
         if character == '"':
             return at + 1
         if character < " ":
-            raise Broken(at, "in string literal")
+            raise BrokenError(at, "in string literal")
         at += 1
         if character == "\\":
             escape = peek(text, at)
             if escape not in '"\\/bfnrtu':
-                raise Broken(at, "in string escape code")
+                raise BrokenError(at, "in string escape code")
             at += 1
             if escape == "u":
                 for _ in range(4):
                     if peek(text, at) not in "0123456789abcdefABCDEF":
-                        raise Broken(at, "in \\u hexadecimal character escape")
+                        raise BrokenError(at, "in \\u hexadecimal character escape")
                     at += 1
 
 
@@ -135,10 +137,10 @@ def scalar(text: str, at: int, first: str) -> int:
         if first == literal[0]:
             for index, expected in enumerate(literal):
                 if peek(text, at + index) != expected:
-                    raise Broken(at + index, f"in literal {literal} (expecting '{expected}')")
+                    raise BrokenError(at + index, f"in literal {literal} (expecting '{expected}')")
             return at + len(literal)
     if first != "-" and not ("0" <= first <= "9"):
-        raise Broken(at, "looking for beginning of value")
+        raise BrokenError(at, "looking for beginning of value")
     return number(text, at)
 
 
@@ -147,14 +149,14 @@ def number(text: str, at: int) -> int:
     match = NUMBER.match(text, at)
     if match is None:
         peek(text, at + 1)
-        raise Broken(at + 1, "in numeric literal")
+        raise BrokenError(at + 1, "in numeric literal")
     end = match.end()
     follows = text[end : end + 1]
     if follows == "." and match[1] is None and match[2] is None:
         peek(text, end + 1)
-        raise Broken(end + 1, "after decimal point in numeric literal")
+        raise BrokenError(end + 1, "after decimal point in numeric literal")
     if follows in ("e", "E") and match[2] is None:
         sign = text[end + 1 : end + 2] in ("+", "-")
         peek(text, end + 1 + sign)
-        raise Broken(end + 1 + sign, "in exponent of numeric literal")
+        raise BrokenError(end + 1 + sign, "in exponent of numeric literal")
     return end

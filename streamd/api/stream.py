@@ -101,7 +101,7 @@ class ConsumerLimits(Wire):
 
 
 class StreamConfig(Wire):
-    """The configuration of a stream. Zero values are those of a request: `state.stream_defaults` settles them."""
+    """The configuration of a stream. Zero values are a request's: `state.stream` settles them."""
 
     go_name: ClassVar[str] = "StreamConfig"
 

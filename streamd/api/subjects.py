@@ -1,9 +1,10 @@
 """One row per API subject: what it looks like, what it takes, what it answers, who serves it.
 
-Purpose:    the service binds `$JS.API.>` once and asks `find(subject)`; a subject without a row gets no answer at all.
+Purpose:    the service binds `$JS.API.>` once and asks `find(subject)`; a subject without a row gets no
+            answer at all.
 Shapes:     patterns stand behind `$JS.API.`; `*` tokens and a `>` tail are returned as arguments, in order.
-Body:       `json` is always read; `filled` too, but an empty one is refused (10003); `peek` only if it starts with `{` or `[`, else ignored; `none` must be empty or `{}`
-            (10038); `raw` belongs to the handler.
+Body:       `json` is always read; `filled` too, but an empty one is refused (10003); `peek` only if it starts
+            with `{` or `[`, else ignored; `none` must be empty or `{}` (10038); `raw` belongs to the handler.
 Source:     interop of nats-server 2.15.2.
 """
 
@@ -22,7 +23,7 @@ PREFIX = "$JS.API."
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A row. `handler` is a name in `streamd.streams`; `refusal` is the error of a subject that isn't served."""
+    """A row. `handler` is a name in `streamd.streams`; `refusal` is the error of one that isn't served."""
 
     pattern: str
     request: type[Wire] | None
@@ -133,7 +134,10 @@ OPEN = [(tokens, row) for tokens, row in TABLE if tokens[-1] == ">"]
 
 
 def find(subject: str) -> tuple[Endpoint, list[str]] | None:
-    """The row of a whole subject (`$JS.API.…`) and its arguments, the tail of `>` as one; None if there is no such row."""
+    """The row of a whole subject (`$JS.API.…`) and its arguments, the tail of `>` as one.
+
+    Returns None if there is no such row.
+    """
     given = subject.removeprefix(PREFIX).split(".")
     for pattern, endpoint in (*LENGTHS.get(len(given), ()), *OPEN):
         fixed = len(pattern) - (pattern[-1] == ">")

@@ -1,9 +1,10 @@
 """JSON of the JetStream API, as nats-server reads and writes it.
 
-Purpose:    `Wire` is the base of every request and response model. The order of its fields is the order on the wire; a
-            field of zero value stays away unless marked ALWAYS. `decode` reads a request strictly, with Go's own texts.
-Guarantee:  integers are never floats; times are RFC 3339 with nanoseconds, trailing zeros trimmed; `<`, `>` and `&` are
-            escaped. Any bytes give a model or an ApiError, nothing else.
+Purpose:    `Wire` is the base of every request and response model. The order of its fields is the order on
+            the wire; a field of zero value stays away unless marked ALWAYS. `decode` reads a request
+            strictly, with Go's own texts.
+Guarantee:  integers are never floats; times are RFC 3339 with nanoseconds, trailing zeros trimmed; `<`, `>`
+            and `&` are escaped. Any bytes give a model or an ApiError, nothing else.
 Non-goal:   what a value means: that is in `streamd.state`.
 Source:     nats-server 2.15.2 as recorded in tests/api/golden.
 """
@@ -15,23 +16,26 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_origin
+from inspect import get_annotations
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.functional_validators import AfterValidator
-from pydantic_core import ErrorDetails
 
 from streamd.api.errors import INVALID_JSON
 from streamd.api.scan import syntax_error
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 ALWAYS = "always"  # metadata of a field: emitted even if zero
-MOMENT = "moment"  # metadata of a field: nanoseconds since the epoch here, RFC 3339 on the wire; 0 is Go's zero time
+MOMENT = "moment"  # metadata of a field: nanoseconds here, RFC 3339 on the wire; 0 is Go's zero time
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
 class Go:
-    """How Go calls a type in its error texts; `wrong` replaces the text ({raw}: the JSON value, {quoted}: quoted)."""
+    """How Go calls a type in its error texts; `wrong` replaces the text ({raw}: the value; {quoted})."""
 
     type: str
     wrong: str = ""
@@ -64,7 +68,8 @@ def time_parse(text: str) -> tuple[int, str]:
     Errors: ValueError with Go's text if it is no RFC 3339 time.
     """
     match = TIME.fullmatch(text)
-    error = f'parsing time {go_quote(text)} as "2006-01-02T15:04:05Z07:00": cannot parse {go_quote(text)} as "2006"'
+    quoted = go_quote(text)
+    error = f'parsing time {quoted} as "2006-01-02T15:04:05Z07:00": cannot parse {quoted} as "2006"'
     if match is None:
         raise ValueError(error)
     base, fraction, zone = match.groups()
@@ -163,7 +168,7 @@ class Fraction:
 
 
 def decode(model: type[Model], body: bytes, *, strict: bool = True) -> Model:
-    """Read a request. Blank and `null` are the request without fields; what follows a whole value may be another one.
+    """Read a request. Blank and `null` are one without fields; a whole value may be followed by others.
 
     Errors: ApiError 10025 for bad syntax, wrong types and, if strict, unknown fields.
     """
@@ -183,10 +188,12 @@ def decode_plain(model: type[Model], body: bytes, *, strict: bool) -> Model:
         rest = text[end:].strip(" \t\r\n")
         if rest and (not strict or syntax_error(rest, decoder=True)):
             raise ValueError
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise ValueError("exceeded max depth") from None
+    except ValueError:
         if strict and not text.strip(" \t\r\n"):
             return model()
-        raise ValueError(syntax_error(text, decoder=strict) or "exceeded max depth") from None
+        raise ValueError(syntax_error(text, decoder=strict) or "json: cannot unmarshal number") from None
     if "\\u" in text:
         value = without_surrogates(value)
     if value is None:
@@ -236,7 +243,7 @@ def canonical(model: type[Wire], value: dict[str, Any], *, strict: bool) -> dict
                 raise ValueError(f"json: unknown field {go_quote(key)}")
             continue
         field = fields[name]
-        if item is None and not get_origin(field.annotation) is Literal:
+        if item is None and get_origin(field.annotation) is not Literal:
             continue
         nested = inner(field.annotation)
         if nested is not None and isinstance(item, dict):
@@ -309,7 +316,11 @@ def place(model: type[Wire], error: ErrorDetails) -> Place:
     given = error["input"]
     own = wrong_text(metadata)
     if own:
-        raw = given.text if isinstance(given, Fraction) else json.dumps(given, separators=(",", ":"))
+        raw = (
+            given.text
+            if isinstance(given, Fraction)
+            else json.dumps(given, separators=(",", ":"), default=lambda one: float(one.text))
+        )
         own = own.format(raw=raw, quoted=go_quote(raw))
     if "error" in error.get("ctx", {}):  # a validator's own words
         own = str(error["ctx"]["error"])
@@ -321,7 +332,7 @@ def place(model: type[Wire], error: ErrorDetails) -> Place:
 def owner_of(model: type[Wire], name: str) -> str:
     """The embedded struct that brings a field in, if it isn't the model's own."""
     for base in model.__mro__[1:]:
-        if name in base.__dict__.get("__annotations__", {}) and issubclass(base, Wire):
+        if issubclass(base, Wire) and name in get_annotations(base):
             return base.go_name
     return ""
 
@@ -343,9 +354,3 @@ def go_type(annotation: Any, metadata: list[Any]) -> str:
     if message is not None:
         return f"server.{message.go_name}"
     return "string" if annotation is str else "bool" if annotation is bool else "int"
-
-
-__all__ = [
-    "ALWAYS", "Annotated", "DurationNs", "Flag", "Go", "Int", "Int32", "Int64", "Literal", "Text", "Time", "TimeNs",
-    "Uint64", "ValidationInfo", "Wire", "decode", "decode_plain", "encode", "go_quote", "time_parse", "time_text",
-]  # fmt: skip

@@ -1,23 +1,22 @@
 """Which consumer configurations are possible, and what they become.
 
-Purpose:    the service calls `consumer_named` (what the API subject says), then `consumer_create` with the configuration
-            that is there already, if any.
+Purpose:    the service calls `consumer_named` (what the API subject says), then `consumer_create` with the
+            configuration that is there already, if any.
 Guarantee:  deterministic: no clock, no I/O, no randomness: an ephemeral consumer without a name keeps "".
-Non-goal:   other consumers, but for `workqueue_check`; interest on deliver subjects (10013) is the service's to know.
+Non-goal:   other consumers, but for `workqueue_check`; interest on deliver subjects (10013) is the service's
+            to know.
 Source:     nats-server 2.15.2; texts as recorded in tests/api/golden.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from streamd._engine import subject_collides, subject_valid
 from streamd.api import errors
-from streamd.api.consumer import ConsumerConfig, ConsumerCreateRequest
 from streamd.api.errors import CONSUMER_CREATE, CONSUMER_POLICY, PEDANTIC, STREAM_INVALID_CONFIG, ApiError
 from streamd.api.metadata import bare, stamp
-from streamd.api.stream import StreamConfig
 from streamd.api.wire import go_quote, time_parse
 from streamd.state.later import consumer_later
 from streamd.state.limits import (
@@ -36,6 +35,12 @@ from streamd.state.limits import (
 )
 from streamd.state.stream import name_valid
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from streamd.api.consumer import ConsumerConfig, ConsumerCreateRequest
+    from streamd.api.stream import StreamConfig
+
 BAD_NAME = "consumer name can not contain '.', '*', '>', '\\', '/'"
 
 
@@ -49,7 +54,7 @@ def consumer_named(
 ) -> ConsumerConfig:
     """The requested configuration under the name that the API subject gives it.
 
-    Shapes: `name` and `filter_subject` are "" where the subject has none; `durable` for CONSUMER.DURABLE.CREATE.
+    Shapes: `name` and `filter_subject` are "" where the subject has none; `durable`: DURABLE.CREATE.
     Errors: ApiError 10056, 10127, 10102, 10017, 10018, 10020, 10131, 10137, 10052.
     """
     config = request.config.model_copy()
@@ -89,7 +94,7 @@ def consumer_create(
 ) -> ConsumerConfig:
     """What the consumer's configuration will be: defaults settled, everything checked.
 
-    Shapes: `old` is the consumer of that name, None if there is none. The result is `old` itself if nothing changes.
+    Shapes: `old` is the consumer of that name, if any; it is the result itself if nothing changes.
     Errors: ApiError 10148, 10149, 10012 and all of `consumer_check`, also for features that aren't there yet.
     """
     new = consumer_defaults(config, stream, limits, pedantic=pedantic)
@@ -100,7 +105,7 @@ def consumer_create(
         if new.inactive_threshold == 0 and not new.durable_name:
             new.inactive_threshold = INACTIVE_NS
         return new
-    # As in nats-server, the inactive threshold of ephemeral consumers is no default that `create` compares with.
+    # As in nats-server, `create` compares before the inactive threshold of ephemeral consumers is settled.
     if action == "create":
         if not consumer_equal(old, new):
             raise errors.CONSUMER_EXISTS()

@@ -5,11 +5,15 @@ Purpose: one row per field; a feature that arrives loses its row here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from streamd.api.consumer import ConsumerConfig
 from streamd.api.errors import CONSUMER_CREATE, STREAM_INVALID_CONFIG
-from streamd.api.stream import StreamConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamd.api.consumer import ConsumerConfig
+    from streamd.api.stream import StreamConfig
 
 STREAM: dict[str, Callable[[StreamConfig], object]] = {
     "mirror": lambda config: config.mirror,

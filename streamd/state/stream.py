@@ -1,6 +1,7 @@
 """Which stream configurations are possible, and what they become.
 
-Purpose:    a request passes `stream_create` or `stream_update`; both settle defaults first and check the result.
+Purpose:    a request passes `stream_create` or `stream_update`; both settle defaults first and check the
+            result.
 Guarantee:  deterministic: no clock, no I/O. A returned configuration is a new object with nothing left open.
 Non-goal:   other streams: whether subjects overlap theirs is asked by the service with `subjects_overlap`.
 Source:     nats-server 2.15.2; texts as recorded in tests/api/golden.
@@ -8,7 +9,7 @@ Source:     nats-server 2.15.2; texts as recorded in tests/api/golden.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from streamd._engine import subject_collides, subject_subset, subject_valid
 from streamd.api.errors import (
@@ -23,7 +24,6 @@ from streamd.api.errors import (
     ApiError,
 )
 from streamd.api.metadata import bare, stamp
-from streamd.api.stream import StreamConfig, StreamConfigRequest
 from streamd.api.wire import go_quote
 from streamd.state.later import stream_later
 from streamd.state.limits import (
@@ -38,6 +38,11 @@ from streamd.state.limits import (
     duration_text,
     metadata_bytes,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamd.api.stream import StreamConfig, StreamConfigRequest
 
 BAD_NAME = "stream name is required and can not contain '.', '*', '>', '\\', '/'"
 UNLIMITED = ("max_consumers", "max_msgs", "max_bytes", "max_msgs_per_subject", "max_msg_size")
@@ -58,7 +63,7 @@ def stream_create(request: StreamConfigRequest, name: str, limits: Limits) -> St
 
 
 def stream_update(old: StreamConfig, request: StreamConfigRequest, name: str, limits: Limits) -> StreamConfig:
-    """The configuration of a stream after an update. Errors: as `stream_create`, and for what can't change."""
+    """The configuration after an update. Errors: as `stream_create`, and for what can't change."""
     stream_name_check(request.name)
     if request.name != name:
         raise STREAM_NAME_MISMATCH()

@@ -1,9 +1,9 @@
 """Record what a real nats-server answers: `python tests/api/record.py HOST:PORT` rewrites golden/*.json.
 
-Purpose:    the rows the tests compare with. The server must be empty, not clustered, and started for this only
-            (`nats-server -js -sd DIR -a 127.0.0.1 -p PORT`); it is 2.15.2 in the recorded files.
-Shapes:     a file is a list of [subject, request text, response text]; requests run in order on one server; rows whose
-            subject is "reset" delete every stream.
+Purpose:    the rows the tests compare with. The server must be empty, not clustered, and started for this
+            only (`nats-server -js -sd DIR -a 127.0.0.1 -p PORT`); it is 2.15.2 in the recorded files.
+Shapes:     a file is a list of [subject, request text, response text]; requests run in order on one server;
+            rows whose subject is "reset" delete every stream.
 """
 
 from __future__ import annotations

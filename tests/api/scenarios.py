@@ -1,4 +1,4 @@
-"""The requests that record.py sends and tests replay: (subject after $JS.API., body as text or JSON value)."""
+"""The requests that record.py sends and tests replay: (subject after $JS.API., text or JSON value)."""
 
 from __future__ import annotations
 

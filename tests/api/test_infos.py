@@ -1,19 +1,21 @@
-"""Answers about messages, pages and consumers: rebuilt from recordings, they come out byte for byte the same."""
+"""Answers about messages, pages and consumers: rebuilt from recordings they are byte for byte the same."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from streamd.api.answer import Answer
 from streamd.api.consumer import next_request
 from streamd.api.errors import ApiError
 from streamd.api.messages import direct_request, get_check, purge_check
 from streamd.api.subjects import find
 from streamd.api.wire import MOMENT, Wire, inner, time_parse
+
+if TYPE_CHECKING:
+    from streamd.api.answer import Answer
 
 ROWS: list[list[str]] = json.loads((Path(__file__).parent / "golden" / "infos.json").read_text())
 ANSWERS = [row for row in ROWS if row[2].startswith("{") and "type" in json.loads(row[2])]
