@@ -15,11 +15,17 @@ from typing_extensions import Buffer
 BUILD_PROFILE: Final[str]  # "release" or "debug": benchmarks refuse the latter
 
 # Events of a turn: (kind, conn | tap | watch, detail). Kinds:
-CONNECT: Final[int]  # conn, the JSON text of CONNECT as bytes; parsing of this connection waits for `connected` or `fail`
-CLOSE: Final[int]  # conn, reason (the closed reasons of connz); its output, an -ERR included, comes in the same turn
+CONNECT: Final[
+    int
+]  # conn, the JSON text of CONNECT as bytes; parsing of this connection waits for `connected` or `fail`
+CLOSE: Final[
+    int
+]  # conn, reason (the closed reasons of connz); its output, an -ERR included, comes in the same turn
 TAP: Final[int]  # tap, None: the tap went from empty to not empty
 INTEREST: Final[int]  # watch, True | False
-STALL: Final[int]  # conn of a producer that outruns a consumer (past 75 % of max_pending) or a full tap: pause its reading
+STALL: Final[
+    int
+]  # conn of a producer that outruns a consumer (past 75 % of max_pending) or a full tap: pause its reading
 DRAINED: Final[int]  # conn: fell below a quarter of max_pending after `notify_drained`, or is gone
 Event: TypeAlias = tuple[int, int, Any]
 # What one call brought about: bytes to write, each to the owner given at `open`; then events. None: nothing.
@@ -35,12 +41,12 @@ class Engine:
     def __new__(
         cls,
         *,
-        max_payload: int = 1 << 20,
+        max_payload: int = ...,
         max_control_line: int = 4096,
-        max_pending: int = 64 << 20,
+        max_pending: int = ...,
         max_subscriptions: int = 0,
         max_subscription_tokens: int = 0,
-        tap_bytes_max: int = 64 << 20,
+        tap_bytes_max: int = ...,
         seed: int = 0,
     ) -> Engine:
         """Units: bytes; 0 means unlimited for the two subscription limits. `seed` drives the choice in queue groups."""
@@ -115,7 +121,9 @@ class Engine:
 
     def interested(self, watch: int) -> bool: ...
     def unwatch(self, watch: int) -> None: ...
-    def publish(self, account: str, subject: str, payload: bytes = b"", *, reply: str = "", headers: bytes = b"") -> int:
+    def publish(
+        self, account: str, subject: str, payload: bytes = b"", *, reply: str = "", headers: bytes = b""
+    ) -> int:
         """Publish as the server; taps receive it too. `headers` is a whole block (NATS/1.0 ... blank line) or empty.
         Returns how many subscriptions took it."""
 
@@ -182,9 +190,13 @@ class Admission:
 
     first_seq: int  # of the messages that were given a sequence; 0 if none
     last_seq: int
-    records: list[tuple[bytes, bytes]]  # (key, value), ascending; without those that the same batch superseded
+    records: list[
+        tuple[bytes, bytes]
+    ]  # (key, value), ascending; without those that the same batch superseded
     deletes: list[bytes]  # keys of older records that must go (per-subject limits), ascending
-    purges: list[tuple[str, int]]  # rollups: (subject or "" for all, delete below this sequence) beyond `deletes`
+    purges: list[
+        tuple[str, int]
+    ]  # rollups: (subject or "" for all, delete below this sequence) beyond `deletes`
     ids: bytes  # message ids to remember, one opaque segment; b"" when none
     over: bool  # limits are exceeded: `StreamState.trim` must be called with the first records
     stored: int  # messages stored
@@ -201,7 +213,9 @@ class Admission:
     def matching(self, filters: Sequence[str]) -> int:
         """How many of `records` match any of the filters (none: all)."""
 
-def refuse_batch(batch: Batch, engine: Engine, stream: str, code: int, err_code: int, description: str) -> None:
+def refuse_batch(
+    batch: Batch, engine: Engine, stream: str, code: int, err_code: int, description: str
+) -> None:
     """The same PubAck error to every message of a batch that was not admitted."""
 
 class StreamState:
@@ -299,7 +313,12 @@ class StreamState:
 
     @classmethod
     def restore(
-        cls, name: str, checkpoint: bytes | None, removals: Iterable[bytes], totals: bytes | None, **limits: Any
+        cls,
+        name: str,
+        checkpoint: bytes | None,
+        removals: Iterable[bytes],
+        totals: bytes | None,
+        **limits: Any,
     ) -> tuple[StreamState, int]:
         """The state at the checkpoint with the removals since; the caller then feeds the records from the returned
         sequence on to `replay` and ends with `replayed`. Errors: CorruptRecord for any part that is damaged."""
@@ -349,7 +368,9 @@ class AckOutcome:
     naks: list[tuple[int, int, int]]  # (consumer_seq, stream_seq, deliveries)
     terms: list[tuple[int, int, int, str]]  # and the reason
     nexts: list[tuple[str, bytes]]  # +NXT: (reply, request body)
-    acked: list[tuple[int, int, int, int]]  # (consumer_seq, stream_seq, deliveries, delivered at ns); only with `sampling`
+    acked: list[
+        tuple[int, int, int, int]
+    ]  # (consumer_seq, stream_seq, deliveries, delivered at ns); only with `sampling`
 
     def confirmations(self) -> int: ...
     def confirm(self, engine: Engine, account: str) -> None:
@@ -367,7 +388,7 @@ class ConsumerState:
         name: str,
         *,
         ack_policy: str,  # "none" | "all" | "explicit"
-        ack_wait_ns: int = 30_000_000_000,
+        ack_wait_ns: int = ...,
         backoff_ns: Sequence[int] = (),
         max_deliver: int = -1,
         max_ack_pending: int = -1,
@@ -433,7 +454,7 @@ class ConsumerState:
         *,
         deliver_subject: str = "",
         deliver_group: str = "",
-        bytes_max: int = 1 << 20,
+        bytes_max: int = ...,
         upto_ts_ns: int = 0,
         redelivery: bool = False,
     ) -> Delivery:

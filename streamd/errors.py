@@ -1,8 +1,7 @@
 """Every exception of the server, as one tree.
 
     StreamdError                 anything this server raises on purpose
-    ├── ConfigError              the configuration is wrong; names file, line and the value
-    ├── CommandError             a command line asks for what cannot be done
+    ├── ConfigError              the configuration is wrong; names file, line and the value (streamd.config.errors)
     └── StoreError               the store failed; names the directory or stream and the way out
         ├── StoreLocked          another process has the directory
         ├── StoreForeign         the directory holds something else
@@ -27,14 +26,6 @@ from pathlib import Path
 
 class StreamdError(Exception):
     """Anything this server raises on purpose."""
-
-
-class ConfigError(StreamdError):
-    """The configuration is wrong."""
-
-
-class CommandError(StreamdError):
-    """A command line asks for what cannot be done."""
 
 
 class StoreError(StreamdError):

@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from streamd import __version__, startup
+from streamd.api.wire import time_text
 from streamd.config.models import Config, JetStreamConfig
 from streamd.core.core import Core, CoreLimits
 from streamd.core.info import PROTOCOL_VERSION, Connect, Identity, new_server_id
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streamd.streams.jetstream import JetStream
 
 #: How long a thread that waits for the interpreter lets another one run. The writer's thread shares it with the loop, and
@@ -39,7 +42,9 @@ class Server:
 
     def __init__(self, config: Config | None = None, *, logger: logging.Logger | None = None) -> None:
         """Without a configuration: JetStream on a temporary store, a free port on the loopback address."""
-        self._temporary = config is None or (config.jetstream is not None and config.jetstream.store_dir is None)
+        self._temporary = config is None or (
+            config.jetstream is not None and config.jetstream.store_dir is None
+        )
         self.config = config or Config(host="127.0.0.1", port=-1, jetstream=JetStreamConfig())
         self.log = logger or logging.getLogger("streamd")
         self.server_id = new_server_id()
@@ -146,7 +151,11 @@ class Server:
             assert config.store_dir is not None
             directory = Path(config.store_dir) / "jetstream"
         self.store_dir = directory
-        sync = Sync(config.sync_interval) if isinstance(config.sync_interval, str) else Sync("interval", config.sync_interval)
+        sync = (
+            Sync(config.sync_interval)
+            if isinstance(config.sync_interval, str)
+            else Sync("interval", config.sync_interval)
+        )
         directory.mkdir(parents=True, exist_ok=True)
         max_memory, max_storage = _bounds(config, directory)
         jetstream = JetStream(
@@ -174,14 +183,18 @@ class Server:
         self.jetstream = jetstream
 
     async def _start_monitor(self, stack: contextlib.AsyncExitStack) -> None:
-        from streamd.monitor import Monitor
+        from streamd.monitor.serve import MonitorServer
 
         config = self.config
         assert config.http_port is not None
         host = config.http_host or config.host
-        monitor = Monitor(self, host, max(config.http_port, 0))
-        self.monitor_port = await stack.enter_async_context(monitor)
-        startup.log_monitoring(self.log, host, self.monitor_port)
+        monitor = MonitorServer(self, host, config.http_port)
+        monitor.bind()
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(monitor.stop)
+        await tasks.start(monitor.serve)
+        self.monitor_port = monitor.port
+        startup.log_monitoring(self.log, host, monitor.port)
 
     def _authenticate(self, connect: Connect) -> bool:
         wanted = self.config.authorization
@@ -192,9 +205,11 @@ class Server:
 
     # what it says of itself
 
-    def varz(self) -> dict[str, Any]:
+    def varz(self) -> Mapping[str, Any]:
         """The fields of /varz that there are. Source: interop 5.1."""
-        config, core = self.config, self.core
+        from streamd.monitor.varz import Process, configured, uptime_text
+
+        core = self.core
         counts = core.engine.statistics()
         now_ns = time.time_ns()
         return {
@@ -203,22 +218,14 @@ class Server:
             "version": PROTOCOL_VERSION,
             "streamd": __version__,
             "proto": 1,
-            "host": config.host,
+            **configured(self.config),
             "port": self.port,
-            "auth_required": config.authorization is not None,
-            "max_connections": config.max_connections,
-            "max_subscriptions": config.max_subscriptions,
-            "ping_interval": config.ping_interval_ns,
-            "ping_max": config.ping_max,
-            "http_host": config.http_host or config.host,
             "http_port": self.monitor_port or 0,
-            "max_control_line": config.max_control_line,
-            "max_payload": config.max_payload,
-            "max_pending": config.max_pending,
-            "write_deadline": config.write_deadline_ns,
-            "start_ns": self.started_ns,
-            "now_ns": now_ns,
-            "cores": os.cpu_count() or 1,
+            "auth_required": self.config.authorization is not None,
+            "start": time_text(self.started_ns),
+            "now": time_text(now_ns),
+            "uptime": uptime_text((now_ns - self.started_ns) // SECOND_NS),
+            **Process().fields(),
             "connections": core.num_connections,
             "total_connections": core.total_connections,
             "in_msgs": counts["in_msgs"],
@@ -227,6 +234,7 @@ class Server:
             "out_bytes": counts["out_bytes"],
             "slow_consumers": core.slow_consumers,
             "stale_connections": core.stale_connections,
+            "stalled_clients": counts["stalled_clients"],
             "subscriptions": counts["subscriptions"],
             "jetstream": self._jetstream_varz(),
         }
@@ -251,7 +259,7 @@ class Server:
             },
         }
 
-    def health(self) -> str | None:
+    def healthz(self) -> str | None:
         """Why it is not healthy, None if it is."""
         if self.jetstream is not None and self.jetstream.writer.failed is not None:
             return str(self.jetstream.writer.failed)

@@ -17,7 +17,9 @@ READY = "Server is ready"
 class ServerProcess:
     """`streamd` on a free port with its store, log and ports file under one directory."""
 
-    def __init__(self, directory: Path, *arguments: str, config: str | None = None, store: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, config: str | None = None, store: Path | None = None
+    ) -> None:
         self.directory = directory
         self.store = store or directory / "store"
         self.log_path = directory / "streamd.log"
@@ -38,13 +40,26 @@ class ServerProcess:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.kill()
 
     def start(self, timeout_seconds: float = 30) -> ServerProcess:
         """Start (again) on the same store and, after the first time, the same port; wait until it is ready."""
         offset = self.log_path.stat().st_size if self.log_path.exists() else 0
-        command = [sys.executable, "-m", "streamd", "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.store)]
+        command = [
+            sys.executable,
+            "-m",
+            "streamd",
+            "-a",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-js",
+            "-sd",
+            str(self.store),
+        ]
         command += ["--ports_file_dir", str(self.directory), *self.arguments]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)

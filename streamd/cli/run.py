@@ -25,6 +25,7 @@ def run(file: str | None, overrides: dict[str, Any]) -> int:
 
     try:
         config = from_flags(overrides) if file is None else load_file(file, overrides)
+        config = with_store(config)
     except ConfigError as error:
         return fail(str(error))
     try:
@@ -44,6 +45,17 @@ def run(file: str | None, overrides: dict[str, Any]) -> int:
         return 1
     finally:
         log.close()
+
+
+def with_store(config: Config) -> Config:
+    """A store directory that stays where none was named, as nats-server takes one under the system's temporary files."""
+    jetstream = config.jetstream
+    if jetstream is None or jetstream.store_dir is not None:
+        return config
+    import tempfile
+
+    jetstream = jetstream.model_copy(update={"store_dir": os.path.join(tempfile.gettempdir(), "streamd")})
+    return config.model_copy(update={"jetstream": jetstream})
 
 
 def _serve(config: Config, log: Log, signals: Signals) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamd.errors import StreamdError
+
 if TYPE_CHECKING:
     from streamd.config.tree import Position
 
 
-class ConfigError(Exception):
+class ConfigError(StreamdError):
     """A configuration that can't be used; its text is for the person who wrote it.
 
     Shapes:  str() is `FILE:LINE:COLUMN: text`, or the bare text where no place is known; several

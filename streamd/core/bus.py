@@ -102,7 +102,9 @@ class Bus:
         """Call `handler` with every batch that arrives on the subjects."""
         return self._bind(subjects, account, queue, handler, None)
 
-    def collect(self, subjects: Iterable[str], on_ready: Callable[[], None], *, account: str = "$G") -> Binding:
+    def collect(
+        self, subjects: Iterable[str], on_ready: Callable[[], None], *, account: str = "$G"
+    ) -> Binding:
         """Call `on_ready` once when something has arrived; the owner calls `take` at its own pace."""
         return self._bind(subjects, account, None, None, on_ready)
 
@@ -150,7 +152,9 @@ class Bus:
         self._drained.setdefault(conn, []).append(call)
         self.engine.notify_drained(conn)
 
-    def publish(self, subject: str, payload: bytes, *, reply: str = "", headers: bytes = b"", account: str = "$G") -> int:
+    def publish(
+        self, subject: str, payload: bytes, *, reply: str = "", headers: bytes = b"", account: str = "$G"
+    ) -> int:
         """Publish as the server. Returns how many took it. The output leaves at the end of this loop callback."""
         receivers = self.engine.publish(account, subject, payload, reply=reply, headers=headers)
         self._core.flush_soon()

@@ -252,7 +252,7 @@ class Core:
             return
         try:
             binding.dispatch()
-        except Exception as error:  # noqa: BLE001 - a service's fault must not cut the client whose read brought it to light
+        except Exception as error:
             self.log.error("service on account %s failed: %r", binding.account, error, exc_info=True)
 
     def _on_stall(self, conn: int, _detail: None) -> None:

@@ -46,7 +46,7 @@ class Connect(BaseModel):
         """Errors: ValueError for anything that is not a JSON object with fields of the right types."""
         fields = json.loads(text)
         if not isinstance(fields, dict):
-            raise ValueError("CONNECT needs a JSON object")  # noqa: TRY004 - one error for all bad input
+            raise ValueError("CONNECT needs a JSON object")
         if "pass" in fields:
             fields["password"] = fields.pop("pass")
         # A null stands for an absent field in the encoders of several clients.

@@ -48,7 +48,12 @@ class Advisories:
         """A message is given up."""
         subject = f"{_SUBJECT}CONSUMER.MAX_DELIVERIES.{stream}.{consumer}"
         self._publish(
-            subject, "max_deliver", stream=stream, consumer=consumer, stream_seq=stream_seq, deliveries=deliveries
+            subject,
+            "max_deliver",
+            stream=stream,
+            consumer=consumer,
+            stream_seq=stream_seq,
+            deliveries=deliveries,
         )
 
     def nak(self, stream: str, consumer: str, consumer_seq: int, stream_seq: int, deliveries: int) -> None:
@@ -80,7 +85,13 @@ class Advisories:
         )
 
     def ack_metric(
-        self, stream: str, consumer: str, consumer_seq: int, stream_seq: int, ack_time_ns: int, deliveries: int
+        self,
+        stream: str,
+        consumer: str,
+        consumer_seq: int,
+        stream_seq: int,
+        ack_time_ns: int,
+        deliveries: int,
     ) -> None:
         """A sampled ack."""
         self._publish(

@@ -38,7 +38,9 @@ USED_UP, NO_REQUEST, ACK_PENDING, CONGESTED, NO_INTEREST, WINDOW = range(6)
 class Consumer:
     """A view of a stream that moves on as its messages are delivered and acked."""
 
-    def __init__(self, stream: Stream, config: ConsumerConfig, state: ConsumerState, consumer_id: int, created_ns: int) -> None:
+    def __init__(
+        self, stream: Stream, config: ConsumerConfig, state: ConsumerState, consumer_id: int, created_ns: int
+    ) -> None:
         self.stream = stream
         self.config = config
         self.state = state
@@ -221,7 +223,9 @@ class Consumer:
 
     def _send(self, values: Sequence[bytes], *, redelivery: bool) -> Delivery:
         now_ns = self._clock.now_ns()
-        upto_ts_ns = 0 if redelivery or self.config.replay_policy != "original" else self._replay_limit(values, now_ns)
+        upto_ts_ns = (
+            0 if redelivery or self.config.replay_policy != "original" else self._replay_limit(values, now_ns)
+        )
         delivery = self.state.deliver(
             self._engine,
             self.stream.account,
@@ -287,7 +291,9 @@ class Consumer:
             advisories.terminated(self.stream.name, self.name, consumer_seq, stream_seq, deliveries, reason)
         for consumer_seq, stream_seq, deliveries, delivered_ns in outcome.acked:
             ack_time_ns = self._clock.now_ns() - delivered_ns
-            advisories.ack_metric(self.stream.name, self.name, consumer_seq, stream_seq, ack_time_ns, deliveries)
+            advisories.ack_metric(
+                self.stream.name, self.name, consumer_seq, stream_seq, ack_time_ns, deliveries
+            )
 
     def forget(self, sequences: Sequence[int]) -> None:
         """Messages were deleted from the stream: nobody needs to ack them any more."""
@@ -335,7 +341,9 @@ class Consumer:
         now_ns = self._clock.now_ns()
         due_ns, exhausted = self.state.expire(now_ns)
         for stream_seq, deliveries in exhausted:
-            self.stream.services.advisories.max_deliveries(self.stream.name, self.name, stream_seq, deliveries)
+            self.stream.services.advisories.max_deliveries(
+                self.stream.name, self.name, stream_seq, deliveries
+            )
         if exhausted:
             self.changed()
         if due_ns:
@@ -383,7 +391,9 @@ class Consumer:
         in_use = self.push_bound or (self.pull and self.state.num_waiting > 0)
         idle_ns = 0 if in_use else self._clock.now_ns() - self._last_active_ns
         if idle_ns >= threshold_ns:
-            self.stream.services.log.debug("consumer %s > %s was inactive, deleting it", self.stream.name, self.name)
+            self.stream.services.log.debug(
+                "consumer %s > %s was inactive, deleting it", self.stream.name, self.name
+            )
             self.stream.delete_consumer(self)
             return
         self._inactivity = self._clock.call_later(threshold_ns - idle_ns, self._inactive_due)

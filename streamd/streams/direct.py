@@ -54,7 +54,9 @@ class DirectGets:
         # What is admitted but not yet durable is not there yet.
         skip = [sequence < 0 or sequence > stream.committed_seq for sequence in sequences]
         try:
-            wanted = [sequence if not skipped else 0 for sequence, skipped in zip(sequences, skip, strict=True)]
+            wanted = [
+                sequence if not skipped else 0 for sequence, skipped in zip(sequences, skip, strict=True)
+            ]
             reply_direct(bus.engine, batch, stream.name, stream.get_many(wanted), skip)
             for index, skipped in enumerate(skip):
                 if skipped:
@@ -75,7 +77,9 @@ class DirectGets:
             return
         subject = message.subject[len(self._prefix) + 1 :]
         try:
-            request = MsgGetRequest(last_by_subj=subject) if subject else decode(MsgGetRequest, message.payload)
+            request = (
+                MsgGetRequest(last_by_subj=subject) if subject else decode(MsgGetRequest, message.payload)
+            )
         except ApiError:
             self._status(message, "408 Malformed Request")
             return

@@ -15,9 +15,18 @@ from streamd.api.consumer import ConsumerConfig
 from streamd.api.errors import ApiError
 from streamd.api.stream import StreamConfig
 from streamd.errors import StoreError
-from streamd.store import Environment, MemoryLog, StoredConsumer, StoredStream, StreamLog, Sync, TailCache, Writer
+from streamd.store import (
+    Environment,
+    MemoryLog,
+    StoredConsumer,
+    StoredStream,
+    StreamLog,
+    Sync,
+    TailCache,
+    Writer,
+    restore_state,
+)
 from streamd.store import recover as recover_store
-from streamd.store import restore_state
 from streamd.streams.advisories import Advisories
 from streamd.streams.api import Api
 from streamd.streams.commits import Commits
@@ -44,7 +53,18 @@ API_SUBJECTS: Final = (
     "$JS.API.CONSUMER.*",
     *(
         f"$JS.API.CONSUMER.{verb}.>"
-        for verb in ("CREATE", "DURABLE", "NAMES", "LIST", "INFO", "DELETE", "LEADER", "PAUSE", "UNPIN", "RESET")
+        for verb in (
+            "CREATE",
+            "DURABLE",
+            "NAMES",
+            "LIST",
+            "INFO",
+            "DELETE",
+            "LEADER",
+            "PAUSE",
+            "UNPIN",
+            "RESET",
+        )
     ),
 )
 
@@ -115,7 +135,9 @@ class JetStream:
     # recovery
 
     def _recover(self, stored: StoredStream) -> None:
-        definition = json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
+        definition = (
+            json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
+        )
         config = StreamConfig.model_validate(definition["config"], strict=False)
         log = StreamLog(self.environment, self._cache, stored.stream)
         now_ns = self.services.clock.now_ns()
@@ -167,7 +189,9 @@ class JetStream:
         stream_id = 0 if memory else self._next_id
         self._next_id += not memory
         log = MemoryLog(0) if memory else StreamLog(self.environment, self._cache, stream_id)
-        state = StreamState(config.name, memory=memory, first_seq=max(config.first_seq, 1), **stream_options(config))
+        state = StreamState(
+            config.name, memory=memory, first_seq=max(config.first_seq, 1), **stream_options(config)
+        )
         stream = Stream(self.services, config, state, log, stream_id, created_ns)
         self.streams[config.name] = stream
 
@@ -190,7 +214,9 @@ class JetStream:
 
         self.services.commits.at_rest(job)
 
-    def update_stream(self, stream: Stream, config: StreamConfig, done: Callable[[ApiError | None], None]) -> None:
+    def update_stream(
+        self, stream: Stream, config: StreamConfig, done: Callable[[ApiError | None], None]
+    ) -> None:
         """Take on a checked configuration; `done` once it is durable and its limits have been applied."""
 
         def job(work: Work) -> Callable[[Outcome], None]:
@@ -227,7 +253,11 @@ class JetStream:
     # consumers
 
     def create_consumer(
-        self, stream: Stream, config: ConsumerConfig, start_seq: int, done: Callable[[Consumer, ApiError | None], None]
+        self,
+        stream: Stream,
+        config: ConsumerConfig,
+        start_seq: int,
+        done: Callable[[Consumer, ApiError | None], None],
     ) -> None:
         """Make a consumer that begins at a sequence; `done` once it is durable."""
         created_ns = self.services.clock.now_ns()
@@ -245,7 +275,9 @@ class JetStream:
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not consumer.closed:
                 part = stream.log.of(work)
-                part.consumers[consumer.consumer_id] = consumer_definition(config, created_ns, start_seq, until)
+                part.consumers[consumer.consumer_id] = consumer_definition(
+                    config, created_ns, start_seq, until
+                )
                 part.consumer_states[consumer.consumer_id] = state.encode()
             return after
 
@@ -271,7 +303,9 @@ class JetStream:
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not consumer.closed:
                 part = consumer.stream.log.of(work)
-                part.consumers[consumer.consumer_id] = consumer_definition(config, consumer.created_ns, 1, consumer.lasts_until)
+                part.consumers[consumer.consumer_id] = consumer_definition(
+                    config, consumer.created_ns, 1, consumer.lasts_until
+                )
                 part.consumer_states[consumer.consumer_id] = consumer.state.encode()
             return after
 
@@ -327,5 +361,11 @@ def definition_of(config: StreamConfig, created_ns: int) -> bytes:
 
 def consumer_definition(config: ConsumerConfig, created_ns: int, start_seq: int, until: int) -> bytes:
     """The stored form of a consumer's definition; `until` as in `Consumer.begin_with_lasts`."""
-    fields = {"name": config.name, "created": created_ns, "start": start_seq, "until": until, "config": config.wire()}
+    fields = {
+        "name": config.name,
+        "created": created_ns,
+        "start": start_seq,
+        "until": until,
+        "config": config.wire(),
+    }
     return json.dumps(fields).encode()

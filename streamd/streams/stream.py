@@ -116,7 +116,9 @@ class Stream:
         """A number for the store that no consumer of this stream has."""
         return max((consumer.consumer_id for consumer in self.consumers.values()), default=0) + 1
 
-    def delete_consumer(self, consumer: Consumer, done: Callable[[StoreError | None], None] | None = None) -> None:
+    def delete_consumer(
+        self, consumer: Consumer, done: Callable[[StoreError | None], None] | None = None
+    ) -> None:
         """Remove a consumer; `done` once that is durable."""
         self.consumers.pop(consumer.name, None)
         consumer.close("409 Consumer Deleted")
@@ -291,9 +293,7 @@ class Stream:
         while low < high:
             middle = (low + high) // 2
             values = self.log.read(middle, 1, SCAN_BYTES)
-            if not values:
-                high = middle
-            elif timestamp_of(values[0]) >= timestamp_ns:
+            if not values or timestamp_of(values[0]) >= timestamp_ns:
                 high = middle
             else:
                 low = max(sequence_of(values[0]), middle) + 1
@@ -327,4 +327,3 @@ class Stream:
             if value is not None:
                 self.state.note_first(self.state.first_seq, timestamp_of(value))
         return self.state.first_ts_ns
-

@@ -82,7 +82,9 @@ async def test_publish_replay(client: Client) -> None:
     assert middle is not None
 
     async def replay(**options: object) -> list[int]:
-        sub = await js.subscribe("s.*", ordered_consumer=False, config=ConsumerConfig(ack_policy=AckPolicy.NONE, **options))  # type: ignore[arg-type]
+        sub = await js.subscribe(
+            "s.*", ordered_consumer=False, config=ConsumerConfig(ack_policy=AckPolicy.NONE, **options)
+        )  # type: ignore[arg-type]
         got = []
         try:
             while True:
