@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from streamd.api import consumer as wire
 from streamd.api.errors import (
-    CONSUMER_EXISTS,
-    CONSUMER_MISSING,
     CONSUMER_NAME_EXISTS,
     CONSUMER_NOT_FOUND,
     CONSUMERS_MAX,
     ApiError,
 )
-from streamd.api.metadata import bare, dynamic, stamp
+from streamd.api.metadata import dynamic
 from streamd.api.wire import time_parse
 from streamd.core.info import PROTOCOL_VERSION
-from streamd.state.consumer import consumer_equal, consumer_named, consumer_settled, consumer_update_check
+from streamd.state.consumer import consumer_create, consumer_named
 from streamd.state.limits import Limits
 from streamd.streams.failures import storage_error
 from streamd.streams.records import sequence_of
@@ -52,18 +50,15 @@ class ConsumerApi:
         stream = call.stream_online()
         stream_name, name, filter_subject = [*call.arguments, "", ""][:3]
         config = consumer_named(request, stream_name, name, filter_subject, durable=durable)
-        config = consumer_settled(config, stream.config, self._limits, pedantic=request.pedantic)
-        if not config.name:
-            config.name = "".join(secrets.choice(_NAME) for _ in range(8))
-        existing = stream.consumers.get(config.name)
-        if existing is not None:
-            self._update(call, request, existing, config)
-            return
-        if request.action == "update":
-            raise CONSUMER_MISSING()
-        if 0 < stream.config.max_consumers <= len(stream.consumers):
-            raise CONSUMERS_MAX()
-        config.metadata = stamp(bare(config.metadata))
+        existing = stream.consumers.get(config.name) if config.name else None
+        settled = consumer_create(
+            config,
+            stream.config,
+            self._limits,
+            old=existing.config if existing else None,
+            action=request.action,
+            pedantic=request.pedantic,
+        )
 
         def done(consumer: Consumer, error: ApiError | None) -> None:
             if error is not None:
@@ -71,30 +66,19 @@ class ConsumerApi:
             else:
                 call.answer(wire.ConsumerCreateResponse.of(self.info(consumer)))
 
-        self._jetstream.create_consumer(stream, config, start_sequence(stream, config), done)
-
-    def _update(
-        self, call: Call, request: wire.ConsumerCreateRequest, consumer: Consumer, config: wire.ConsumerConfig
-    ) -> None:
-        """A create under a name that is taken changes that consumer, where it may."""
-        same = consumer_equal(consumer.config, config)
-        if request.action == "create" and not same:
-            raise CONSUMER_EXISTS()
-        if same:
-            call.answer(wire.ConsumerCreateResponse.of(self.info(consumer)))
+        if existing is not None:
+            if settled is existing.config:
+                done(existing, None)
+                return
+            if existing.push_bound and settled.deliver_subject != existing.config.deliver_subject:
+                raise CONSUMER_NAME_EXISTS()
+            self._jetstream.update_consumer(existing, settled, lambda error: done(existing, error))
             return
-        if consumer.push_bound and config.deliver_subject != consumer.config.deliver_subject:
-            raise CONSUMER_NAME_EXISTS()
-        consumer_update_check(consumer.config, config)
-        config.metadata = stamp(bare(config.metadata))
-
-        def done(error: ApiError | None) -> None:
-            if error is not None:
-                call.fail(error)
-            else:
-                call.answer(wire.ConsumerCreateResponse.of(self.info(consumer)))
-
-        self._jetstream.update_consumer(consumer, config, done)
+        if 0 < stream.config.max_consumers <= len(stream.consumers):
+            raise CONSUMERS_MAX()
+        if not settled.name:
+            settled.name = "".join(secrets.choice(_NAME) for _ in range(8))
+        self._jetstream.create_consumer(stream, settled, start_sequence(stream, settled), done)
 
     def consumer_names(self, call: Call, request: wire.ConsumersRequest) -> None:
         """Names, sorted, a page at a time."""

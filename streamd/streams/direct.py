@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamd._engine import CorruptRecord, record_decode, reply_direct
-from streamd.api.errors import ApiError
-from streamd.api.messages import MsgGetRequest, direct_batch, direct_check
+from streamd.api.messages import MsgGetRequest, direct_batch, direct_request
 from streamd.api.metadata import level_refused
-from streamd.api.wire import decode, time_parse, time_text
+from streamd.api.wire import time_parse, time_text
 
 if TYPE_CHECKING:
     from streamd._engine import Batch, Message
@@ -77,17 +76,12 @@ class DirectGets:
             return
         subject = message.subject[len(self._prefix) + 1 :]
         try:
-            request = (
-                MsgGetRequest(last_by_subj=subject) if subject else decode(MsgGetRequest, message.payload)
-            )
-        except ApiError:
-            self._status(message, "408 Malformed Request")
+            request = MsgGetRequest(last_by_subj=subject) if subject else direct_request(message.payload)
+        except ValueError as error:
+            self._status(message, str(error))
             return
-        status = direct_check(request)
-        if status is None and direct_batch(request):
-            status = "408 Bad Request - batches are not supported yet by streamd"
-        if status is not None:
-            self._status(message, status)
+        if direct_batch(request):
+            self._status(message, "408 Bad Request - batches are not supported yet by streamd")
             return
         value = find(stream, request)
         if value is None:

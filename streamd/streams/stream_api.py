@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from streamd._engine import subject_collides
 from streamd.api import stream as wire
 from streamd.api.errors import STREAM_NAME_EXISTS, STREAM_NOT_FOUND, SUBJECT_OVERLAP, ApiError
-from streamd.api.metadata import bare, dynamic, stamp
+from streamd.api.metadata import dynamic
 from streamd.core.info import PROTOCOL_VERSION
 from streamd.state.limits import Limits
 from streamd.state.stream import stream_create, stream_equal, stream_update, subjects_overlap
@@ -38,7 +38,6 @@ class StreamApi:
             call.answer(wire.StreamCreateResponse(info=self.info(existing, clustered=False)))
             return
         self._check_overlap(config.subjects, jetstream.streams.values())
-        config.metadata = stamp(bare(config.metadata))
 
         def done(stream: Stream, error: ApiError | None) -> None:
             if error is not None:
@@ -56,7 +55,6 @@ class StreamApi:
         self._check_overlap(
             config.subjects, (other for other in jetstream.streams.values() if other is not stream)
         )
-        config.metadata = stamp(bare(config.metadata))
 
         def done(error: ApiError | None) -> None:
             if error is not None:
