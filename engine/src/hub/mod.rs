@@ -86,7 +86,7 @@ pub enum Event {
 /// Figures of the whole hub.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Clients that are open.
+    /// Clients that `close` was not called for yet.
     pub connections: usize,
     /// Subscriptions of clients and taps.
     pub subscriptions: usize,

@@ -1,7 +1,8 @@
 //! Rules of the hub: bytes in, bytes and events out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use proptest::prelude::*;
+mod cuts;
+mod rows;
 
 use super::*;
 use crate::publish::{Outgoing, Publisher};
@@ -46,104 +47,6 @@ fn quiet(options: Options, input: &str) -> (String, Option<String>) {
         _ => None,
     });
     (out.into_iter().map(|(_, text)| text).collect(), reason)
-}
-
-#[test]
-fn rows_that_stay_open() {
-    for (input, wanted) in [
-        ("PING\r\n", "PONG\r\n"),
-        ("ping with arguments\n", "PONG\r\n"),
-        ("+OK\r\nINFO {}\r\nPONG\r\nPING\r\n", "PONG\r\n"),
-        ("SUB a 1\r\nPUB a 2\r\nhi\r\n", "MSG a 1 2\r\nhi\r\n"),
-        ("sub\ta\t1 \npub  a \t02\nhi\r\n", "MSG a 1 02\r\nhi\r\n"),
-        ("SUB a 1\r\nPUB a re 2\r\nhi\r\n", "MSG a 1 re 2\r\nhi\r\n"),
-        ("SUB a 1\r\nPUB a  re  2 \r\nhi\r\n", "MSG a 1 re 2\r\nhi\r\n"),
-        ("SUB a 1\r\nPUB a 0\r\n\r\n", "MSG a 1 0\r\n\r\n"),
-        ("SUB a 1\r\nSUB > 2\r\nUNSUB 2\r\nPUB a 1\r\nx\r\n", "MSG a 1 1\r\nx\r\n"),
-        ("SUB a 1\r\nSUB b 1\r\nPUB b 1\r\nx\r\nPUB a 1\r\ny\r\n", "MSG a 1 1\r\ny\r\n"),
-        ("SUB a..b 1\r\nPING\r\n", "-ERR 'Invalid Subject'\r\nPONG\r\n"),
-        ("SUB a.>.b 1\r\n", "-ERR 'Invalid Subject'\r\n"),
-        ("SUB > 1\r\nPUB a..b 1\r\nx\r\nPING\r\n", "PONG\r\n"),
-        ("SUB foo.* 1\r\nPUB foo.* 1\r\nx\r\n", "MSG foo.* 1 1\r\nx\r\n"),
-        ("SUB foo.> 1\r\nPUB foo.> 1\r\nx\r\n", "MSG foo.> 1 1\r\nx\r\n"),
-        ("SUB a 1\r\nUNSUB 1 1\r\nPUB a 1\r\nx\r\nPUB a 1\r\ny\r\n", "MSG a 1 1\r\nx\r\n"),
-        ("SUB a 1\r\nPUB a 1\r\nx\r\nUNSUB 1 1\r\nPUB a 1\r\ny\r\n", "MSG a 1 1\r\nx\r\n"),
-        ("SUB a 1\r\nUNSUB 1 -3\r\nPUB a 1\r\nx\r\n", ""),
-        ("UNSUB 9\r\nPING\r\n", "PONG\r\n"),
-        ("SUB a 1\r\nHPUB a 12 14\r\nNATS/1.0\r\n\r\nhi\r\n", "HMSG a 1 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"),
-        ("SUB a 1\r\nHPUB a re 12 14\r\nNATS/1.0\r\n\r\nhi\r\n", "HMSG a 1 re 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"),
-        ("SUB a 1\r\nHPUB a 0 2\r\nhi\r\n", "MSG a 1 2\r\nhi\r\n"),
-        ("SUB a 1\r\nHPUB a re 0 2\r\nhi\r\n", "MSG a 1 re 2\r\nhi\r\n"),
-        ("PUB a $JS.ACK.x 1\r\nx\r\n", "-ERR 'Permissions Violation for Publish with Reply of \"$JS.ACK.x\"'\r\n"),
-        ("PUB a _R_.x 1\r\nx\r\n", "-ERR 'Permissions Violation for Publish with Reply of \"_R_.x\"'\r\n"),
-        ("PUB $NRG.x 1\r\nx\r\nPING\r\n", "-ERR 'Permissions Violation for Publish to \"$NRG.x\"'\r\nPONG\r\n"),
-        ("PUB _GR_.\"\\ 0\r\n\r\n", "-ERR 'Permissions Violation for Publish to \"_GR_.\\\"\\\\\"'\r\n"),
-    ] {
-        assert_eq!(quiet(QUIET, input), (wanted.to_owned(), None), "{input:?}");
-    }
-}
-
-#[test]
-fn rows_that_close() {
-    let unknown = "-ERR 'Unknown Protocol Operation'\r\n";
-    let long = format!("SUB {} 1\r\n", "a".repeat(63));
-    let flood = format!("PUB {}", "a".repeat(65));
-    for (input, wanted) in [
-        ("PUB\r\n", unknown),
-        ("SUB\r\n", unknown),
-        ("UNSUB\r\n", unknown),
-        ("HPUB\r\n", unknown),
-        ("\r\n", unknown),
-        (" PING\r\n", unknown),
-        ("GET", unknown),
-        ("MSG a 1 1\r\nx\r\n", unknown),
-        ("HMSG a 1 1 1\r\n", unknown),
-        ("RS+ a b\r\n", unknown),
-        ("PINX", unknown),
-        ("PUB a 1\r\nxy\r\n", unknown),
-        ("PUB a 1\r\nx\n", unknown),
-        ("PUB a 4\r\nx\r\nPING\r\n", unknown),
-        ("PUB a 1\r\nxy", unknown),
-        (&long, "-ERR 'maximum control line exceeded'\r\n"),
-        (&flood, "-ERR 'maximum control line exceeded'\r\n"),
-        ("PUB a 65\r\n", "-ERR 'Maximum Payload Violation'\r\n"),
-        ("HPUB a 1 65\r\n", "-ERR 'Maximum Payload Violation'\r\n"),
-        ("PUB a\r\n", ""),
-        ("PUB a b c 1\r\n", ""),
-        ("PUB a -1\r\n", ""),
-        ("PUB a 1234567890\r\n", ""),
-        ("PUB \r\n", ""),
-        ("SUB a\r\n", ""),
-        ("SUB a b c d\r\n", ""),
-        ("UNSUB 1 2 3\r\n", ""),
-        ("HPUB a 3 2\r\n", ""),
-        ("-ERR 'x'\r\nPING\r\n", ""),
-    ] {
-        let (out, reason) = quiet(QUIET, input);
-        assert_eq!(out, wanted, "{input:?}");
-        assert!(reason.is_some(), "{input:?}");
-    }
-    assert_eq!(quiet(Options { headers: false, ..QUIET }, "HPUB a 0 0\r\n").1.unwrap(), "Protocol Violation");
-    let exact = format!("SUB {} 1\r\nPING\r\n", "a".repeat(62));
-    assert_eq!(quiet(QUIET, &exact), ("PONG\r\n".to_owned(), None));
-}
-
-#[test]
-fn verbose_and_pedantic_answers_come_in_order() {
-    let options = Options { verbose: true, pedantic: true, ..QUIET };
-    for (input, wanted) in [
-        ("SUB a 1\r\nPUB a 1\r\nx\r\n", "+OK\r\n+OK\r\nMSG a 1 1\r\nx\r\n"),
-        ("SUB a..b 1\r\n", "-ERR 'Invalid Subject'\r\n"),
-        ("SUB a 1\r\nSUB a 1\r\nUNSUB 1\r\nUNSUB 1\r\nPING\r\n", "+OK\r\n+OK\r\n+OK\r\n+OK\r\nPONG\r\n"),
-        ("SUB a.> 1\r\nPUB a.* 1\r\nx\r\n", "+OK\r\n-ERR 'Invalid Publish Subject'\r\n+OK\r\nMSG a.* 1 1\r\nx\r\n"),
-    ] {
-        assert_eq!(quiet(options, input), (wanted.to_owned(), None), "{input:?}");
-    }
-    // Before CONNECT verbose holds and headers don't.
-    let mut hub = small();
-    let conn = hub.open("A", b"INFO {} \r\n", false);
-    hub.feed(conn, b"SUB a 1\r\nPING\r\n");
-    assert_eq!(output(&mut hub), "INFO {} \r\n+OK\r\nPONG\r\n");
 }
 
 #[test]
@@ -433,73 +336,4 @@ fn pings_are_counted() {
     assert_eq!(hub.ping(conn).0, 1);
     hub.feed(conn, b"PONG\r\n");
     assert_eq!(hub.activity(conn), (0, received + 6));
-}
-
-fn operation() -> impl Strategy<Value = Vec<u8>> {
-    let subject = prop::sample::select(vec!["a", "a.b", "a.*", ">", "a..b", "_INBOX.x.y", "_GR_.x", "b.c.d.e"]);
-    let line = (subject, 0usize..70, 0usize..5, prop::sample::select(vec!["\r\n", "\n", " \r\n"])).prop_map(
-        |(subject, size, kind, end)| {
-            let body = "\r\nPING\r\n".repeat(9);
-            let body = &body[..size];
-            match kind {
-                0 => format!("PUB {subject} {size}{end}{body}\r\n"),
-                1 => format!("PUB {subject} re.x {size}{end}{body}\r\n"),
-                2 => format!("HPUB {subject} re {} {size}{end}{body}\r\n", size / 2),
-                3 => format!("SUB {subject} {size}{end}"),
-                _ => format!("UNSUB {size} {}{end}", size % 3),
-            }
-            .into_bytes()
-        },
-    );
-    let odd = prop::sample::select(vec![
-        "PING\r\n",
-        "CONNECT {}\r\n",
-        "+OK\n",
-        "INFO {}\r\n",
-        "pInG x\r\n",
-        "PUB",
-        "X",
-        "\r\n",
-        "SUB \r\n",
-    ]);
-    prop_oneof![12 => line, 4 => odd.prop_map(|text| text.as_bytes().to_vec()), 1 => prop::collection::vec(any::<u8>(), 0..8)]
-}
-
-/// All output and events for input that comes in the given pieces; every CONNECT is answered at once.
-fn whole(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Event>) {
-    let mut hub = small();
-    let conn = client(&mut hub, QUIET);
-    let (mut out, mut events) = (Vec::new(), Vec::new());
-    for piece in pieces {
-        hub.feed(conn, piece);
-        loop {
-            let now = hub.events();
-            let answer = now.iter().any(|event| matches!(event, Event::Connect(..)));
-            events.extend(now);
-            if !answer {
-                break;
-            }
-            hub.connected(conn, "A", QUIET, b"");
-        }
-        hub.turn(|_, bytes| out.extend_from_slice(bytes));
-    }
-    (out, events)
-}
-
-proptest! {
-    #[test]
-    fn output_does_not_depend_on_where_reads_are_cut(
-        operations in prop::collection::vec(operation(), 0..30),
-        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
-    ) {
-        let input = operations.concat();
-        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
-        places.extend([0, input.len()]);
-        places.sort_unstable();
-        let pieces: Vec<&[u8]> = places.windows(2).map(|pair| &input[pair[0]..pair[1]]).collect();
-        let single: Vec<&[u8]> = input.chunks(1).collect();
-        let wanted = whole(&[&input]);
-        prop_assert_eq!(&whole(&pieces), &wanted);
-        prop_assert_eq!(&whole(&single), &wanted);
-    }
 }
