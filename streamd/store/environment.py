@@ -58,7 +58,13 @@ _OURS: Final = {
     TRIAL_FILE,
     "lost+found",
 }
-_CORRUPT: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.NotFoundError)
+_CORRUPT: Final = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.NotFoundError,
+    lmdb.MapResizedError,
+)
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -354,7 +360,7 @@ def _open(directory: Path, sync: Sync, map_bytes: int) -> lmdb.Environment:
             map_bytes //= 2
             if map_bytes < max(least, limits.STORE_MAP_BYTES_MIN):
                 raise StoreUnavailable(directory, "no address space to map it") from error
-        except (lmdb.InvalidError, lmdb.VersionMismatchError) as error:
+        except (*_CORRUPT, lmdb.VersionMismatchError) as error:
             raise StoreCorrupt(directory, str(error)) from error
         except lmdb.Error as error:
             if error.code in _FULL:

@@ -137,7 +137,11 @@ def checkpoint_due(changes: int, subjects: int) -> bool:
 def _replay(state: StreamState, log: StreamLog, start: int) -> bool:
     while values := log.read(start, limits.REPLAY_RECORDS):
         state.replay(values)
-        start = _engine.record_decode(values[-1]).sequence + 1
+        last = _engine.record_decode(values[-1]).sequence
+        if last < start:
+            # A damaged key: reading on from here would come by again and again.
+            raise _engine.CorruptRecord(f"sequence {last} lies behind {start}")
+        start = last + 1
     return state.replayed()
 
 

@@ -8,11 +8,13 @@ import os
 import random
 import shutil
 import signal
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamd.store.environment import DATA_FILE, FORMAT_FILE
 from tests.store import program
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def flip(data: Path, bit: int) -> None:

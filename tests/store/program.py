@@ -1,7 +1,8 @@
 """A store in a process of its own, to be killed or to die of a damaged file.
 
 write DIR SYNC      append for ever; print the last sequence after each ack
-read DIR            print what is served: {"streams": {id: [first, last, count, crc of all]}} or {"error": text}
+read DIR            print what is served: {"streams": {id: [first, last, count, crc of all]}}
+                        or {"error": text}
 """
 
 from __future__ import annotations
@@ -10,16 +11,26 @@ import json
 import queue
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamd.errors import StoreError
 from streamd.store import Environment, Outcome, StreamLog, Sync, TailCache, Work, Writer, recover
 from tests.store.records import CorruptRecord, pair, pairs, sequence
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def write(directory: Path, sync: Sync, limit: int = 0) -> None:
+
+def tell(last: int) -> None:
+    """One line an ack."""
+    sys.stdout.write(f"{last}\n")
+    sys.stdout.flush()
+
+
+def write(
+    directory: Path, sync: Sync, limit: int = 0, report: Callable[[int], object] = lambda last: None
+) -> None:
     """Two streams, one trimmed and thinned out; both go on where they ended."""
     calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
     environment = Environment.open(directory, sync=sync)
@@ -36,8 +47,7 @@ def write(directory: Path, sync: Sync, limit: int = 0) -> None:
     def done(outcome: Outcome) -> None:
         assert outcome.error is None, outcome.error
         top = outcome.work.logs[1].appends[-1][0]
-        sys.stdout.write(f"{int.from_bytes(top, 'big')}\n")
-        sys.stdout.flush()
+        report(int.from_bytes(top, "big"))
 
     writer.submit(first, lambda outcome: None)
     start = last
@@ -85,6 +95,6 @@ def serve(directory: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "write":
-        write(Path(sys.argv[2]), Sync(sys.argv[3]))  # type: ignore[arg-type]
+        write(Path(sys.argv[2]), Sync(sys.argv[3]), report=tell)  # type: ignore[arg-type]
     else:
         sys.stdout.write(json.dumps(serve(Path(sys.argv[2]))))

@@ -47,7 +47,7 @@ def pairs(low: int, high: int, payload: bytes = b"") -> list[tuple[bytes, bytes]
 
 def sequence(value: bytes) -> int:
     """The sequence of a sound record. Errors: CorruptRecord."""
-    if struct.unpack_from("<I", value)[0] != crc32c(value[4:]):
+    if len(value) < 27 or struct.unpack_from("<I", value)[0] != crc32c(value[4:]):
         raise CorruptRecord("checksum")
     return int.from_bytes(value[5:13], "little")
 

@@ -13,7 +13,7 @@ from streamd.store import MemoryLog, Outcome, Sync, Work, checkpoint_due
 from tests.store.conftest import Store
 from tests.store.records import pair, pairs, sequence
 
-# One step: appends of some records (with a gap before), deletes, a range, keep_from; then whether it is committed.
+# Steps: append some records behind a gap, delete, delete a range, keep from, commit.
 _steps = st.lists(
     st.one_of(
         st.tuples(st.just("append"), st.integers(1, 40), st.integers(0, 2)),
