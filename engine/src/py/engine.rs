@@ -19,7 +19,10 @@ impl Engine {
 
     fn sent(&mut self, py: Python<'_>) -> Vec<(Py<PyBytes>, Py<PyBytes>, Py<PyBytes>)> {
         let bytes = |data: &[u8]| PyBytes::new(py, data).unbind();
-        std::mem::take(&mut self.hub.sent).iter().map(|(to, headers, body)| (bytes(to), bytes(headers), bytes(body))).collect()
+        std::mem::take(&mut self.hub.sent)
+            .iter()
+            .map(|(to, headers, body)| (bytes(to), bytes(headers), bytes(body)))
+            .collect()
     }
 
     #[getter]
