@@ -353,7 +353,9 @@ class Delivery:
 
     consumed: int  # of the values given: delivered or passed over by the filter
     delivered: int
-    blocked: int  # why it ended: 0 values used up, 1 no request, 2 max_ack_pending, 3 receiver congested, 4 no interest, 5 window
+    # why it ended: 0 values used up or bytes_max reached (go on with the rest), 1 no request, 2 max_ack_pending,
+    # 3 receiver congested, 4 no interest, 5 window, 6 the next record is younger than upto_ts_ns
+    blocked: int
     conn: int  # the congested connection (blocked 3)
     bytes: int
     last_seq: int  # stream sequence of the last value consumed
@@ -361,12 +363,13 @@ class Delivery:
 class AckOutcome:
     """What one batch of acks came to. Confirmations wait inside until `confirm`."""
 
-    settled: int  # messages that left pending
+    settled: int  # messages that left pending, or had been given up for max_deliver before
     settled_seqs: list[int]  # their stream sequences
-    changed: bool
+    late: list[int]  # stream sequences acked though not pending any more: a work queue may hold some of them still
+    changed: bool  # what `encode` stores has changed; the deadline may have without it (`deadline_ns` after naks)
     redeliver: bool  # the redelivery queue is not empty
     naks: list[tuple[int, int, int]]  # (consumer_seq, stream_seq, deliveries)
-    terms: list[tuple[int, int, int, str]]  # and the reason
+    terms: list[tuple[int, int, int, str]]  # and the reason; settled messages included (the advisory is sent again)
     nexts: list[tuple[str, bytes]]  # +NXT: (reply, request body)
     acked: list[
         tuple[int, int, int, int]
@@ -374,7 +377,7 @@ class AckOutcome:
 
     def confirmations(self) -> int: ...
     def confirm(self, engine: Engine, account: str) -> None:
-        """Answer those who asked for it with an empty message."""
+        """Answer those who asked for it with an empty message, once: a second call does nothing."""
 
 class ConsumerState:
     """Deterministic machine of one consumer: what was delivered, what is pending, what comes again, who waits for it.
@@ -400,9 +403,10 @@ class ConsumerState:
         next_seq: int = 1,
     ) -> ConsumerState: ...
     def configure(self, **options: Any) -> None:
-        """New options (the names of __new__ but stream, name, ack_policy, flow_control and next_seq)."""
+        """New options (the names of __new__ but stream, name, ack_policy, flow_control and next_seq); those not named
+        stay. Running waits are shifted by what ack_wait or backoff changed."""
 
-    next_seq: int  # stream sequence to look at next
+    next_seq: int  # stream sequence to look at next; may be set, but not to what was delivered (that takes `reset`)
     delivered_consumer_seq: int
     delivered_stream_seq: int
     delivered_at_ns: int
@@ -413,6 +417,16 @@ class ConsumerState:
     num_ack_pending: int
     num_redelivered: int
     num_waiting: int
+    num_queued: int  # messages in the redelivery queue
+    demand: int  # messages that the waiting requests still ask for: a no_wait request that finds num_pending + num_queued
+    # above 0 but below it is answered `408 Requests Pending` instead of being queued
+    deadline_ns: int  # when `expire` has something to do next, 0 if never; look after deliver and ack
+
+    def reset(self, sequence: int) -> None:
+        """Begin anew at a sequence: nothing is pending, deliveries count from 1, waiting requests stay."""
+
+    def pending_list(self, limit: int) -> list[tuple[int, int, int, int]]:
+        """(stream_seq, consumer_seq of the first delivery, last delivered at ns, deliveries), oldest first."""
 
     def blocked(self) -> int:
         """0, or 2 when max_ack_pending holds back new messages."""
@@ -430,7 +444,8 @@ class ConsumerState:
         heartbeat_ns: int = 0,
         now_ns: int = 0,
     ) -> bool:
-        """Queue a pull request. False: max_waiting is reached."""
+        """Queue a pull request (batch 0 counts as 1). False: max_waiting is reached; `requests_tick` makes room if some
+        have nobody waiting for them."""
 
     def requests_end(self, engine: Engine, account: str, status: str, *, counts: bool = False) -> int:
         """End every waiting request with a status line such as `409 Consumer Deleted` (`counts`: with what was pending)."""
@@ -463,15 +478,19 @@ class ConsumerState:
         Shapes: values ascend for new messages (from next_seq on; records that the filter passes over are allowed), and are
         in the order of `due` for a redelivery. The subject shown is the stored one, the reply the v1 ack subject with the
         messages left (num_pending) at its end. upto_ts_ns: stop before a younger record (replay original).
-        Errors: CorruptRecord.
+        A message that nobody took (no interest, request gone) doesn't count: it comes first next time. A redelivery of
+        what isn't queued any more is consumed without being sent; for a sequence of `due` without a record call `forget`.
+        Errors: CorruptRecord; the records before the damaged one are delivered, as next_seq and due tell.
         """
 
     def due(self, now_ns: int, limit: int) -> list[int]:
-        """Stream sequences to deliver again, oldest first, at most limit. They stay queued until delivered."""
+        """Stream sequences to deliver again in the order of redelivery (those that expired by now in the order of the
+        stream, those given back in the order of their NAKs), at most limit. They stay queued until delivered."""
 
     def expire(self, now_ns: int) -> tuple[int, list[tuple[int, int]]]:
         """Move what waited longer than ack_wait (or its backoff, or a nak's delay) to the redelivery queue.
-        Returns (next deadline in ns, 0 if none; exhausted [(stream_seq, deliveries)] that reached max_deliver)."""
+        Returns (next deadline in ns, 0 if none; exhausted [(stream_seq, deliveries)] that reached max_deliver). Those
+        leave num_ack_pending only; a later ack still settles them. At most 16,384 are remembered, the youngest."""
 
     def forget(self, sequences: Sequence[int]) -> list[tuple[int, int, int]]:
         """Messages that were deleted from the stream: settle them. Returns the pending ones among them
@@ -481,12 +500,16 @@ class ConsumerState:
         """The same for everything below `sequence`; next_seq moves up to it."""
 
     def ack(self, batch: Batch, now_ns: int) -> AckOutcome:
-        """Decode and apply +ACK, -NAK, +WPI, +TERM, +NXT by the tokens of their subjects ($JS.ACK, v1 and v2 form)."""
+        """Decode and apply +ACK, -NAK, +WPI, +TERM, +NXT by the tokens of their subjects ($JS.ACK, v1 and v2 form).
+        Subjects of other consumers are ignored."""
 
     # flow control and heartbeats of push consumers
 
     def flow_answered(self, subject: str) -> bool:
         """A client answered a flow control request; True if it was the open one (the window grows, delivery goes on)."""
+
+    def flow_reset(self) -> None:
+        """Interest in the deliver subject came or went: nothing is on its way, the window starts anew."""
 
     def heartbeat(self, engine: Engine, deliver_subject: str, account: str) -> None:
         """Send `100 Idle Heartbeat` with Nats-Last-Consumer, Nats-Last-Stream, and Nats-Consumer-Stalled when blocked."""
@@ -494,7 +517,8 @@ class ConsumerState:
     # persistence
 
     def encode(self) -> bytes:
-        """Delivered, floors, pending and redelivery counts, with a checksum. Requests are not kept."""
+        """Delivered, floors, pending and redelivery counts, with a checksum. Requests, num_pending and NAKs are not kept:
+        after a restart pending messages wait on from their last delivery (or +WPI)."""
 
     def decode(self, data: bytes) -> None:
-        """Errors: CorruptRecord."""
+        """Take over what `encode` gave. Errors: CorruptRecord; then nothing has changed."""

@@ -4,3 +4,4 @@ pub mod ack;
 pub mod delivery;
 pub mod puback;
 pub mod record;
+pub mod status;
