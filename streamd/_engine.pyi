@@ -185,6 +185,12 @@ def record_decode(value: bytes) -> Record:
 
 class CorruptRecord(ValueError): ...
 
+def select(values: Sequence[bytes], filters: Sequence[str]) -> list[int]:
+    """Sequences of the records that match any of the filters (none: all), in the order given. Errors: CorruptRecord."""
+
+def count_matching(values: Sequence[bytes], filters: Sequence[str]) -> int:
+    """How many records match any of the filters (none: all). Errors: CorruptRecord."""
+
 class Admission:
     """What admitting one batch came to. The state has already changed; acks go out once `records` are durable."""
 
@@ -214,7 +220,7 @@ class Admission:
         """How many of `records` match any of the filters (none: all)."""
 
 def refuse_batch(
-    batch: Batch, engine: Engine, stream: str, code: int, err_code: int, description: str
+    batch: Batch, engine: Engine, stream: str, code: int, err_code: int, description: str, *, account: str = "$G"
 ) -> None:
     """The same PubAck error to every message of a batch that was not admitted."""
 
@@ -243,10 +249,20 @@ class StreamState:
         sealed: bool = False,
         memory: bool = False,
         first_seq: int = 1,
-    ) -> StreamState: ...
+        account: str = "$G",
+    ) -> StreamState:
+        """`account`: where acks are published."""
+
     def configure(self, **limits: Any) -> bool:
-        """New limits (the names of __new__ but name, memory and first_seq). True: per-subject queues are needed that were
-        not kept so far, so `rebuild` must follow."""
+        """New limits (the names of __new__ but name, memory, first_seq and account). True: per-subject queues are needed
+        (max_msgs_per_subject, allow_rollup) that were not kept so far, so `rebuild` must follow at once."""
+
+    def rebuild(self) -> int:
+        """Start over from all records, keeping what is known of deletions and message ids. Returns the sequence from which
+        on the caller feeds `replay`; then `replayed`, and `checkpoint` before or with the next `delta` that is stored."""
+
+    def statistics(self) -> dict[str, int]:
+        """message_ids (in the window), inexact_subjects (those whose last sequence is a bound), names_bytes."""
 
     messages: int
     bytes: int  # as nats-server counts: file 30 + subject + body (+ 4 + headers if any); memory 16 + all
@@ -260,17 +276,37 @@ class StreamState:
     def admit(self, batch: Batch, now_ns: int) -> Admission:
         """Check and number a batch. Per message, in the order of interop (sealed 10109, size 10054, headers 10097,
         Nats-Expected-Stream 10060, -Last-Subject-Sequence (and -Subject) 10071, -Last-Sequence 10071, Nats-Msg-Id,
-        Nats-Expected-Last-Msg-Id 10070, Nats-Rollup 10111, discard-new limits 10077)."""
+        Nats-Expected-Last-Msg-Id 10070, Nats-Rollup 10111, discard-new limits 10077).
+
+        Units: the timestamp given is now_ns, or last_ts_ns if the clock fell behind it. As in nats-server the last message
+        id is that of the last message, empty if it had none. A subject beyond 65,535 bytes is refused with 10077; an
+        expectation on a subject of which only a bound is known (see `unresolved`) with 10163.
+        """
+
+    def unresolved(self, batch: Batch) -> list[str]:
+        """Subjects whose last sequence the expectations in this batch need and of which only a bound is known: find their
+        last message at or below `last_of` and tell `note_last`, then admit. Almost always empty, and then cheap."""
+
+    def inexact(self, filters: Sequence[str]) -> list[str]:
+        """The matching subjects of which only a bound of the last sequence is known."""
+
+    def note_last(self, subject: str, sequence: int) -> None:
+        """Tell the last sequence of a subject as found in the log; of no effect where a last message is known already."""
+
+    def note_first(self, sequence: int, timestamp_ns: int) -> None:
+        """Tell the timestamp of the first message; of no effect if another one is the first by now."""
 
     def trim(self, values: Sequence[bytes], now_ns: int, *, below_seq: int = 0) -> tuple[int, int]:
         """Remove from the front what exceeds the limits or the age or lies below below_seq.
         Shapes: values are the first records of the log in order. Returns (how many of them go, the first timestamp that
         is left among `values`, 0 if none of them is left). Call again with more while `over` holds.
-        Errors: CorruptRecord."""
+        Values that are dead already (superseded, deleted) may be among them and go along. Errors: CorruptRecord, also if a
+        live sequence at the front has no value; nothing is changed then."""
 
     def over(self) -> bool: ...
     def remove(self, values: Sequence[bytes]) -> int:
-        """Account for records that are deleted, wherever they lie. Returns their bytes."""
+        """Account for records that are deleted, wherever they lie; dead ones count nothing. Returns their bytes.
+        Errors: CorruptRecord; nothing is changed then."""
 
     def reset(self, next_seq: int) -> None:
         """Purge all: nothing is left, the next message gets next_seq."""
@@ -293,12 +329,16 @@ class StreamState:
     def bounds(self, filters: Sequence[str]) -> tuple[int, int, int]:
         """(lower bound of the first, upper bound of the last sequence, exact count) of matching messages; zeros if none."""
 
+    def pending(self, filters: Sequence[str], from_seq: int) -> tuple[int, bool]:
+        """(how many matching messages have at least this sequence, True), or (0, False) if the index can't tell and the
+        caller must scan (`count_matching`). Without filters, and where queues are kept, it always can."""
+
     def last_of(self, subject: str) -> tuple[int, bool]:
         """(sequence of the subject's last message or 0, whether that is exact; if not it is an upper bound: the caller
         looks downwards for the subject)."""
 
     def last_per_subject(self, filters: Sequence[str]) -> list[int]:
-        """Last sequences of every matching subject, ascending."""
+        """Last sequences of every matching subject, ascending; bounds for those that `inexact` names."""
 
     def direct(self, batch: Batch, prefix: str) -> list[int]:
         """Sequences asked for by direct-get requests, one per message: > 0 a live sequence to read, 0 not found,
@@ -320,14 +360,16 @@ class StreamState:
         totals: bytes | None,
         **limits: Any,
     ) -> tuple[StreamState, int]:
-        """The state at the checkpoint with the removals since; the caller then feeds the records from the returned
-        sequence on to `replay` and ends with `replayed`. Errors: CorruptRecord for any part that is damaged."""
+        """The state at the checkpoint (None: the empty stream) with the removals since; the caller then feeds the records
+        from the returned sequence on to `replay` and ends with `replayed`. If the limits need queues that the checkpoint
+        lacks, that is the first live sequence, and a checkpoint must follow as after `rebuild`. Errors: CorruptRecord for any part that is damaged."""
 
     def replay(self, values: Sequence[bytes]) -> None:
         """Index records (ascending) that the checkpoint didn't know."""
 
     def replayed(self) -> bool:
-        """Compare with the stored totals; False: the parts disagree, rebuild from all records."""
+        """Compare with the stored totals (none: True); False: the parts disagree, a record or its deletion is missing.
+        Rebuild from all records: `restore(name, None, (), None)`, where every gap counts as deleted."""
 
     def replay_ids(self, segments: Iterable[bytes], now_ns: int) -> None:
         """Remember the message ids of `Admission.ids` segments that are still within the window."""
@@ -336,14 +378,21 @@ class StreamState:
         """Whether a stored segment may be dropped."""
 
 def reply_direct(
-    engine: Engine, batch: Batch, stream: str, values: Sequence[bytes | None], skip: Sequence[bool]
+    engine: Engine,
+    batch: Batch,
+    stream: str,
+    values: Sequence[bytes | None],
+    skip: Sequence[bool],
+    *,
+    account: str = "$G",
 ) -> None:
     """Answer direct gets: the record's body with its own headers and Nats-Stream, Nats-Subject, Nats-Sequence,
     Nats-Time-Stamp; None: 404 Message Not Found; those in `skip` are left alone."""
 
-def verify_pages(data: Buffer, page_size: int) -> tuple[bool, str]:
-    """Check the pages of an LMDB 0.9 file as bytes: metas, and every branch page reachable from the newest meta (types,
-    bounds, key order, child numbers). Returns (sound, what is wrong and on which page)."""
+def verify_pages(data: Buffer, page_size: int, *, thorough: bool = False) -> tuple[bool, str]:
+    """Check the pages of an LMDB 0.9 file as bytes or mapped: metas, and every branch page reachable from the newest meta
+    (types, bounds, key order, child numbers and headers). `thorough` reads every leaf too (its nodes' bounds, its first key
+    against the separators above). Returns (sound, what is wrong and on which page)."""
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Consumers.

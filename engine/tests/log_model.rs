@@ -135,7 +135,13 @@ impl Model {
     }
 
     /// The ack that a message gets.
-    fn admit(&mut self, publish: &Publish, expected: (Option<u64>, Option<u64>), now_ns: i64, sizes: (usize, usize)) -> String {
+    fn admit(
+        &mut self,
+        publish: &Publish,
+        expected: (Option<u64>, Option<u64>),
+        now_ns: i64,
+        sizes: (usize, usize),
+    ) -> String {
         let error = |code: u32, err_code: u32, text: String| {
             format!("{{\"error\":{{\"code\":{code},\"err_code\":{err_code},\"description\":\"{text}\"}},\"stream\":\"S\",\"seq\":0}}")
         };
@@ -166,7 +172,13 @@ impl Model {
         if publish.rollup == Some("x") {
             return error(500, 10111, "rollup value invalid: \\\"x\\\"".into());
         }
-        let fixed = if self.memory { 16 } else if headers > 0 { 34 } else { 30 };
+        let fixed = if self.memory {
+            16
+        } else if headers > 0 {
+            34
+        } else {
+            30
+        };
         let size = (fixed + subject.len() + headers + payload) as u64;
         let full = limits.max_msgs_per_subject > 0 && lasts.len() as i64 >= limits.max_msgs_per_subject;
         if limits.discard_new {
@@ -247,7 +259,8 @@ impl Stored {
         if let Some(lost) = values.len().checked_sub(1).map(|_| values.len() / 3) {
             let blocks = self.removals.iter().map(Vec::as_slice);
             let checkpoint = self.checkpoint.as_deref();
-            let restored = StreamState::restore(identity.clone(), limits.clone(), checkpoint, blocks, self.totals.as_deref());
+            let restored =
+                StreamState::restore(identity.clone(), limits.clone(), checkpoint, blocks, self.totals.as_deref());
             let (mut other, _) = restored.unwrap();
             other.replay(&values[..lost]).unwrap();
             other.replay(&values[lost + 1..]).unwrap();
@@ -292,7 +305,9 @@ fn compare(stored: &Stored, model: &Model) {
     }
     for filters in [&["a"][..], &["a.*"], &["a", "*.b"], &[">"], &["x"], &[]] {
         let bytes: Vec<&[u8]> = filters.iter().map(|filter| filter.as_bytes()).collect();
-        let matches = |held: &Held| bytes.is_empty() || bytes.iter().any(|filter| subject::matches(filter, held.subject.as_bytes()));
+        let matches = |held: &Held| {
+            bytes.is_empty() || bytes.iter().any(|filter| subject::matches(filter, held.subject.as_bytes()))
+        };
         let found: Vec<u64> = model.held.iter().filter(|(_, held)| matches(held)).map(|(at, _)| *at).collect();
         let (first, last, count) = state.bounds(&bytes);
         assert_eq!(found.len() as u64, count);
@@ -393,8 +408,14 @@ fn run(steps: Vec<Step>, limits: Limits, memory: bool, first_seq: u64) {
         totals: None,
         ids: Vec::new(),
     };
-    let mut model =
-        Model { limits: limits.clone(), memory, held: BTreeMap::new(), first_seq, last_seq: first_seq - 1, ids: Vec::new() };
+    let mut model = Model {
+        limits: limits.clone(),
+        memory,
+        held: BTreeMap::new(),
+        first_seq,
+        last_seq: first_seq - 1,
+        ids: Vec::new(),
+    };
     let mut now_ns = 1000;
     for step in steps {
         match step {
@@ -414,8 +435,10 @@ fn run(steps: Vec<Step>, limits: Limits, memory: bool, first_seq: u64) {
             }
             Step::Remove(places) => {
                 let keys: Vec<u64> = model.held.keys().copied().collect();
-                let chosen: BTreeSet<u64> =
-                    places.iter().filter_map(|place| keys.get(usize::from(*place) % keys.len().max(1)).copied()).collect();
+                let chosen: BTreeSet<u64> = places
+                    .iter()
+                    .filter_map(|place| keys.get(usize::from(*place) % keys.len().max(1)).copied())
+                    .collect();
                 let values: Vec<Vec<u8>> = chosen.iter().filter_map(|key| stored.records.remove(key)).collect();
                 let bytes: u64 = chosen.iter().filter_map(|key| model.held.remove(key)).map(|held| held.size).sum();
                 model.settle();
@@ -446,11 +469,11 @@ fn run(steps: Vec<Step>, limits: Limits, memory: bool, first_seq: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_state_is_what_a_naive_model_says(
-        steps in prop::collection::vec(step(), 1..40),
+        steps in prop::collection::vec(step(), 1..60),
         limits in limits(),
         memory: bool,
         first_seq in prop_oneof![3 => Just(1u64), 1 => 2u64..9000],

@@ -198,6 +198,7 @@ class Commits:
             if refusal is not None:
                 self._refuse(stream, batch, refusal)
                 continue
+            stream.resolve(stream.state.unresolved(batch))
             admission = stream.state.admit(batch, now_ns)
             stream.retention.store(work, admission, now_ns)
             self.touch(stream)

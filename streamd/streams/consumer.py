@@ -32,7 +32,7 @@ SAVE_DELAY_NS: Final = 5_000_000
 SECOND_NS: Final = 1_000_000_000
 
 #: Why a delivery ended (`Delivery.blocked`).
-USED_UP, NO_REQUEST, ACK_PENDING, CONGESTED, NO_INTEREST, WINDOW = range(6)
+USED_UP, NO_REQUEST, ACK_PENDING, CONGESTED, NO_INTEREST, WINDOW, TOO_YOUNG = range(7)
 
 
 class Consumer:
@@ -198,7 +198,7 @@ class Consumer:
             return False
         limit = PUMP_RECORDS_MAX
         if not self.filters:
-            limit = max(1, min(limit, state.demand())) if self.pull else limit
+            limit = max(1, min(limit, state.demand)) if self.pull else limit
         values, covered = stream.read(state.next_seq, limit, PUMP_BYTES_MAX)
         if not values:
             state.next_seq = covered + 1
@@ -279,7 +279,7 @@ class Consumer:
         for reply, body in outcome.nexts:
             self.requests.accept(reply, body)
         if outcome.naks:
-            self._arm_expiry(anew=True)
+            self._arm_expiry()
         if outcome.settled or outcome.redeliver or outcome.nexts:
             self.wake()
 
@@ -315,7 +315,7 @@ class Consumer:
     def begin_with_lasts(self, until: int) -> None:
         """Deliver policy last_per_subject: up to `until` only the last message of each subject is delivered."""
         self.lasts_until = until
-        lasts = self.stream.state.last_per_subject(self.filters)
+        lasts = self.stream.last_per_subject(self.filters)
         self._lasts = deque(seq for seq in lasts if self.state.next_seq <= seq <= until)
 
     def recount(self) -> None:
@@ -325,31 +325,28 @@ class Consumer:
 
     # timers
 
-    def _arm_expiry(self, *, anew: bool = False) -> None:
-        """Make sure the pending messages' deadlines are looked at in time."""
-        if self.closed or (self._expiry is not None and not anew):
+    def _arm_expiry(self) -> None:
+        """Make sure that the next deadline of a pending message is looked at in time."""
+        due_ns = self.state.deadline_ns
+        if self.closed or not due_ns or (self._expiry is not None and self._expiry_at_ns <= due_ns):
             return
-        if self.state.num_ack_pending:
-            self._expire()
-
-    def _expire(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
-            self._expiry = None
+        self._expiry_at_ns = due_ns
+        self._expiry = self._clock.call_later(due_ns - self._clock.now_ns(), self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
         if self.closed:
             return
-        now_ns = self._clock.now_ns()
-        due_ns, exhausted = self.state.expire(now_ns)
+        _due_ns, exhausted = self.state.expire(self._clock.now_ns())
         for stream_seq, deliveries in exhausted:
-            self.stream.services.advisories.max_deliveries(
-                self.stream.name, self.name, stream_seq, deliveries
-            )
+            self.stream.services.advisories.max_deliveries(self.stream.name, self.name, stream_seq, deliveries)
         if exhausted:
             self.changed()
-        if due_ns:
-            self._expiry = self._clock.call_later(due_ns - now_ns, self._expire)
-        if self.state.redelivery_waiting or exhausted:
+        if self.state.num_queued or exhausted:
             self.wake()
+        self._arm_expiry()
 
     def _heartbeat_due(self) -> None:
         interval_ns = self.config.idle_heartbeat or SECOND_NS
@@ -365,6 +362,8 @@ class Consumer:
 
     def _on_interest(self, interested: bool) -> None:
         self._last_active_ns = self._clock.now_ns()
+        if self.config.flow_control:
+            self.state.flow_reset()
         if interested:
             self.wake()
         else:

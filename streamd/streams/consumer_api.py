@@ -166,5 +166,5 @@ def start_sequence(stream: Stream, config: wire.ConsumerConfig) -> int:
         lasts = [value for value in map(stream.last_match, filters) if value is not None]
         return max(map(sequence_of, lasts), default=beyond)
     if policy == "last_per_subject":
-        return min(state.last_per_subject(filters), default=beyond)
+        return min(stream.last_per_subject(filters), default=beyond)
     return max(state.first_seq, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from streamd._engine import CorruptRecord, record_key
+from streamd._engine import CorruptRecord, record_key, select
 from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Retention:
         sequence = max(from_seq, low)
         while sequence <= top and left > len(found):
             values, covered = stream.read(sequence, SCAN_RECORDS, SCAN_BYTES)
-            matching = set(state.select(values, filters)) if filters else None
+            matching = set(select(values, filters)) if filters else None
             for value in values:
                 number = sequence_of(value)
                 if number > top or left <= len(found):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from streamd._engine import Admission, CorruptRecord, StreamState
+from streamd._engine import Admission, CorruptRecord, StreamState, count_matching, select
 from streamd.errors import StoreError
 from streamd.streams.direct import DirectGets
 from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of, timestamp_of
@@ -105,12 +105,14 @@ class Stream:
 
     def _rebuild_queues(self) -> None:
         """A limit per subject is new: the machine needs to know every message of every subject."""
-        self.state.rebuild_begin()
-        sequence = self.state.first_seq
+        sequence = self.state.rebuild()
         while sequence <= self.committed_seq:
             values, covered = self.read(sequence, SCAN_RECORDS, SCAN_BYTES)
-            self.state.rebuild(values)
+            self.state.replay(values)
             sequence = covered + 1
+        self.state.replayed()
+        self._changes = CHECKPOINT_CHANGES * 1000  # the next delta needs a checkpoint beside it
+        self.services.commits.touch(self)
 
     def next_consumer_id(self) -> int:
         """A number for the store that no consumer of this stream has."""
@@ -257,7 +259,7 @@ class Stream:
         sequence = max(from_seq, low)
         while sequence <= min(high, self.committed_seq):
             values, covered = self.read(sequence, SCAN_RECORDS, SCAN_BYTES)
-            matching = self.state.select(values, filters)
+            matching = select(values, filters)
             if matching:
                 return self.get(matching[0])
             sequence = covered + 1
@@ -279,7 +281,7 @@ class Stream:
             sequence = bottom
             while sequence <= top:
                 values, covered = self.read(sequence, top - sequence + 1, SCAN_BYTES)
-                matching = [seq for seq in self.state.select(values, [pattern]) if seq <= top]
+                matching = [seq for seq in select(values, [pattern]) if seq <= top]
                 found = matching[-1] if matching else found
                 sequence = covered + 1
             if found:
@@ -314,9 +316,23 @@ class Stream:
         count, sequence = 0, low
         while sequence <= high:
             values, covered = self.read(sequence, min(SCAN_RECORDS, high - sequence + 1), SCAN_BYTES)
-            count += sum(1 for found in self.state.select(values, filters) if found <= high)
+            while values and sequence_of(values[-1]) > high:
+                values.pop()
+            count += count_matching(values, filters)
             sequence = covered + 1
         return count
+
+    def last_per_subject(self, filters: Sequence[str]) -> list[int]:
+        """The sequence of every matching subject's last message, ascending. Errors: CorruptRecord."""
+        self.resolve(self.state.inexact(filters))
+        return self.state.last_per_subject(filters)
+
+    def resolve(self, subjects: Sequence[str]) -> None:
+        """Look for the last messages of subjects of which the machine knows only a bound. Errors: CorruptRecord."""
+        for subject in subjects:
+            value = self.last_match(subject)
+            if value is not None:
+                self.state.note_last(subject, sequence_of(value))
 
     def first_timestamp_ns(self) -> int:
         """When the first message was stored; 0 if there is none."""

@@ -245,7 +245,11 @@ impl StreamState {
             (self.messages, self.bytes, self.last_seq) = (0, 0, reset - 1);
             self.journal.base = reset - 1;
         }
-        self.first_seq = reader.varint()?;
+        let first_seq = reader.varint()?;
+        if reset > 0 || first_seq != self.first_seq {
+            self.first_ts_ns = 0;
+        }
+        self.first_seq = first_seq;
         let last_seq = reader.varint()?;
         if self.first_seq == 0 || self.first_seq - 1 > last_seq || last_seq == u64::MAX {
             return Err(reader.corrupt("sequences out of order"));
@@ -313,7 +317,7 @@ impl StreamState {
             let size = self.record_size(&record);
             let slot = self.index.find_or_insert(record.subject);
             self.index.add(slot, record.sequence, u32::try_from(size).unwrap_or(u32::MAX));
-            if self.messages == 0 || (record.sequence == self.first_seq && self.first_ts_ns == 0) {
+            if record.sequence == self.first_seq {
                 self.first_ts_ns = record.timestamp_ns;
             }
             self.messages += 1;
