@@ -137,6 +137,13 @@ impl Trie {
         if node.entries.is_empty() {
             node.entries = Vec::new();
             self.prune(place.node);
+            if self.entries == 0 {
+                // Give back what a crowd needed.
+                self.nodes.truncate(1);
+                self.nodes.shrink_to_fit();
+                self.free = Vec::new();
+                self.edges = HashTable::new();
+            }
         } else if node.entries.capacity() > 64 && node.entries.len() * 4 < node.entries.capacity() {
             node.entries.shrink_to(node.entries.len() * 2);
         }

@@ -56,6 +56,9 @@ impl Subs {
         if sub.is_some() {
             self.free.push(number);
         }
+        if self.free.len() == self.slots.len() {
+            *self = Subs::default();
+        }
         sub
     }
 
