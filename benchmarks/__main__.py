@@ -33,9 +33,7 @@ def streamd_command(given: str | None) -> tuple[str, ...]:
     beside = Path(sys.executable).with_name("streamd")
     found = str(beside) if beside.exists() else shutil.which("streamd")
     if not found:
-        raise click.ClickException(
-            "no `streamd` beside this Python nor on the PATH: build it, or give --streamd CMD"
-        )
+        raise click.ClickException("no `streamd` beside this Python nor on the PATH: build it, or give --streamd CMD")
     return (found,)
 
 
@@ -57,9 +55,7 @@ def refuse_debug_build(command: tuple[str, ...]) -> None:
     if done.returncode:
         print(f"the build profile of {command[0]} is unknown: {done.stderr.strip()[-200:]}", file=sys.stderr)
     elif done.stdout.strip() != "release":
-        raise click.ClickException(
-            f"{command[0]} has a {done.stdout.strip()} engine: measure a release build"
-        )
+        raise click.ClickException(f"{command[0]} has a {done.stdout.strip()} engine: measure a release build")
 
 
 def raise_file_limit() -> None:
@@ -69,18 +65,14 @@ def raise_file_limit() -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--only", metavar="PATTERN", help="Only rows whose `group: name` matches this regular expression."
-)
+@click.option("--only", metavar="PATTERN", help="Only rows whose `group: name` matches this regular expression.")
 @click.option("--runs", type=click.IntRange(1), help="Samples per row and server.  [default: 5; quick: 3]")
 @click.option("--quick", is_flag=True, help="Short samples and small stores: a look, not a measurement.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all samples to this file.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Write the picture to this file.")
 @click.option("--streamd", "streamd_line", metavar="CMD", help="How to start streamd.")
 @click.option("--peer", "peer_path", metavar="PATH", help="A nats-server to use instead of building one.")
-@click.option(
-    "--dir", "parent", type=click.Path(path_type=Path, exists=True), help="Where the stores may stand."
-)
+@click.option("--dir", "parent", type=click.Path(path_type=Path, exists=True), help="Where the stores may stand.")
 @click.option("--list", "listing", is_flag=True, help="Print the rows and their targets.")
 def main(
     only: str | None,
@@ -129,9 +121,7 @@ def main(
             print("WARNING: the store is in memory, the stored rows mean nothing: give --dir")
         print(f"\n{report.HEADER}", flush=True)
         results: list[Result] = []
-        for group, members in groupby(
-            contest(rig, rows, streamd, rival, runs), key=lambda result: result.row.group
-        ):
+        for group, members in groupby(contest(rig, rows, streamd, rival, runs), key=lambda result: result.row.group):
             print(f"-- {group}", flush=True)
             for result in members:
                 print(report.line(result), flush=True)

@@ -26,24 +26,18 @@ def publish_only(rig: Rig, software: Software, size: int) -> float:
     total = FORK.Value("q", 0, lock=False)
     with rig.server(software, jetstream=False) as server:
         return alone(
-            partial(
-                flood, port=server.port, chunk=chunk, per_chunk=per_chunk, seconds=rig.seconds, total=total
-            )
+            partial(flood, port=server.port, chunk=chunk, per_chunk=per_chunk, seconds=rig.seconds, total=total)
         )
 
 
-def delivered(
-    rig: Rig, software: Software, size: int, names: list[str], interest: str, subscribers: int
-) -> float:
+def delivered(rig: Rig, software: Software, size: int, names: list[str], interest: str, subscribers: int) -> float:
     """Delivered messages a second, from the first publish to the last delivery."""
     chunk, per_chunk = flood_chunk(names, size)
     total = FORK.Value("q", 0, lock=False)
     frame_bytes = msg_bytes(names[0], size)
     with rig.server(software, jetstream=False) as server:
         given, taken = crew.run(
-            partial(
-                flood, port=server.port, chunk=chunk, per_chunk=per_chunk, seconds=rig.seconds, total=total
-            ),
+            partial(flood, port=server.port, chunk=chunk, per_chunk=per_chunk, seconds=rig.seconds, total=total),
             partial(
                 sink,
                 port=server.port,

@@ -54,9 +54,7 @@ def flooded(rig: Rig, size: int, names: list[str], sinks: int) -> float:
             (span,) = crew.run(giving, helpers=[mover])
             return rate(span)
         frame_bytes = len(chunk) // per_chunk
-        taking = partial(
-            sink, port=port, subject="", sockets=sinks, frame_bytes=frame_bytes, total=total, bare=True
-        )
+        taking = partial(sink, port=port, subject="", sockets=sinks, frame_bytes=frame_bytes, total=total, bare=True)
         given, taken = crew.run(giving, taking, helpers=[mover])
     return rate(Span(taken.count, given.start, taken.end))
 

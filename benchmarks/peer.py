@@ -19,9 +19,7 @@ def build() -> Path:
     if PROGRAM.exists() and PROGRAM.stat().st_mtime >= (MODULE / "go.mod").stat().st_mtime:
         return PROGRAM
     if not shutil.which("go"):
-        raise BenchError(
-            "the peer is built with Go 1.26 or newer, and there is no `go` here; or give --peer PATH"
-        )
+        raise BenchError("the peer is built with Go 1.26 or newer, and there is no `go` here; or give --peer PATH")
     flags = "-buildvcs=false -mod=readonly"
     env = {**os.environ, "GOBIN": str(PROGRAM.parent), "GOFLAGS": flags}
     subprocess.run(["go", "install", "tool"], cwd=MODULE, env=env, check=True)

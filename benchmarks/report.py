@@ -12,18 +12,14 @@ from typing import Any
 from benchmarks.row import Goal, Result, Unit, median
 
 NAME_WIDTH = 41
-HEADER = (
-    f"{'':{NAME_WIDTH}} {'streamd':>9} {'peer':>9} {'ratio':>7} {'target':>9}      {'limit':>8}  {'unit':5}"
-)
+HEADER = f"{'':{NAME_WIDTH}} {'streamd':>9} {'peer':>9} {'ratio':>7} {'target':>9}      {'limit':>8}  {'unit':5}"
 
 
 def figure(unit: Unit, value: float) -> str:
     if unit is Unit.RATE:
         for size, letter in ((1e6, "M"), (1e3, "k")):
             if value >= size:
-                return (
-                    f"{value / size:.3g} {letter}" if value < size * 100 else f"{value / size:.0f} {letter}"
-                )
+                return f"{value / size:.3g} {letter}" if value < size * 100 else f"{value / size:.0f} {letter}"
         return f"{value:.0f}"
     return f"{value:.3f}" if unit is Unit.SECONDS else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 

@@ -29,9 +29,7 @@ class Software:
 
     def version(self) -> str:
         try:
-            done = subprocess.run(
-                [*self.command, "-v"], capture_output=True, text=True, timeout=60, check=True
-            )
+            done = subprocess.run([*self.command, "-v"], capture_output=True, text=True, timeout=60, check=True)
         except (OSError, subprocess.SubprocessError) as error:
             raise BenchError(f"{shlex.join(self.command)} doesn't tell its version: {error}") from error
         return (done.stdout + done.stderr).strip()

@@ -60,9 +60,7 @@ def singly(rig: Rig, software: Software, sync: str) -> float:
     with rig.server(software, jetstream=True, sync=sync) as server:
         with Client(server.port) as client:
             client.create_stream("S", "s.>")
-        return alone(
-            partial(publish_singly, port=server.port, subject="s.one", size=SIZE, seconds=rig.seconds)
-        )
+        return alone(partial(publish_singly, port=server.port, subject="s.one", size=SIZE, seconds=rig.seconds))
 
 
 def filled(rig: Rig, software: Software) -> Path:
@@ -82,9 +80,7 @@ def consumed(rig: Rig, software: Software, role: Callable[..., Any]) -> float:
     path = filled(rig, software)
     rig.serial += 1
     with Server(software, path, jetstream=True) as server:
-        return alone(
-            partial(role, port=server.port, stream="S", consumer=f"c{rig.serial}", count=rig.consumed)
-        )
+        return alone(partial(role, port=server.port, stream="S", consumer=f"c{rig.serial}", count=rig.consumed))
 
 
 def direct(rig: Rig, software: Software, ahead: int) -> float:

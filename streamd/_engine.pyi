@@ -18,9 +18,7 @@ BUILD_PROFILE: Final[str]  # "release" or "debug": benchmarks refuse the latter
 CONNECT: Final[
     int
 ]  # conn, the JSON text of CONNECT as bytes; parsing of this connection waits for `connected` or `fail`
-CLOSE: Final[
-    int
-]  # conn, reason (the closed reasons of connz); its output, an -ERR included, comes in the same turn
+CLOSE: Final[int]  # conn, reason (the closed reasons of connz); its output, an -ERR included, comes in the same turn
 TAP: Final[int]  # tap, None: the tap went from empty to not empty
 INTEREST: Final[int]  # watch, True | False
 STALL: Final[
@@ -196,13 +194,9 @@ class Admission:
 
     first_seq: int  # of the messages that were given a sequence; 0 if none
     last_seq: int
-    records: list[
-        tuple[bytes, bytes]
-    ]  # (key, value), ascending; without those that the same batch superseded
+    records: list[tuple[bytes, bytes]]  # (key, value), ascending; without those that the same batch superseded
     deletes: list[bytes]  # keys of older records that must go (per-subject limits), ascending
-    purges: list[
-        tuple[str, int]
-    ]  # rollups: (subject or "" for all, delete below this sequence) beyond `deletes`
+    purges: list[tuple[str, int]]  # rollups: (subject or "" for all, delete below this sequence) beyond `deletes`
     ids: bytes  # message ids to remember, one opaque segment; b"" when none
     over: bool  # limits are exceeded: `StreamState.trim` must be called with the first records
     stored: int  # messages stored
@@ -467,7 +461,9 @@ class ConsumerState:
     num_redelivered: int
     num_waiting: int
     num_queued: int  # messages in the redelivery queue
-    demand: int  # messages that the waiting requests still ask for: a no_wait request that finds num_pending + num_queued
+    demand: (
+        int  # messages that the waiting requests still ask for: a no_wait request that finds num_pending + num_queued
+    )
     # above 0 but below it is answered `408 Requests Pending` instead of being queued
     deadline_ns: int  # when `expire` has something to do next, 0 if never; look after deliver and ack
 

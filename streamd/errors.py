@@ -38,9 +38,7 @@ class StoreLocked(StoreError):
     def __init__(self, directory: Path, pid: int | None) -> None:
         """`pid` is None when the holder left no number."""
         holder = f"process {pid}" if pid else "another process"
-        super().__init__(
-            f"store directory {directory} is in use by {holder}: stop it, or choose another store_dir"
-        )
+        super().__init__(f"store directory {directory} is in use by {holder}: stop it, or choose another store_dir")
         self.directory = directory
         self.pid = pid
 
@@ -49,9 +47,7 @@ class StoreForeign(StoreError):
     """The directory holds something that this server did not write."""
 
     def __init__(self, directory: Path, found: str) -> None:
-        super().__init__(
-            f"store directory {directory} is not a streamd store ({found}): choose another store_dir"
-        )
+        super().__init__(f"store directory {directory} is not a streamd store ({found}): choose another store_dir")
         self.directory = directory
 
 
@@ -78,9 +74,7 @@ class StoreFull(StoreError):
     """No room on the disk; nothing of the commit was applied."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(
-            f"no space left for the store in {directory}: free some; publishing resumes by itself"
-        )
+        super().__init__(f"no space left for the store in {directory}: free some; publishing resumes by itself")
         self.directory = directory
 
 
@@ -88,9 +82,7 @@ class StoreFailed(StoreError):
     """A write or fsync failed in a way after which nothing may be promised."""
 
     def __init__(self, directory: Path, reason: str) -> None:
-        super().__init__(
-            f"writing the store in {directory} failed ({reason}): check the disk, then restart streamd"
-        )
+        super().__init__(f"writing the store in {directory} failed ({reason}): check the disk, then restart streamd")
         self.directory = directory
 
 

@@ -42,9 +42,7 @@ class Server:
 
     def __init__(self, config: Config | None = None, *, logger: logging.Logger | None = None) -> None:
         """Without a configuration: JetStream on a temporary store, a free port on the loopback address."""
-        self._temporary = config is None or (
-            config.jetstream is not None and config.jetstream.store_dir is None
-        )
+        self._temporary = config is None or (config.jetstream is not None and config.jetstream.store_dir is None)
         self.config = config or Config(host="127.0.0.1", port=-1, jetstream=JetStreamConfig())
         self.log = logger or logging.getLogger("streamd")
         self.server_id = new_server_id()

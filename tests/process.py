@@ -17,9 +17,7 @@ READY = "Server is ready"
 class ServerProcess:
     """`streamd` on a free port with its store, log and ports file under one directory."""
 
-    def __init__(
-        self, directory: Path, *arguments: str, config: str | None = None, store: Path | None = None
-    ) -> None:
+    def __init__(self, directory: Path, *arguments: str, config: str | None = None, store: Path | None = None) -> None:
         self.directory = directory
         self.store = store or directory / "store"
         self.log_path = directory / "streamd.log"

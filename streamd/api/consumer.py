@@ -39,9 +39,7 @@ class ConsumerConfig(Wire):
     deliver_policy: Annotated[DELIVER_POLICIES, ALWAYS, Go("server", BAD_ENUM)] = "all"
     opt_start_seq: Uint64 = 0
     opt_start_time: Time = ""
-    ack_policy: Annotated[
-        Literal["none", "all", "explicit", "flow_control"], ALWAYS, Go("server", BAD_ENUM)
-    ] = "none"
+    ack_policy: Annotated[Literal["none", "all", "explicit", "flow_control"], ALWAYS, Go("server", BAD_ENUM)] = "none"
     ack_wait: DurationNs = 0
     max_deliver: Int = 0
     backoff: list[DurationNs] = Field(default_factory=list)

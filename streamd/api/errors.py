@@ -44,9 +44,7 @@ class Row:
         ROWS[err_code] = self
 
     def __call__(self, **values: object) -> ApiError:
-        return ApiError(
-            self.code, self.err_code, self.description.format(**values) if values else self.description
-        )
+        return ApiError(self.code, self.err_code, self.description.format(**values) if values else self.description)
 
 
 RESOURCES_EXCEEDED = Row(400, 10002, "resource limits exceeded for account")
@@ -58,9 +56,7 @@ CONSUMER_NAME_EXISTS = Row(400, 10013, "consumer name already in use")
 CONSUMER_NOT_FOUND = Row(404, 10014, "consumer not found")
 CONSUMER_DURABLE_MISMATCH = Row(400, 10017, "consumer name in subject does not match durable name in request")
 CONSUMER_DURABLE_MISSING = Row(400, 10018, "consumer expected to be durable but a durable name was not set")
-CONSUMER_EPHEMERAL_DURABLE = Row(
-    400, 10020, "consumer expected to be ephemeral but a durable name was set in request"
-)
+CONSUMER_EPHEMERAL_DURABLE = Row(400, 10020, "consumer expected to be ephemeral but a durable name was set in request")
 INSUFFICIENT_RESOURCES = Row(503, 10023, "insufficient resources")
 INVALID_JSON = Row(400, 10025, "invalid JSON: {err}")
 CONSUMERS_MAX = Row(400, 10026, "maximum consumers limit reached")
@@ -114,9 +110,7 @@ STREAM_BYTES_EXCEEDED = Row(400, 10122, "stream max bytes exceeds account limit 
 CONSUMER_REPLICAS_EXCEED = Row(400, 10126, "consumer config replica count exceeds parent stream")
 CONSUMER_NAME_PATH = Row(400, 10127, "Consumer name can not contain path separators")
 STREAM_NAME_PATH = Row(400, 10128, "Stream name can not contain path separators")
-FILTER_MISMATCH = Row(
-    400, 10131, "Consumer create request did not match filtered subject from create subject"
-)
+FILTER_MISMATCH = Row(400, 10131, "Consumer create request did not match filtered subject from create subject")
 REPLICAS_NEGATIVE = Row(400, 10133, "replicas count cannot be negative")
 CONSUMER_METADATA_LONG = Row(400, 10135, "consumer metadata exceeds maximum size of {limit}")
 FILTERS_BOTH = Row(400, 10136, "consumer cannot have both FilterSubject and FilterSubjects specified")

@@ -34,9 +34,7 @@ class MsgGetRequest(Wire):
 
 def get_check(request: MsgGetRequest) -> ApiError | None:
     """What STREAM.MSG.GET refuses: nothing asked for, two ways at once, batches (10003)."""
-    batch = (
-        request.batch or request.max_bytes or request.multi_last or request.up_to_seq or request.up_to_time
-    )
+    batch = request.batch or request.max_bytes or request.multi_last or request.up_to_seq or request.up_to_time
     nothing = not (request.seq or request.last_by_subj or request.next_by_subj or request.start_time)
     conflict = (
         (request.seq and request.last_by_subj)

@@ -79,9 +79,7 @@ def value(text: str, at: int) -> int:
                 at += 1
                 continue
             if follows != ",":
-                raise BrokenError(
-                    at, "after object key:value pair" if stack[-1] == "}" else "after array element"
-                )
+                raise BrokenError(at, "after object key:value pair" if stack[-1] == "}" else "after array element")
             at = blank(text, at + 1)
             if stack[-1] == "}":
                 peek(text, at)

@@ -108,9 +108,7 @@ class StreamConfig(Wire):
     name: Annotated[Text, ALWAYS] = ""
     description: Text = ""
     subjects: Texts = Field(default_factory=list)
-    retention: Annotated[Literal["limits", "interest", "workqueue"], ALWAYS, Go("server", BAD_ENUM)] = (
-        "limits"
-    )
+    retention: Annotated[Literal["limits", "interest", "workqueue"], ALWAYS, Go("server", BAD_ENUM)] = "limits"
     max_consumers: Annotated[Int, ALWAYS] = 0
     max_msgs: Annotated[Int64, ALWAYS] = 0
     max_bytes: Annotated[Int64, ALWAYS] = 0
@@ -125,9 +123,7 @@ class StreamConfig(Wire):
     placement: Placement | None = None
     mirror: StreamSource | None = None
     sources: list[StreamSource] = Field(default_factory=list)
-    compression: Annotated[Literal["none", "s2"], ALWAYS, Go("server", "unknown compression algorithm")] = (
-        "none"
-    )
+    compression: Annotated[Literal["none", "s2"], ALWAYS, Go("server", "unknown compression algorithm")] = "none"
     first_seq: Uint64 = 0
     subject_transform: SubjectTransform | None = None
     republish: Republish | None = None

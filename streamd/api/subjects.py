@@ -73,9 +73,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("STREAM.DELETE.*", None, stream.StreamDeleteResponse, "stream_delete", "none"),
     Endpoint("STREAM.PURGE.*", messages.PurgeRequest, messages.PurgeResponse, "stream_purge", "peek"),
     Endpoint("STREAM.MSG.GET.*", messages.MsgGetRequest, messages.MsgGetResponse, "msg_get", "filled"),
-    Endpoint(
-        "STREAM.MSG.DELETE.*", messages.MsgDeleteRequest, messages.MsgDeleteResponse, "msg_delete", "filled"
-    ),
+    Endpoint("STREAM.MSG.DELETE.*", messages.MsgDeleteRequest, messages.MsgDeleteResponse, "msg_delete", "filled"),
     Endpoint("DIRECT.GET.*", messages.MsgGetRequest, None, "direct_get", "raw"),
     Endpoint("DIRECT.GET.*.>", None, None, "direct_get_last", "raw"),
     Endpoint(
@@ -109,9 +107,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "consumer_names",
         "peek",
     ),
-    Endpoint(
-        "CONSUMER.LIST.*", consumer.ConsumersRequest, consumer.ConsumerListResponse, "consumer_list", "peek"
-    ),
+    Endpoint("CONSUMER.LIST.*", consumer.ConsumersRequest, consumer.ConsumerListResponse, "consumer_list", "peek"),
     Endpoint("CONSUMER.INFO.*.*", None, consumer.ConsumerInfoResponse, "consumer_info", "none"),
     Endpoint("CONSUMER.DELETE.*.*", None, consumer.ConsumerDeleteResponse, "consumer_delete", "none"),
     Endpoint("CONSUMER.MSG.NEXT.*.*", consumer.NextRequest, None, "consumer_next", "raw"),

@@ -274,9 +274,7 @@ def kind(value: Any) -> str:
 def fail(model: type[Wire], value: dict[str, Any], error: ValidationError) -> NoReturn:
     """Raise what Go says: a type's own text if one fails, else the first error in the order of the text."""
     order = {name: index for index, name in enumerate(value)}
-    places = [
-        place(model, one) for one in sorted(error.errors(), key=lambda one: order.get(str(one["loc"][0]), 0))
-    ]
+    places = [place(model, one) for one in sorted(error.errors(), key=lambda one: order.get(str(one["loc"][0]), 0))]
     first = next((one for one in places if one.own), places[0])
     if first.own:
         raise ValueError(first.own)

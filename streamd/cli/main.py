@@ -72,9 +72,7 @@ def _start(
         from streamd.cli.signals import send
 
         return send(signal)
-    overrides = {
-        name: value for name, value in fields.items() if value is not None and name not in ("help", "version")
-    }
+    overrides = {name: value for name, value in fields.items() if value is not None and name not in ("help", "version")}
     if debug_and_trace:
         overrides |= {"debug": True, "trace": True}
     if test:

@@ -45,9 +45,7 @@ _LATER_JETSTREAM: Final = _words(
     meta_compact_size meta_compact_sync prev_ek prev_encryption_key prev_key tpm unique_tag
     """
 )
-_LATER_AUTHORIZATION: Final = _words(
-    "auth_callout auth_hook default_permissions permissions proxy_required users"
-)
+_LATER_AUTHORIZATION: Final = _words("auth_callout auth_hook default_permissions permissions proxy_required users")
 _LATER_LIMITS: Final = frozenset(["batch", "max_ha_assets"])
 
 
@@ -204,9 +202,7 @@ def _fields(
         elif lowered in later:
             problems.add(entry.position, f'"{lowered}" is not supported yet by streamd {__version__}')
         elif not entry.used:
-            problems.add(
-                entry.position, f'unknown field "{name}"' + _suggestion(lowered, [*keys, *special], later)
-            )
+            problems.add(entry.position, f'unknown field "{name}"' + _suggestion(lowered, [*keys, *special], later))
     return values
 
 
@@ -215,9 +211,7 @@ def _read(key: Key, entry: Entry, attribute: str, problems: _Problems, values: d
         values[attribute] = key.read(entry.node)
     except ReadWithWarning as warning:
         values[attribute] = warning.value
-        problems.warnings.append(
-            f'{entry.position}: invalid use of field "{entry.name}": {entry.name} {warning}'
-        )
+        problems.warnings.append(f'{entry.position}: invalid use of field "{entry.name}": {entry.name} {warning}')
     except ValueError as error:
         problems.add(entry.position, f"{entry.name}: {error}")
 
@@ -273,9 +267,7 @@ def _block(
 
 
 def _authorization(entry: Entry, problems: _Problems, values: dict[str, Any]) -> None:
-    values["authorization"] = _block(
-        AuthorizationConfig, entry, problems, ("authorization",), _LATER_AUTHORIZATION, {}
-    )
+    values["authorization"] = _block(AuthorizationConfig, entry, problems, ("authorization",), _LATER_AUTHORIZATION, {})
 
 
 def _jetstream(entry: Entry, problems: _Problems, values: dict[str, Any]) -> None:

@@ -67,9 +67,7 @@ class JetStreamConfig(_Block):
     max_memory_bytes: Annotated[
         Limit | None, Key("max_memory_store", reading.storage_size, ("max_mem_store", "max_mem"))
     ] = None
-    max_storage_bytes: Annotated[Limit | None, Key("max_file_store", reading.storage_size, ("max_file",))] = (
-        None
-    )
+    max_storage_bytes: Annotated[Limit | None, Key("max_file_store", reading.storage_size, ("max_file",))] = None
     sync_interval: Annotated[
         Literal["always", "never"] | Annotated[int, Field(ge=1_000_000)],
         Key("sync_interval", reading.sync_interval, ("sync",)),
@@ -109,9 +107,7 @@ class Config(_Block):
     http_port: Port | None = None
 
     max_connections: Annotated[Limit, Key("max_connections", reading.integer, ("max_conn",))] = 65_536
-    max_control_line: Annotated[int, Key("max_control_line", reading.integer), Field(ge=1, le=_INT32_MAX)] = (
-        4096
-    )
+    max_control_line: Annotated[int, Key("max_control_line", reading.integer), Field(ge=1, le=_INT32_MAX)] = 4096
     max_payload: Annotated[int, Key("max_payload", reading.integer), Field(ge=1, le=_INT32_MAX)] = 1 << 20
     max_pending: Annotated[Bytes, Key("max_pending", reading.integer)] = 64 << 20
     max_subscriptions: Annotated[Limit, Key("max_subscriptions", reading.integer, ("max_subs",))] = 0
@@ -121,23 +117,19 @@ class Config(_Block):
     max_closed_clients: Annotated[Limit, Key("max_closed_clients", reading.integer)] = 10_000
     max_traced_msg_len: Annotated[Limit, Key("max_traced_msg_len", reading.integer)] = 0
 
-    ping_interval_ns: Annotated[
-        Annotated[int, Field(ge=1)], Key("ping_interval", reading.duration_or_seconds)
-    ] = 2 * MINUTE_NS
+    ping_interval_ns: Annotated[Annotated[int, Field(ge=1)], Key("ping_interval", reading.duration_or_seconds)] = (
+        2 * MINUTE_NS
+    )
     ping_max: Annotated[Annotated[int, Field(ge=0)], Key("ping_max", reading.integer)] = 2
-    write_deadline_ns: Annotated[
-        Annotated[int, Field(ge=1)], Key("write_deadline", reading.duration_or_seconds)
-    ] = 10 * SECOND_NS
-    lame_duck_duration_ns: Annotated[Nanoseconds, Key("lame_duck_duration", reading.duration)] = 2 * MINUTE_NS
-    lame_duck_grace_period_ns: Annotated[Nanoseconds, Key("lame_duck_grace_period", reading.duration)] = (
+    write_deadline_ns: Annotated[Annotated[int, Field(ge=1)], Key("write_deadline", reading.duration_or_seconds)] = (
         10 * SECOND_NS
     )
+    lame_duck_duration_ns: Annotated[Nanoseconds, Key("lame_duck_duration", reading.duration)] = 2 * MINUTE_NS
+    lame_duck_grace_period_ns: Annotated[Nanoseconds, Key("lame_duck_grace_period", reading.duration)] = 10 * SECOND_NS
     no_header_support: Annotated[bool, Key("no_header_support", reading.boolean)] = False
     no_fast_producer_stall: Annotated[bool, Key("no_fast_producer_stall", reading.boolean)] = False
     # Accepted without effect: the engine's match cache is bounded and can't be switched off.
-    disable_sublist_cache: Annotated[
-        bool, Key("disable_sublist_cache", reading.boolean, ("no_sublist_cache",))
-    ] = False
+    disable_sublist_cache: Annotated[bool, Key("disable_sublist_cache", reading.boolean, ("no_sublist_cache",))] = False
 
     authorization: AuthorizationConfig | None = None
     jetstream: JetStreamConfig | None = None
@@ -157,9 +149,7 @@ class Config(_Block):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.max_payload > self.max_pending:
-            raise ValueError(
-                f"max_payload ({self.max_payload}) cannot be higher than max_pending ({self.max_pending})"
-            )
+            raise ValueError(f"max_payload ({self.max_payload}) cannot be higher than max_pending ({self.max_pending})")
         if any(character.isspace() for character in self.server_name):
             raise ValueError("server name cannot contain spaces")
         if self.lame_duck_duration_ns < 30 * SECOND_NS:

@@ -175,9 +175,7 @@ class _Reader:
                 entry.used = True
                 return Node(entry.node.value, position, written=entry.node.written)
         if name not in self.environ:
-            raise ConfigError(
-                f"variable reference for '{name}' on line {position.line} can not be found", position
-            )
+            raise ConfigError(f"variable reference for '{name}' on line {position.line} can not be found", position)
         if self.variable_depth >= VARIABLE_DEPTH_MAX:
             raise ConfigError(f"variable reference cycle for '{name}'", position)
         inner = _Reader(

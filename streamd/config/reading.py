@@ -113,9 +113,7 @@ def sync_interval(node: Node) -> str | int:
         try:
             nanoseconds = duration_ns(node.value)
         except ValueError:
-            raise ValueError(
-                f'expected always, never or a duration such as "2m", got "{node.value}"'
-            ) from None
+            raise ValueError(f'expected always, never or a duration such as "2m", got "{node.value}"') from None
         return nanoseconds or "always"
     return duration_or_seconds(node)
 

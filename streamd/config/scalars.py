@@ -112,7 +112,5 @@ def duration_ns(text: str) -> int:
         total += int(fraction or "0") * scale // 10 ** len(fraction)
         at = found.end()
     if not rest or at < len(rest) or total > _INT64_MAX:
-        raise ValueError(
-            f'expected a duration such as "30s" or "1h30m" (units ns, us, ms, s, m, h), got "{text}"'
-        )
+        raise ValueError(f'expected a duration such as "30s" or "1h30m" (units ns, us, ms, s, m, h), got "{text}"')
     return sign * total

@@ -102,9 +102,7 @@ class Bus:
         """Call `handler` with every batch that arrives on the subjects."""
         return self._bind(subjects, account, queue, handler, None)
 
-    def collect(
-        self, subjects: Iterable[str], on_ready: Callable[[], None], *, account: str = "$G"
-    ) -> Binding:
+    def collect(self, subjects: Iterable[str], on_ready: Callable[[], None], *, account: str = "$G") -> Binding:
         """Call `on_ready` once when something has arrived; the owner calls `take` at its own pace."""
         return self._bind(subjects, account, None, None, on_ready)
 

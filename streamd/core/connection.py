@@ -77,9 +77,7 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = True
         self.core.engine.pause(self.conn)
         self._left = self.transport.get_write_buffer_size()
-        self._deadline = self.core.loop.call_later(
-            self.core.limits.write_deadline_seconds, self._write_overdue
-        )
+        self._deadline = self.core.loop.call_later(self.core.limits.write_deadline_seconds, self._write_overdue)
 
     def resume_writing(self) -> None:
         self._paused = False
@@ -152,9 +150,7 @@ class Connection(asyncio.BufferedProtocol):
         left = self.transport.get_write_buffer_size()
         if left < self._left:
             self._left = left
-            self._deadline = self.core.loop.call_later(
-                self.core.limits.write_deadline_seconds, self._write_overdue
-            )
+            self._deadline = self.core.loop.call_later(self.core.limits.write_deadline_seconds, self._write_overdue)
             return
         self._deadline = None
         self.core.slow_consumers += 1

@@ -148,9 +148,7 @@ def consumer_defaults(
     if config.ack_wait == 0 and config.ack_policy in ("explicit", "all"):
         new.ack_wait = ACK_WAIT_NS
     if config.backoff:
-        strict(
-            config.ack_wait not in (0, config.backoff[0]), "first backoff value has to equal batch AckWait"
-        )
+        strict(config.ack_wait not in (0, config.backoff[0]), "first backoff value has to equal batch AckWait")
         new.ack_wait = max(config.backoff[0], 0)
     strict(config.max_ack_pending < -1, "max_ack_pending must be set to -1")
     new.max_ack_pending = max(config.max_ack_pending, -1)
@@ -213,11 +211,7 @@ def check_push(config: ConsumerConfig, stream: StreamConfig) -> None:
         raise errors.DELIVER_CYCLE()
     if config.max_waiting:
         raise errors.PUSH_MAX_WAITING()
-    if (
-        config.max_ack_pending > 0
-        and config.ack_policy == "none"
-        and not stream.consumer_limits.max_ack_pending
-    ):
+    if config.max_ack_pending > 0 and config.ack_policy == "none" and not stream.consumer_limits.max_ack_pending:
         raise errors.MAX_ACK_PENDING_POLICY()
     if 0 < config.idle_heartbeat < IDLE_HEARTBEAT_NS_MIN:
         raise errors.HEARTBEAT_SMALL()
@@ -274,9 +268,7 @@ def check_start(config: ConsumerConfig) -> None:
     policy = config.deliver_policy
 
     def refuse(text: str) -> ApiError:
-        return CONSUMER_POLICY(
-            err=f"consumer delivery policy is deliver {STARTS[policy]}, but optional {text}"
-        )
+        return CONSUMER_POLICY(err=f"consumer delivery policy is deliver {STARTS[policy]}, but optional {text}")
 
     if policy == "by_start_sequence":
         if not config.opt_start_seq:

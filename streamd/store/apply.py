@@ -57,9 +57,7 @@ def _records(environment: Environment, txn: Transaction[bytes], part: LogWork) -
             _delete_range(txn, database, cursor, 0, part.keep_from)
 
 
-def _delete_range(
-    txn: Transaction[bytes], database: Database, cursor: Cursor[bytes], low: int, high: int
-) -> None:
+def _delete_range(txn: Transaction[bytes], database: Database, cursor: Cursor[bytes], low: int, high: int) -> None:
     """Delete low <= sequence < high."""
     start, end = key(low), key(high)
     if not cursor.first():
@@ -119,9 +117,7 @@ def _next(environment: Environment, txn: Transaction[bytes], prefix: bytes) -> b
     return prefix + key(number)
 
 
-def _forget(
-    environment: Environment, txn: Transaction[bytes], prefix: bytes, limit: int | None = None
-) -> None:
+def _forget(environment: Environment, txn: Transaction[bytes], prefix: bytes, limit: int | None = None) -> None:
     """Delete everything, or the first `limit` entries, whose key starts with `prefix`."""
     with txn.cursor(db=environment.meta) as cursor:
         if not cursor.set_range(prefix):

@@ -103,9 +103,7 @@ class Environment:
         self._map = threading.Lock()
 
     @classmethod
-    def open(
-        cls, directory: Path, *, sync: Sync | None = None, map_bytes: int = limits.STORE_MAP_BYTES
-    ) -> Environment:
+    def open(cls, directory: Path, *, sync: Sync | None = None, map_bytes: int = limits.STORE_MAP_BYTES) -> Environment:
         """Open a store, or make one in an empty or absent directory.
 
         Units:  map_bytes is address space, not disk.

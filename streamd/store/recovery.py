@@ -109,9 +109,7 @@ def restore_state(
     reason = "the index does not agree with the records"
     state = None
     try:
-        state, start = _engine.StreamState.restore(
-            name, stored.checkpoint, stored.removals, stored.totals, **options
-        )
+        state, start = _engine.StreamState.restore(name, stored.checkpoint, stored.removals, stored.totals, **options)
     except _engine.CorruptRecord as error:
         reason = str(error)
     try:

@@ -95,15 +95,19 @@ class Writer:
         """Whether anything submitted is not yet done."""
         return self._flying is not None or bool(self._waiting)
 
+    def settle(self) -> None:
+        """Wait until everything submitted is done; `done` calls come from in here."""
+        while self.busy:
+            self._ended.acquire()
+            self._ended.release()
+            self._land()
+
     def close(self) -> None:
         """Commit what was submitted, leave the mark of a clean stop, end the thread. `done` calls come from
         in here."""
         if self._closing:
             return
-        while self.busy:
-            self._ended.acquire()
-            self._ended.release()
-            self._land()
+        self.settle()
         self._closing = True
         if self._thread is not None:
             self._handed.release()

@@ -92,11 +92,9 @@ class Commits:
 
     def close(self, streams: Iterable[Stream]) -> None:
         """The server stops: commit what waits, every consumer's state, and a checkpoint of every index."""
-        while self._writer.busy:
-            self._writer.wait()
+        self._writer.settle()
         self._run()
-        while self._writer.busy:
-            self._writer.wait()
+        self._writer.settle()
         self.closed = True
         work = Work()
         for stream in streams:

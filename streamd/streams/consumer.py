@@ -223,9 +223,7 @@ class Consumer:
 
     def _send(self, values: Sequence[bytes], *, redelivery: bool) -> Delivery:
         now_ns = self._clock.now_ns()
-        upto_ts_ns = (
-            0 if redelivery or self.config.replay_policy != "original" else self._replay_limit(values, now_ns)
-        )
+        upto_ts_ns = 0 if redelivery or self.config.replay_policy != "original" else self._replay_limit(values, now_ns)
         delivery = self.state.deliver(
             self._engine,
             self.stream.account,
@@ -291,9 +289,7 @@ class Consumer:
             advisories.terminated(self.stream.name, self.name, consumer_seq, stream_seq, deliveries, reason)
         for consumer_seq, stream_seq, deliveries, delivered_ns in outcome.acked:
             ack_time_ns = self._clock.now_ns() - delivered_ns
-            advisories.ack_metric(
-                self.stream.name, self.name, consumer_seq, stream_seq, ack_time_ns, deliveries
-            )
+            advisories.ack_metric(self.stream.name, self.name, consumer_seq, stream_seq, ack_time_ns, deliveries)
 
     def forget(self, sequences: Sequence[int]) -> None:
         """Messages were deleted from the stream: nobody needs to ack them any more."""
@@ -390,9 +386,7 @@ class Consumer:
         in_use = self.push_bound or (self.pull and self.state.num_waiting > 0)
         idle_ns = 0 if in_use else self._clock.now_ns() - self._last_active_ns
         if idle_ns >= threshold_ns:
-            self.stream.services.log.debug(
-                "consumer %s > %s was inactive, deleting it", self.stream.name, self.name
-            )
+            self.stream.services.log.debug("consumer %s > %s was inactive, deleting it", self.stream.name, self.name)
             self.stream.delete_consumer(self)
             return
         self._inactivity = self._clock.call_later(threshold_ns - idle_ns, self._inactive_due)

@@ -94,9 +94,7 @@ class ConsumerApi:
         offset = min(max(request.offset, 0), len(consumers))
         limit = wire.CONSUMER_LIST_LIMIT
         page = [self.info(consumer, listed=True) for consumer in consumers[offset : offset + limit]]
-        call.answer(
-            wire.ConsumerListResponse(total=len(consumers), offset=offset, limit=limit, consumers=page)
-        )
+        call.answer(wire.ConsumerListResponse(total=len(consumers), offset=offset, limit=limit, consumers=page))
 
     def consumer_info(self, call: Call, _request: None) -> None:
         """One info."""

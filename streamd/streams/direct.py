@@ -53,9 +53,7 @@ class DirectGets:
         # What is admitted but not yet durable is not there yet.
         skip = [sequence < 0 or sequence > stream.committed_seq for sequence in sequences]
         try:
-            wanted = [
-                sequence if not skipped else 0 for sequence, skipped in zip(sequences, skip, strict=True)
-            ]
+            wanted = [sequence if not skipped else 0 for sequence, skipped in zip(sequences, skip, strict=True)]
             reply_direct(bus.engine, batch, stream.name, stream.get_many(wanted), skip)
             for index, skipped in enumerate(skip):
                 if skipped:

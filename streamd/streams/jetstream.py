@@ -135,9 +135,7 @@ class JetStream:
     # recovery
 
     def _recover(self, stored: StoredStream) -> None:
-        definition = (
-            json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
-        )
+        definition = json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
         config = StreamConfig.model_validate(definition["config"], strict=False)
         log = StreamLog(self.environment, self._cache, stored.stream)
         now_ns = self.services.clock.now_ns()
@@ -189,9 +187,7 @@ class JetStream:
         stream_id = 0 if memory else self._next_id
         self._next_id += not memory
         log = MemoryLog(0) if memory else StreamLog(self.environment, self._cache, stream_id)
-        state = StreamState(
-            config.name, memory=memory, first_seq=max(config.first_seq, 1), **stream_options(config)
-        )
+        state = StreamState(config.name, memory=memory, first_seq=max(config.first_seq, 1), **stream_options(config))
         stream = Stream(self.services, config, state, log, stream_id, created_ns)
         self.streams[config.name] = stream
 
@@ -214,9 +210,7 @@ class JetStream:
 
         self.services.commits.at_rest(job)
 
-    def update_stream(
-        self, stream: Stream, config: StreamConfig, done: Callable[[ApiError | None], None]
-    ) -> None:
+    def update_stream(self, stream: Stream, config: StreamConfig, done: Callable[[ApiError | None], None]) -> None:
         """Take on a checked configuration; `done` once it is durable and its limits have been applied."""
 
         def job(work: Work) -> Callable[[Outcome], None]:
@@ -275,9 +269,7 @@ class JetStream:
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not consumer.closed:
                 part = stream.log.of(work)
-                part.consumers[consumer.consumer_id] = consumer_definition(
-                    config, created_ns, start_seq, until
-                )
+                part.consumers[consumer.consumer_id] = consumer_definition(config, created_ns, start_seq, until)
                 part.consumer_states[consumer.consumer_id] = state.encode()
             return after
 

@@ -50,9 +50,7 @@ class Retention:
         if admission.over:
             stream.log.keep_from(work, stream.state.first_seq)
         for subject, below in admission.purges:
-            stream.services.commits.at_rest(
-                self.purge_job(subject or None, below, lambda _removed, _error: None)
-            )
+            stream.services.commits.at_rest(self.purge_job(subject or None, below, lambda _removed, _error: None))
 
     def after(self, admission: Admission) -> None:
         """The admission is durable."""
@@ -87,13 +85,7 @@ class Retention:
         """Plan the expiry of the oldest message."""
         stream = self._stream
         max_age_ns = stream.config.max_age
-        if (
-            not max_age_ns
-            or stream.closed
-            or stream.offline
-            or self._timer is not None
-            or not stream.state.messages
-        ):
+        if not max_age_ns or stream.closed or stream.offline or self._timer is not None or not stream.state.messages:
             return
         due_ns = stream.first_timestamp_ns() + max_age_ns - stream.services.clock.now_ns()
         self._timer = stream.services.clock.call_later(max(due_ns, EXPIRY_PAUSE_NS), self._expiry_due)
@@ -214,9 +206,7 @@ class Retention:
         """Up to REMOVE_RECORDS_MAX records to remove, and where to go on (0: nowhere)."""
         stream, state = self._stream, self._stream.state
         filters = [pattern] if pattern else []
-        low, high, count = (
-            state.bounds(filters) if filters else (state.first_seq, state.last_seq, state.messages)
-        )
+        low, high, count = state.bounds(filters) if filters else (state.first_seq, state.last_seq, state.messages)
         left = count - keep if keep else count
         top = min(high, below - 1 if below else high)
         found: list[bytes] = []

@@ -118,9 +118,7 @@ class Stream:
         """A number for the store that no consumer of this stream has."""
         return max((consumer.consumer_id for consumer in self.consumers.values()), default=0) + 1
 
-    def delete_consumer(
-        self, consumer: Consumer, done: Callable[[StoreError | None], None] | None = None
-    ) -> None:
+    def delete_consumer(self, consumer: Consumer, done: Callable[[StoreError | None], None] | None = None) -> None:
         """Remove a consumer; `done` once that is durable."""
         self.consumers.pop(consumer.name, None)
         consumer.close("409 Consumer Deleted")

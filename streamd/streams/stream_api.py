@@ -52,9 +52,7 @@ class StreamApi:
         jetstream = self._jetstream
         stream = call.stream_online()
         config = stream_update(stream.config, request, call.arguments[0], self._limits)
-        self._check_overlap(
-            config.subjects, (other for other in jetstream.streams.values() if other is not stream)
-        )
+        self._check_overlap(config.subjects, (other for other in jetstream.streams.values() if other is not stream))
 
         def done(error: ApiError | None) -> None:
             if error is not None:
@@ -74,9 +72,7 @@ class StreamApi:
         offset = min(max(request.offset, 0), len(names))
         limit = wire.STREAM_NAMES_LIMIT
         page = names[offset : offset + limit]
-        call.answer(
-            wire.StreamNamesResponse(total=len(names), offset=offset, limit=limit, streams=page or None)
-        )
+        call.answer(wire.StreamNamesResponse(total=len(names), offset=offset, limit=limit, streams=page or None))
 
     def stream_list(self, call: Call, request: wire.StreamListRequest) -> None:
         """Infos, sorted by name, a page at a time."""
@@ -98,11 +94,7 @@ class StreamApi:
         streams = sorted(self._jetstream.streams.values(), key=lambda stream: stream.name)
         if not subject:
             return streams
-        return [
-            stream
-            for stream in streams
-            if any(subject_collides(own, subject) for own in stream.config.subjects)
-        ]
+        return [stream for stream in streams if any(subject_collides(own, subject) for own in stream.config.subjects)]
 
     def stream_info(self, call: Call, request: wire.StreamInfoRequest) -> None:
         """One info, with deleted sequences and subjects if asked for."""

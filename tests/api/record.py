@@ -28,9 +28,7 @@ class Peer:
         self.socket = socket.create_connection((host, port))
         self.file = self.socket.makefile("rb")
         self.file.readline()
-        self.socket.sendall(
-            b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\nSUB inbox 1\r\n'
-        )
+        self.socket.sendall(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\nSUB inbox 1\r\n')
 
     def ask(self, subject: str, body: bytes) -> str:
         """The reply's text; the status line where it has no body; "" if none comes within a second."""

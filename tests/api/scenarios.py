@@ -273,9 +273,7 @@ SCENARIOS: dict[str, list[Request]] = {
             {},
         ),
         *updates({"deny_delete": True}, {"deny_delete": False}),
-        *updates(
-            {"deny_purge": True}, {"deny_purge": False}, {"deny_purge": True, "allow_rollup_hdrs": True}
-        ),
+        *updates({"deny_purge": True}, {"deny_purge": False}, {"deny_purge": True, "allow_rollup_hdrs": True}),
         *updates({"persist_mode": "async"}, {"persist_mode": "default"}),
         *updates({"retention": "workqueue"}, {"retention": "limits"}),
         *updates({"metadata": {"a": "1"}}, {}),
@@ -793,12 +791,8 @@ SCENARIOS.update(
                 again(metadata={"a": "1"}, description="d"),
                 again(metadata={"a": "2"}, description="d"),
             ),
-            *changes(
-                consumer(), again(), again(description="x"), again(inactive_threshold=5 * SECOND), SETTLED
-            ),
-            *changes(
-                consumer(durable_name="C"), again(durable_name="C"), again(), consumer(inactive_threshold=7)
-            ),
+            *changes(consumer(), again(), again(description="x"), again(inactive_threshold=5 * SECOND), SETTLED),
+            *changes(consumer(durable_name="C"), again(durable_name="C"), again(), consumer(inactive_threshold=7)),
             *changes(
                 consumer(inactive_threshold=SECOND),
                 consumer(),

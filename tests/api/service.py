@@ -104,9 +104,7 @@ class Service:
         """CONSUMER.DURABLE.CREATE."""
         return self.consumer_create(request, *arguments, durable=True)
 
-    def consumer_create(
-        self, request: ConsumerCreateRequest, *arguments: str, durable: bool = False
-    ) -> bytes:
+    def consumer_create(self, request: ConsumerCreateRequest, *arguments: str, durable: bool = False) -> bytes:
         """CONSUMER.CREATE."""
         config = consumer_named(request, *arguments, durable=durable)
         stream = self.streams.get(arguments[0])
@@ -114,9 +112,7 @@ class Service:
             raise errors.STREAM_NOT_FOUND()
         key = (stream.name, config.name or "ephemera")
         old = self.consumers.get(key)
-        config = consumer_create(
-            config, stream, self.limits, old=old, action=request.action, pedantic=request.pedantic
-        )
+        config = consumer_create(config, stream, self.limits, old=old, action=request.action, pedantic=request.pedantic)
         count = sum(one[0] == stream.name for one in self.consumers)
         if old is None and 0 <= stream.max_consumers <= count:
             raise errors.CONSUMERS_MAX()

@@ -25,9 +25,7 @@ OURS = [
 def test_answers_are_those_of_nats_server(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients rely on field order, emission rules, error codes and texts."""
     for feature in ("retention interest", "retention workqueue", "persist_mode async"):
-        monkeypatch.delitem(
-            later.STREAM, feature
-        )  # their rules are kept although nobody can ask for them yet
+        monkeypatch.delitem(later.STREAM, feature)  # their rules are kept although nobody can ask for them yet
     rows = iter(json.loads((GOLDEN / f"{name}.json").read_text()))
     service = Service()
     wrong = []
@@ -40,9 +38,7 @@ def test_answers_are_those_of_nats_server(name: str, monkeypatch: pytest.MonkeyP
         if got == "?":
             continue
         if not same(expected, got) and not ours(full + request, got):
-            wrong.append(
-                f"{full} {request[:300]}\n  nats-server: {expected[:900]}\n  streamd:     {got[:900]}"
-            )
+            wrong.append(f"{full} {request[:300]}\n  nats-server: {expected[:900]}\n  streamd:     {got[:900]}")
 
     assert not wrong, f"{len(wrong)} differ\n" + "\n".join(wrong)
 

@@ -88,9 +88,7 @@ def test_without_strict_unknown_fields_are_ignored() -> None:
 
 def test_numbers_above_2_to_the_53_stay_exact() -> None:
     """Sequences and nanoseconds are 64 bit integers."""
-    body = (
-        b'{"stream_name":"S","config":{"opt_start_seq":18446744073709551615,"ack_wait":9223372036854775807}}'
-    )
+    body = b'{"stream_name":"S","config":{"opt_start_seq":18446744073709551615,"ack_wait":9223372036854775807}}'
     request = decode(ConsumerCreateRequest, body)
 
     assert b'"opt_start_seq":18446744073709551615' in request.config.encode()

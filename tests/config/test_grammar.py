@@ -216,9 +216,7 @@ def test_any_text_is_a_tree_or_a_config_error(text: str):
     assert digest(root).startswith("sha256:")
 
 
-keys = st.text(string.ascii_letters + "_.-", min_size=1, max_size=8).filter(
-    lambda key: key.lower() != "include"
-)
+keys = st.text(string.ascii_letters + "_.-", min_size=1, max_size=8).filter(lambda key: key.lower() != "include")
 scalars = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
     st.booleans(),
@@ -257,12 +255,8 @@ def test_what_is_written_is_read_back(tree: dict[str, object]):
 
 def _peer(path: Path) -> tuple[bool, str]:
     """Whether nats-server could parse the file, and its digest if it took it altogether."""
-    done = subprocess.run(
-        [PEER, "-c", str(path), "-t"], capture_output=True, text=True, check=False, env=ENVIRON
-    )
-    parsed = not any(
-        sign in done.stderr for sign in ("Parse error", "is invalid", "not be found", "out of the range")
-    )
+    done = subprocess.run([PEER, "-c", str(path), "-t"], capture_output=True, text=True, check=False, env=ENVIRON)
+    parsed = not any(sign in done.stderr for sign in ("Parse error", "is invalid", "not be found", "out of the range"))
     return parsed, done.stderr.rsplit("(", 1)[-1].strip(")\n") if done.returncode == 0 else ""
 
 

@@ -96,9 +96,7 @@ ROWS = [
         connect=b'CONNECT {"verbose":true,"pedantic":false}\r\n',
     ),
     Row("without CONNECT", b"PUB f 0\r\n\r\n", b"+OK\r\n", connect=b""),
-    Row(
-        "no echo", b"SUB f 1\r\nPUB f 1\r\nx\r\n", b"", connect=b'CONNECT {"verbose":false,"echo":false}\r\n'
-    ),
+    Row("no echo", b"SUB f 1\r\nPUB f 1\r\nx\r\n", b"", connect=b'CONNECT {"verbose":false,"echo":false}\r\n'),
     Row("headers are stripped", b"SUB f 1\r\n", b"", connect=b'CONNECT {"verbose":false}\r\n'),
     Row("unknown op", b"FOO\r\n", b"-ERR 'Unknown Protocol Operation'\r\n", closes=True),
     Row("keyword alone", b"PUB\r\n", b"-ERR 'Unknown Protocol Operation'\r\n", closes=True),

@@ -129,8 +129,6 @@ def test_cancellation_leaves_no_socket_open():
         pass
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0s"), (61, "1m1s"), (3600, "1h0m0s"), (93784.9, "1d2h3m4s")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (61, "1m1s"), (3600, "1h0m0s"), (93784.9, "1d2h3m4s")])
 def test_uptime(seconds: float, text: str):
     assert text == uptime_text(seconds)

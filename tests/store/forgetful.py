@@ -262,9 +262,7 @@ def _serve(backing: Path, mount: Path) -> None:
             files.pop(path, None)
             paths.pop(inodes.pop(path, 0), None)
 
-        async def rename(
-            self, old_parent: int, old: bytes, new_parent: int, new: bytes, flags: int, ctx: Any
-        ) -> None:
+        async def rename(self, old_parent: int, old: bytes, new_parent: int, new: bytes, flags: int, ctx: Any) -> None:
             source, target = paths[old_parent] / os.fsdecode(old), paths[new_parent] / os.fsdecode(new)
             source.rename(target)
             files.pop(target, None)

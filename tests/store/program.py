@@ -28,9 +28,7 @@ def tell(last: int) -> None:
     sys.stdout.flush()
 
 
-def write(
-    directory: Path, sync: Sync, limit: int = 0, report: Callable[[int], object] = lambda last: None
-) -> None:
+def write(directory: Path, sync: Sync, limit: int = 0, report: Callable[[int], object] = lambda last: None) -> None:
     """Two streams, one trimmed and thinned out; both go on where they ended."""
     calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
     environment = Environment.open(directory, sync=sync)

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT = Path(__file__).parents[2]
-_OPEN = (
-    "import sys; from pathlib import Path; from streamd.store import *; Environment.open(Path(sys.argv[1]))"
-)
+_OPEN = "import sys; from pathlib import Path; from streamd.store import *; Environment.open(Path(sys.argv[1]))"
 
 
 def test_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> None:

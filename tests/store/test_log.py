@@ -54,9 +54,7 @@ def test_log_holds_what_the_model_holds(steps: list[tuple[str, object, int]], ca
                     model.pop(number, None)
             elif kind in ("range", "keep"):
                 assert isinstance(first, int)
-                low, high = (
-                    (0, min(first, last + 1)) if kind == "keep" else (first, min(first + second, last + 1))
-                )
+                low, high = (0, min(first, last + 1)) if kind == "keep" else (first, min(first + second, last + 1))
                 if kind == "keep":
                     log.keep_from(work, high)
                     memory.keep_from(work, high)
@@ -74,9 +72,7 @@ def test_log_holds_what_the_model_holds(steps: list[tuple[str, object, int]], ca
             assert log.first(0) == [model[number] for number in sorted(model)] == memory.read(0)
             for start in (1, last // 2, last):
                 assert log.read(start, 7) == [value for value in expected if sequence(value) >= start][:7]
-                assert log.read_back(start) == [
-                    value for value in reversed(expected) if sequence(value) <= start
-                ]
+                assert log.read_back(start) == [value for value in reversed(expected) if sequence(value) <= start]
                 assert (
                     memory.read_back(start, 5)
                     == [model[number] for number in sorted(model, reverse=True) if number <= start][:5]
