@@ -322,7 +322,7 @@ def reply_direct(
     """Answer direct gets: the record's body with its own headers and Nats-Stream, Nats-Subject, Nats-Sequence,
     Nats-Time-Stamp; None: 404 Message Not Found; those in `skip` are left alone."""
 
-def verify_pages(data: Buffer, page_size: int) -> tuple[bool, str]:
+def verify_pages(data: Buffer, page_size: int, *, thorough: bool = False) -> tuple[bool, str]:
     """Check the pages of an LMDB 0.9 file as bytes: metas, and every branch page reachable from the newest meta (types,
     bounds, key order, child numbers). Returns (sound, what is wrong and on which page)."""
 
