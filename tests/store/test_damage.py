@@ -181,7 +181,7 @@ def test_damaged_pages_take_one_stream_offline(tmp_path: Path) -> None:
         store.commit(work)
     store.close()
     data = (tmp_path / DATA_FILE).read_bytes()
-    leaf = data.rindex(b"2" * 99) // 4096
+    leaf = data.index(b"2" * 99) // 4096
     with (tmp_path / DATA_FILE).open("r+b") as file:
         os.pwrite(file.fileno(), b"\xff\xff", leaf * 4096 + 12)
     for removed in (False, True):
