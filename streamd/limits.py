@@ -11,6 +11,8 @@ from typing import Final
 STORE_DATABASES_MAX: Final = 16_384
 STORE_READERS_MAX: Final = 126  # slots in LMDB's reader table: ours, the probe's, a backup's
 STORE_READERS_BYTES: Final = 16 << 10  # their table, 64 bytes each and a head; may be larger
+STORE_VERIFY_BYTES_MAX: Final = 4 << 30  # up to here the leaves are checked at start too: 0.4 s a GB
+STORE_LENGTHEN_BYTES_MAX: Final = 1 << 30
 STORE_TRIAL_BYTES: Final = 1 << 20  # a disk that has less room is called full
 STORE_MAP_BYTES: Final = 16 << 30  # address space to begin with, doubled when full; the file grows as needed
 STORE_MAP_BYTES_MIN: Final = 1 << 20

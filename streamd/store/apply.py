@@ -28,12 +28,16 @@ def apply(
     """Apply a whole Work. Databases that were made or removed are noted in `created` and `dropped`, for an
     abort."""
     for part in work.logs.values():
-        if part.definition is not None and part.stream not in environment.databases:
+        if part.definition is not None and not environment.known(part.stream):
             environment.databases[part.stream] = environment.open_database(txn, part.stream)
             created.append(part.stream)
         if part.stream not in environment.databases:
             # The stream was dropped while this was under way; records are never given up silently.
             assert not part.appends, f"records for stream {part.stream}, which isn't there"
+            if part.drop and part.stream in environment.damaged:
+                # LMDB would walk the damaged pages to free them.
+                _drop(environment, txn, part.stream)
+                environment.put(txn, layout.key(layout.ABANDONED, part.stream), b"")
             continue
         _records(environment, txn, part)
         _meta(environment, txn, part)

@@ -32,7 +32,7 @@ from streamd.errors import (
     StoreNewer,
     StoreUnavailable,
 )
-from streamd.store import layout, pages
+from streamd.store import layout, pages, probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +96,7 @@ class Environment:
         self.clean = True  # whether the last run ended with `close`
         self.meta: Database = None
         self.databases: dict[int, Database] = {}  # of streams, by id
+        self.damaged: dict[int, str] = {}  # streams whose records LMDB can't walk, and why: never touched
         self._lock = lock
         self._page_bytes = env.stat()["psize"]
         self._env: lmdb.Environment | None = env
@@ -115,13 +116,15 @@ class Environment:
         try:
             _format(directory)
             data = directory / DATA_FILE
+            damaged: dict[int, str] = {}
             fresh = not data.exists() or data.stat().st_size == 0
             if not fresh:
-                pages.verify(directory, data)
+                damaged = _damaged(directory, pages.verify(directory, data))
                 map_bytes = max(map_bytes, 2 * data.stat().st_size)
             _reserve_lock_table(directory)
             env = _open(directory, sync, map_bytes)
             self = cls(directory, sync, lock, env)
+            self.damaged = damaged
             self._prepare(fresh=fresh)
             if fresh:
                 _sync_directory(directory)
@@ -153,7 +156,13 @@ class Environment:
                     continue
                 if name[:1] != b"s" or not name[1:].isdigit():
                     raise StoreCorrupt(self.directory, f"unknown database {name[:32]!r}")
+                if int(name[1:]) in self.damaged:
+                    continue
                 self.databases[int(name[1:])] = self._opened().open_db(name, txn=txn, create=False)
+
+    def known(self, stream: int) -> bool:
+        """Whether that number is taken, be it by a damaged stream."""
+        return stream in self.databases or stream in self.damaged
 
     # --- values of the meta database
 
@@ -309,6 +318,16 @@ def _foreign(names: set[str]) -> str:
     if DATA_FILE in names:
         return "it holds the LMDB file of another program"
     return "it holds " + ", ".join(sorted(names - _OURS)[:3])
+
+
+def _damaged(directory: Path, found: str) -> dict[int, str]:
+    """The streams that damage is confined to. Errors: StoreCorrupt if it isn't."""
+    if not found:
+        return {}
+    names = probe.probe(directory)
+    if not names or layout.META in names:
+        raise StoreCorrupt(directory, found)
+    return {int(name[1:]): found for name in names if name[1:].isdigit()}
 
 
 def _format(directory: Path) -> None:

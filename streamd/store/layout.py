@@ -12,6 +12,7 @@
         I <stream> <n>          message ids within the duplicate window
         K <stream> <consumer>   definition of a consumer
         P <stream> <consumer>   its state
+        D <stream>              a damaged stream that was removed: its pages are lost until a restore
     database "s<stream>"        sequence (8 bytes, big endian) → record
 
 Names chosen by clients are never keys: LMDB keys end at 511 bytes. Every value of "meta" carries a crc32
@@ -36,6 +37,8 @@ REMOVALS: Final = b"R"
 IDS: Final = b"I"
 CONSUMER: Final = b"K"
 CONSUMER_STATE: Final = b"P"
+
+ABANDONED: Final = b"D"
 
 OF_STREAM: Final = (DEFINITION, TOTALS, CHECKPOINT, REMOVALS, IDS, CONSUMER, CONSUMER_STATE)
 

@@ -72,7 +72,7 @@ def recover(environment: Environment) -> list[StoredStream]:
         count = txn.stat(environment.meta)["entries"]
     if count != len(entries):
         raise StoreCorrupt(environment.directory, f"{len(entries)} of {count} entries are found")
-    found = {stream: StoredStream(stream) for stream in environment.databases}
+    found = {stream: StoredStream(stream) for stream in (*environment.databases, *environment.damaged)}
     damages: dict[int, str] = {}
     for key, stored in entries:
         try:
@@ -80,14 +80,18 @@ def recover(environment: Environment) -> list[StoredStream]:
         except ValueError as error:
             # A flip in the key moves an entry elsewhere; the stream that misses it is the damaged one.
             key, value = _mended(key, stored), b""
-            if key[:1] not in layout.OF_STREAM:
+            if key[:1] not in (*layout.OF_STREAM, layout.ABANDONED):
                 raise StoreCorrupt(environment.directory, str(error)) from error
             damages.setdefault(_ids(environment.directory, key)[0], str(error))
+        if key[:1] == layout.ABANDONED:
+            found.pop(_ids(environment.directory, key)[0], None)
         if key[:1] in layout.OF_STREAM:
             stream, part = _ids(environment.directory, key)
             _file(found.setdefault(stream, StoredStream(stream)), key[:1], part, value)
     for stream, stored_stream in found.items():
-        reason = damages.get(stream) or _incomplete(stored_stream, environment)
+        reason = (
+            damages.get(stream) or environment.damaged.get(stream) or _incomplete(stored_stream, environment)
+        )
         if reason:
             stored_stream.damage = StreamCorrupt(environment.directory, stored_stream.name, reason)
             _log.error("store.stream_damaged stream=%s reason=%s", stored_stream.name, reason)

@@ -169,3 +169,51 @@ def test_older_meta_page_is_not_taken_for_the_newest(tmp_path: Path) -> None:
         os.pwrite(file.fileno(), (max(numbers) + 1).to_bytes(8, "little"), older * 4096 + 144)
     with pytest.raises(StoreCorrupt, match="commit"):
         Store(tmp_path)
+
+
+def test_damaged_pages_take_one_stream_offline(tmp_path: Path) -> None:
+    """The others go on, the error names it, and removing it is possible without walking its pages."""
+    store = Store(tmp_path)
+    for stream in (1, 2, 3):
+        log = store.create(stream, f"S{stream}")
+        work = Work()
+        log.append(work, pairs(1, 500, b"%d" % stream * 99))
+        store.commit(work)
+    store.close()
+    data = (tmp_path / DATA_FILE).read_bytes()
+    leaf = data.index(b"2" * 99) // 4096
+    with (tmp_path / DATA_FILE).open("r+b") as file:
+        os.pwrite(file.fileno(), b"\xff\xff", leaf * 4096 + 12)
+    for removed in (False, True):
+        store = Store(tmp_path)
+        damages = {stored.name: stored.damage for stored in recover(store.environment)}
+
+        assert damages["S1"] is damages["S3"] is None
+        assert ("S2" in damages) is not removed
+        assert store.log(1).count() == len(store.log(3).read(1)) == 499
+        if not removed:
+            assert "stream S2" in str(damages["S2"])
+            work = Work()
+            work.of(2).drop = True
+            store.commit(work)
+        store.close()
+
+
+def test_file_may_end_before_the_last_page(tmp_path: Path) -> None:
+    """LMDB doesn't write pages that a commit took and gave back; such a store is sound."""
+    for seed in range(12):
+        chance = random.Random(seed)
+        store = Store(tmp_path / str(seed), sync=Sync("never"), cache=0)
+        log = store.create(1)
+        last = 0
+        while (tmp_path / str(seed) / DATA_FILE).stat().st_size >= store.environment.used()[
+            0
+        ] and last < 6000:
+            work = Work()
+            count = chance.choice([1, 30, 300])
+            log.append(work, pairs(last + 1, last + 1 + count, b"x" * chance.choice([10, 3000, 9000])))
+            last += count
+            log.keep_from(work, last - chance.randrange(50))
+            store.commit(work)
+        store.environment.close()
+        Store(tmp_path / str(seed)).close()
