@@ -151,8 +151,8 @@ impl Consumer {
         target: Target<'_>,
         how: &How,
     ) -> Step {
-        // Sent twice by our caller, it must not go out twice.
-        if record.sequence < self.next_seq {
+        // Given twice by our caller, it must not go out twice; the last number of all has no successor to go on with.
+        if record.sequence < self.next_seq || record.sequence == u64::MAX {
             return Step::Passed;
         }
         if !self.wants(record.subject) {

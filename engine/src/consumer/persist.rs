@@ -92,8 +92,9 @@ fn read(data: &[u8]) -> Option<Stored> {
     let next_seq = take(input)?;
     let delivered = position(input)?;
     let floor = position(input)?;
-    let sound = (1..).contains(&next_seq)
-        && next_seq > delivered.stream_seq
+    // Room above the counts, so that going on from them can't overflow.
+    let sound = next_seq > delivered.stream_seq
+        && delivered.consumer_seq < u64::MAX / 2
         && floor.consumer_seq <= delivered.consumer_seq
         && floor.stream_seq <= delivered.stream_seq;
     if !sound {
