@@ -37,3 +37,8 @@ REPLAY_RECORDS: Final = 8_192  # records handed to the index at a time when a st
 # --- store: the writer
 WRITER_JOIN_SECONDS_MAX: Final = 30
 PROBE_SECONDS_MAX: Final = 600  # a look at every page in a process of its own
+
+#: A commit writes at least some pages of every database it touches.
+COMMIT_OVERHEAD_BYTES: Final = 64 * 1024
+#: The room left in the map is looked at whenever so much may have been written.
+STORE_MAP_CHECK_BYTES: Final = 4 << 20

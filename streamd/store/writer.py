@@ -65,8 +65,8 @@ class Writer:
         self._flying: _Group | None = None
         self._landed: _Group | None = None  # done in the thread, not yet told
         self._closing = False
-        self._synced_ns = time.monotonic_ns()
         self._unsynced = False
+        self._unreserved = limits.STORE_MAP_CHECK_BYTES  # what was written since the map was looked at
         self._blocking = False  # whether the loop thread waits at the rendezvous
         # Binary semaphores: taken by one thread, released by the other.
         self._handed = threading.Lock()
@@ -75,7 +75,9 @@ class Writer:
         self._handed.acquire()
         self._applied.acquire()
         self._thread: threading.Thread | None = None
-        if notify is not None:
+        mode = environment.sync.mode
+        self._in_line = notify is None or mode != "always"
+        if notify is not None and mode != "never":
             self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
             self._thread.start()
 
@@ -121,7 +123,7 @@ class Writer:
             group = self._flying = self._gather()
             if self.failed is not None:
                 group.error = self.failed
-            elif self._thread is None:
+            elif self._in_line:
                 self._commit(group)
             else:
                 self._ended.acquire()
@@ -190,7 +192,8 @@ class Writer:
         assert self._notify is not None
         while True:
             if not self._handed.acquire(timeout=self._sync_seconds()):
-                self._sync_now()
+                if self._unsynced:
+                    self._sync_now()
                 continue
             group = self._flying
             if group is None:
@@ -219,7 +222,11 @@ class Writer:
         environment = self.environment
         started = time.monotonic_ns()
         try:
-            environment.reserve(2 * group.bytes)
+            # Looking at the map costs more than a small commit, so it is looked at once in a while.
+            self._unreserved += 2 * group.bytes + limits.COMMIT_OVERHEAD_BYTES
+            if self._unreserved > limits.STORE_MAP_CHECK_BYTES:
+                environment.reserve(self._unreserved)
+                self._unreserved = 0
             while True:
                 try:
                     self._attempt(group)
@@ -275,14 +282,12 @@ class Writer:
     def _sync_seconds(self) -> float:
         """How long to wait for work before an fsync is due; -1: none will be."""
         sync = self.environment.sync
-        if sync.mode != "interval" or not self._unsynced:
-            return -1
-        return max(0.0, (self._synced_ns + sync.interval_ns - time.monotonic_ns()) / 1e9)
+        return sync.interval_ns / 1e9 if sync.mode == "interval" else -1
 
     def _sync_now(self) -> None:
+        # Cleared first: what is committed while this runs may or may not be in it.
+        self._unsynced = False
         try:
             self.environment.flush()
         except lmdb.Error as error:
             self.failed = self.environment.explain(error)
-        self._synced_ns = time.monotonic_ns()
-        self._unsynced = False

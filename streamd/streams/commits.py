@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 BATCH_BYTES_MAX: Final = 2 << 20
 #: States of consumers are stored at least so far apart, unless something else is committed or somebody waits.
 SAVE_PAUSE_NS: Final = 5_000_000
+#: Publishes that come sooner than this after a commit are one of many: they are collected for the next one.
+BACK_TO_BACK_NS: Final = 15_000
 #: With the disk full, publishes are refused without a try for so long.
 FULL_PAUSE_NS: Final = 500_000_000
 
@@ -52,6 +54,7 @@ class Commits:
         self._confirmations: list[tuple[Consumer, AckOutcome]] = []
         self._planned = False
         self._in_flight = False
+        self._ended_ns = 0
         self._touched: dict[Stream, None] = {}
         self._saved_at_ns = 0
         self._save_timer: Timer | None = None
@@ -63,7 +66,13 @@ class Commits:
     def ready(self, stream: Stream) -> None:
         """Publishes wait in the stream's tap."""
         self._ready.append(stream)
-        self._kick()
+        if self._planned or self._in_flight or self.closed:
+            return
+        if self._clock.now_ns() - self._ended_ns > BACK_TO_BACK_NS:
+            # Nothing else is going on: the next iteration of the loop would only add its delay.
+            self._run()
+        else:
+            self._kick()
 
     def at_rest(self, job: Job) -> None:
         """Run a job when no commit is under way; what it adds is committed with the publishes that wait."""
@@ -164,6 +173,7 @@ class Commits:
             for call in after:
                 call(outcome)
             self._bus.flush()
+            self._ended_ns = self._clock.now_ns()
             if self._ready or self._jobs or self._confirmations:
                 self._kick()
             elif self._saves:
