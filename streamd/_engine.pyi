@@ -7,7 +7,7 @@ Threads:    one thread at a time may call an `Engine` and what belongs to it; `S
 Source:     the NATS client protocol; the JetStream ADRs for acks, deliveries and direct get.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from typing_extensions import Buffer
@@ -189,12 +189,45 @@ def select(values: Sequence[bytes], filters: Sequence[str]) -> list[int]:
 def count_matching(values: Sequence[bytes], filters: Sequence[str]) -> int:
     """How many records match any of the filters (none: all). Errors: CorruptRecord."""
 
+class Records:
+    """Records in one piece of memory, ascending: what a commit appends, and afterwards a piece of a log's tail."""
+
+    first_seq: int  # of the first record; 0 if there is none
+    size: int  # bytes of memory that it takes
+
+    def __new__(cls, pairs: Iterable[tuple[bytes, bytes]] | None = None) -> Records:
+        """From (key, value). Errors: ValueError if the keys aren't those of ascending sequences."""
+
+    def __len__(self) -> int:
+        """How many records there are."""
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of each record, as `lmdb.Cursor.putmulti` takes them; made as the walk goes."""
+
+    def read(self, from_seq: int, limit: int) -> list[bytes]:
+        """Up to `limit` records from a sequence on."""
+
+    def get(self, sequence: int) -> bytes | None:
+        """One record."""
+
+    def matching(self, filters: Sequence[str]) -> int:
+        """How many match any of the filters (none: all)."""
+
+    def extend(self, more: Records) -> None:
+        """Take copies of more records in. Errors: ValueError if they aren't above those that are here."""
+
+    def discard(self, keys: Sequence[bytes]) -> None:
+        """Take records out; keys that aren't here are ignored."""
+
+    def discard_range(self, low: int, high: int) -> None:
+        """Take low <= sequence < high out."""
+
 class Admission:
     """What admitting one batch came to. The state has already changed; acks go out once `records` are durable."""
 
     first_seq: int  # of the messages that were given a sequence; 0 if none
     last_seq: int
-    records: list[tuple[bytes, bytes]]  # (key, value), ascending; without those that the same batch superseded
+    records: Records  # without those that the same batch superseded
     deletes: list[bytes]  # keys of older records that must go (per-subject limits), ascending
     purges: list[tuple[str, int]]  # rollups: (subject or "" for all, delete below this sequence) beyond `deletes`
     ids: bytes  # message ids to remember, one opaque segment; b"" when none
@@ -209,9 +242,6 @@ class Admission:
 
     def refuse(self, engine: Engine, code: int, err_code: int, description: str) -> None:
         """Instead of `ack`: the same error to every publisher that waits, as when the disk is full."""
-
-    def matching(self, filters: Sequence[str]) -> int:
-        """How many of `records` match any of the filters (none: all)."""
 
 def refuse_batch(
     batch: Batch, engine: Engine, stream: str, code: int, err_code: int, description: str, *, account: str = "$G"

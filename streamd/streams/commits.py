@@ -236,7 +236,7 @@ class Commits:
         for stream in touched:
             part = stream.log.of(work)
             part.delta(*stream.state.delta())
-            if stream.checkpoint_due(len(part.appends) + len(part.deletes)):
+            if stream.checkpoint_due(sum(map(len, part.appends)) + len(part.deletes)):
                 part.checkpoint = stream.state.checkpoint()
         return touched
 

@@ -12,9 +12,9 @@ from streamd._engine import CorruptRecord, record_key, select
 from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from streamd._engine import Admission
+    from streamd._engine import Admission, Records
     from streamd.store import Outcome, Work
     from streamd.streams.clock import Timer
     from streamd.streams.stream import Stream
@@ -38,10 +38,8 @@ class Retention:
         stream = self._stream
         records = admission.records
         if admission.over:
-            self._trim(now_ns, [value for _key, value in records], 0)
-            if records and sequence_of(records[0][1]) < stream.state.first_seq:
-                first_key = record_key(stream.state.first_seq)
-                records = [record for record in records if record[0] >= first_key]
+            self._trim(now_ns, records, 0)
+            records.discard_range(0, stream.state.first_seq)
         stream.log.append(work, records)
         if admission.deletes:
             stream.log.delete(work, admission.deletes)
@@ -61,7 +59,7 @@ class Retention:
             stream.trimmed(first_seq)
         self.arm()
 
-    def _trim(self, now_ns: int, fresh: Sequence[bytes], below: int) -> int:
+    def _trim(self, now_ns: int, fresh: Records | None, below: int) -> int:
         """Let the machine drop what exceeds its limits. Returns how many. Errors: CorruptRecord."""
         stream, state = self._stream, self._stream.state
         total = 0
@@ -69,8 +67,8 @@ class Retention:
             excess = state.messages - stream.config.max_msgs if stream.config.max_msgs > 0 else 0
             limit = max(1, min(excess, SCAN_RECORDS)) if excess > 0 else 256
             values = stream.log.read(state.first_seq, limit, SCAN_BYTES)
-            if not values:
-                values = [value for value in fresh if sequence_of(value) >= state.first_seq]
+            if not values and fresh is not None:
+                values = fresh.read(state.first_seq, limit)
             if not values:
                 break
             gone, _first_ts_ns = state.trim(values, now_ns, below_seq=below)
@@ -114,7 +112,7 @@ class Retention:
                 done(before, None)
                 return None
             try:
-                removed = self._trim(stream.services.clock.now_ns(), (), below)
+                removed = self._trim(stream.services.clock.now_ns(), None, below)
             except CorruptRecord as error:
                 stream.damaged(error)
                 done(before, error)

@@ -3,6 +3,7 @@
 use super::*;
 use crate::batch::{Batch, Message};
 use crate::codec::puback::{Digits, Refusal};
+use crate::log::block::Block;
 use crate::log::dedupe::Segment;
 use crate::log::headers::{self, Wishes};
 use crate::log::index::Filters;
@@ -17,13 +18,6 @@ enum Answer {
     Stored(u64),
     Duplicate(u64),
     Refused(u32),
-}
-
-/// One record in the arena; the place in the vector is the sequence.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    end: usize,
-    live: bool,
 }
 
 /// What admitting one batch came to.
@@ -47,8 +41,8 @@ pub struct Admission {
     pub refused: u64,
     /// Messages that were there already.
     pub duplicates: u64,
-    arena: Vec<u8>,
-    slots: Vec<Slot>,
+    /// The records to store, ascending, without those that the same batch superseded.
+    pub block: Block,
     // Reply subjects one behind the other; an answer ends where the next begins.
     replies: Vec<u8>,
     answers: Vec<(usize, Answer)>,
@@ -59,31 +53,6 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The records to store, ascending, without those that the same batch superseded.
-    pub fn records(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut start = 0;
-        self.slots.iter().enumerate().filter_map(move |(place, slot)| {
-            let value = &self.arena[start..slot.end];
-            start = slot.end;
-            slot.live.then_some((self.first_seq + place as u64, value))
-        })
-    }
-
-    /// How many records match any of the filters (none: all).
-    pub fn matching(&self, filters: &[&[u8]]) -> u64 {
-        let filters = Filters::new(filters);
-        let (mut count, mut last, mut last_matches) = (0, &[][..], filters.all());
-        for (_, value) in self.records() {
-            // Just encoded, so it can be read.
-            let Ok(record) = record::decode_unverified(value) else { continue };
-            if !filters.all() && record.subject != last {
-                (last, last_matches) = (record.subject, filters.matches(record.subject));
-            }
-            count += u64::from(last_matches);
-        }
-        count
-    }
-
     /// Publish every ack (or error) to its reply subject.
     pub fn ack(&self, publisher: &mut impl Publisher) {
         let mut start = 0;
@@ -132,9 +101,10 @@ impl Admission {
 
     /// A record that is older than this batch must be deleted, or one of this batch must not be stored.
     fn supersede(&mut self, sequence: u64) {
-        match sequence.checked_sub(self.first_seq).filter(|_| self.first_seq > 0) {
-            Some(place) => self.slots[place as usize].live = false,
-            None => self.deletes.push(sequence),
+        if self.first_seq > 0 && sequence >= self.first_seq {
+            self.block.remove(sequence);
+        } else {
+            self.deletes.push(sequence);
         }
     }
 }
@@ -202,8 +172,7 @@ impl StreamState {
             stored: 0,
             refused: 0,
             duplicates: 0,
-            arena: Vec::with_capacity(batch.size()),
-            slots: Vec::with_capacity(batch.len()),
+            block: Block::with_capacity(batch.len(), batch.size() + batch.len() * record::FIXED),
             replies: Vec::new(),
             answers: Vec::new(),
             refusals: Vec::new(),
@@ -230,6 +199,7 @@ impl StreamState {
         admission.deletes.sort_unstable();
         admission.ids = std::mem::take(&mut admission.segment).finish();
         admission.over = self.over();
+        admission.block.shrink();
         admission
     }
 
@@ -251,8 +221,7 @@ impl StreamState {
             None => message.headers,
         };
         let (subject, payload) = (message.subject, message.payload);
-        record::encode_into(&mut admission.arena, &Record { sequence, timestamp_ns, subject, headers, payload });
-        admission.slots.push(Slot { end: admission.arena.len(), live: true });
+        admission.block.push(&Record { sequence, timestamp_ns, subject, headers, payload });
         if admission.first_seq == 0 {
             admission.first_seq = sequence;
         }
@@ -311,10 +280,7 @@ impl StreamState {
             (self.messages, self.bytes) = (1, u64::from(size));
             (self.last_seq, self.first_ts_ns) = (sequence, timestamp_ns);
         }
-        let in_batch = (sequence - admission.first_seq) as usize;
-        for slot in &mut admission.slots[..in_batch] {
-            slot.live = false;
-        }
+        admission.block.remove_range(admission.first_seq, sequence);
         admission.deletes.clear();
         admission.purges.clear();
         admission.purges.push((Vec::new(), sequence));

@@ -2,6 +2,7 @@
 
 mod admission;
 mod convert;
+mod records;
 mod state;
 
 use pyo3::buffer::PyBuffer;
@@ -143,6 +144,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CorruptRecord", module.py().get_type::<CorruptRecord>())?;
     module.add_class::<Record>()?;
     module.add_class::<admission::Admission>()?;
+    module.add_class::<records::Records>()?;
     module.add_class::<state::StreamState>()?;
     module.add_function(wrap_pyfunction!(record_key, module)?)?;
     module.add_function(wrap_pyfunction!(record_decode, module)?)?;

@@ -113,8 +113,8 @@ impl StreamState {
         Ok(dict)
     }
 
-    fn admit(&mut self, batch: &Batch, now_ns: i64) -> Admission {
-        Admission::new(self.inner.admit(&batch.inner, now_ns))
+    fn admit(&mut self, py: Python<'_>, batch: &Batch, now_ns: i64) -> PyResult<Admission> {
+        Admission::new(py, self.inner.admit(&batch.inner, now_ns))
     }
 
     fn unresolved<'py>(&self, py: Python<'py>, batch: &Batch) -> PyResult<Vec<Bound<'py, PyAny>>> {
