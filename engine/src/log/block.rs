@@ -41,6 +41,20 @@ impl Block {
         true
     }
 
+    /// Take in copies of all records of another block. False, and nothing done, if they aren't above all that are here.
+    pub fn extend(&mut self, more: &Block) -> bool {
+        if let (Some(last), Some(first)) = (self.places.last(), more.places.first()) {
+            if last.sequence >= first.sequence {
+                return false;
+            }
+        }
+        let before = self.arena.len();
+        self.arena.extend_from_slice(&more.arena);
+        self.places.extend(more.places.iter().map(|place| Place { end: before + place.end, ..*place }));
+        self.dead += more.dead;
+        true
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         self.places.len() - self.dead
@@ -178,6 +192,15 @@ mod tests {
                 }
                 block.remove_range(low + width, low);
             }
+            let mut more = Block::default();
+            prop_assert!(more.push_encoded(last + 3, b"x") && more.push_encoded(last + 5, b"yz"));
+            more.remove(last + 3);
+            model.insert(last + 5, b"yz".to_vec());
+            prop_assert!(block.extend(&more));
+            prop_assert!(!block.extend(&more));
+            let all: Vec<_> = model.iter().map(|(sequence, value)| (*sequence, &value[..])).collect();
+            prop_assert_eq!(block.from_place(0).collect::<Vec<_>>(), all);
+            prop_assert_eq!(block.len(), model.len());
         }
     }
 }

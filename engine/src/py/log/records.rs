@@ -65,10 +65,8 @@ impl Records {
     }
 
     fn extend(&mut self, more: &Records) -> PyResult<()> {
-        for (sequence, value) in more.block.from_place(0) {
-            if !self.block.push_encoded(sequence, value) {
-                return Err(PyValueError::new_err("records ascend"));
-            }
+        if !self.block.extend(&more.block) {
+            return Err(PyValueError::new_err("records ascend"));
         }
         Ok(())
     }
