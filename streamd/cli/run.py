@@ -61,7 +61,10 @@ def with_store(config: Config) -> Config:
 def _serve(config: Config, log: Log, signals: Signals) -> int:
     import asyncio
 
+    from streamd.cli.memory import keep_freed_memory
     from streamd.server import Server
+
+    keep_freed_memory()
 
     async def serve() -> None:
         server = Server(config, logger=log.logger)
