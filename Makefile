@@ -28,6 +28,7 @@ $(VENV)/.dependencies: $(VENV)/.python requirements.lock pyproject.toml
 # The build back-end compiles the engine (release) and brings a Rust toolchain if there is none.
 $(INSTALLED): $(VENV)/.dependencies pyproject.toml engine/Cargo.toml engine/Cargo.lock $(RUST_SOURCES)
 	$(BIN)/pip install -q -c requirements.lock --build-constraint requirements.lock -e .
+	$(BIN)/python -m compileall -q streamd
 	touch $@
 
 run: install
