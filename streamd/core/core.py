@@ -7,10 +7,9 @@ output and passes the events on. Nothing here works per message.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +21,7 @@ from streamd.core.connection import Connection
 from streamd.core.info import Connect, Identity
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
     from streamd._engine import Turn
@@ -84,7 +84,7 @@ class Core:
         self._listener: asyncio.Server | None = None
         self._flush_planned = False
         self._all_gone = asyncio.Event()
-        self._handlers = {
+        self._handlers: dict[int, Callable[[int, Any], None]] = {
             _engine.CONNECT: self._on_connect,
             _engine.CLOSE: self._on_close,
             _engine.TAP: self._on_tap,

@@ -51,10 +51,7 @@ def _lengthen(descriptor: int, page_bytes: int) -> None:
     file. A file that was cut short becomes as long as well: its zeros are no sound pages.
     """
     size = os.fstat(descriptor).st_size
-    tails = [
-        _TAIL.unpack(os.pread(descriptor, _TAIL.size, at + _TAIL_AT).ljust(16, b"\0"))
-        for at in (0, page_bytes)
-    ]
+    tails = [_TAIL.unpack(os.pread(descriptor, _TAIL.size, at + _TAIL_AT).ljust(16, b"\0")) for at in (0, page_bytes)]
     last_page = max(tails, key=lambda tail: tail[1])[0]
     wanted = (last_page + 1) * page_bytes
     if size < wanted <= size + limits.STORE_LENGTHEN_BYTES_MAX:

@@ -54,12 +54,7 @@ def walk(env: lmdb.Environment, name: bytes) -> None:
         count = 0
         last = b""
         for key, value in along:
-            if (
-                not last < key
-                or len(value) < 4
-                or not down.set_key(key)
-                or (name != layout.META and len(key) != 8)
-            ):
+            if not last < key or len(value) < 4 or not down.set_key(key) or (name != layout.META and len(key) != 8):
                 raise ValueError(key)
             last = key
             count += 1

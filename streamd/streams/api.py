@@ -5,7 +5,6 @@ Handlers are methods named as the rows of `streamd.api.subjects` name them, one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from streamd._engine import CorruptRecord
@@ -19,6 +18,8 @@ from streamd.streams.message_api import MessageApi
 from streamd.streams.stream_api import StreamApi
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamd._engine import Batch, Message
     from streamd.api.answer import Answer
     from streamd.api.subjects import Endpoint

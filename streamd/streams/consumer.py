@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Batch, ConsumerState, CorruptRecord
 from streamd.streams.pulls import PullRequests
@@ -401,7 +401,7 @@ def _filters(config: ConsumerConfig) -> list[str]:
     return list(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))
 
 
-def state_options(config: ConsumerConfig) -> dict[str, object]:
+def state_options(config: ConsumerConfig) -> dict[str, Any]:
     """What the native machine needs to know of a configuration."""
     return {
         "ack_wait_ns": config.ack_wait or 30 * SECOND_NS,

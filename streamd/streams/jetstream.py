@@ -7,12 +7,10 @@ needed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import ConsumerState, CorruptRecord, StreamState
 from streamd.api.consumer import ConsumerConfig
-from streamd.api.errors import ApiError
 from streamd.api.stream import StreamConfig
 from streamd.errors import StoreError
 from streamd.store import (
@@ -37,9 +35,11 @@ from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
     from pathlib import Path
 
-    from streamd.core.bus import Bus
+    from streamd.api.errors import ApiError
+    from streamd.core.bus import Binding, Bus
     from streamd.store import Outcome, Work
     from streamd.streams.clock import Clock
 
@@ -114,7 +114,7 @@ class JetStream:
             self.environment.close()
             raise
         self.api = Api(self)
-        self._binding = None
+        self._binding: Binding | None = None
 
     def start(self) -> None:
         """Serve."""
@@ -135,7 +135,9 @@ class JetStream:
     # recovery
 
     def _recover(self, stored: StoredStream) -> None:
-        definition = json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
+        definition: dict[str, Any] = (
+            json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
+        )
         config = StreamConfig.model_validate(definition["config"], strict=False)
         log = StreamLog(self.environment, self._cache, stored.stream)
         now_ns = self.services.clock.now_ns()
@@ -193,7 +195,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream_id:
-                part = log.of(work)
+                part = stream.part(work)
                 part.definition = definition_of(config, created_ns)
                 self.services.commits.touch(stream)
             return after
@@ -215,7 +217,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream.stream_id:
-                stream.log.of(work).definition = definition_of(config, stream.created_ns)
+                stream.part(work).definition = definition_of(config, stream.created_ns)
             return after
 
         def after(outcome: Outcome) -> None:
@@ -235,7 +237,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream.stream_id:
-                stream.log.of(work).drop = True
+                stream.part(work).drop = True
             return after
 
         def after(outcome: Outcome) -> None:
@@ -268,7 +270,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not consumer.closed:
-                part = stream.log.of(work)
+                part = stream.part(work)
                 part.consumers[consumer.consumer_id] = consumer_definition(config, created_ns, start_seq, until)
                 part.consumer_states[consumer.consumer_id] = state.encode()
             return after
@@ -294,7 +296,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not consumer.closed:
-                part = consumer.stream.log.of(work)
+                part = consumer.stream.part(work)
                 part.consumers[consumer.consumer_id] = consumer_definition(
                     config, consumer.created_ns, 1, consumer.lasts_until
                 )

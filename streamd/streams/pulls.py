@@ -61,7 +61,7 @@ class PullRequests:
             self._refuse(reply, f"409 Exceeded MaxRequestMaxBytes of {config.max_bytes}")
             return
         now_ns = self._clock.now_ns()
-        if request.no_wait and not request.expires and state.num_waiting and state.num_pending <= state.demand():
+        if request.no_wait and 0 < state.num_pending + state.num_queued < state.demand:
             self._refuse(reply, "408 Requests Pending")
             return
         queued = self._queue(reply, request, now_ns)

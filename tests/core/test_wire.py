@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
-from streamd import Server
+if TYPE_CHECKING:
+    from streamd import Server
 
 CONNECT = b'CONNECT {"verbose":false,"pedantic":false,"protocol":0,"headers":true,"no_responders":true}\r\n'
 

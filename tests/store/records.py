@@ -19,7 +19,7 @@ for _byte in range(256):
     _TABLE.append(_crc)
 
 
-class CorruptRecord(ValueError):  # noqa: N818 - the name in the engine
+class CorruptRecord(ValueError):
     """A record whose checksum is wrong."""
 
 

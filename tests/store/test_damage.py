@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from streamd import _engine
 from streamd.errors import StoreCorrupt, StreamCorrupt
 from streamd.store import StreamLog, Sync, Work, recover, recovery
 from streamd.store.environment import DATA_FILE
@@ -62,13 +63,13 @@ def test_flipped_bits_are_never_served(tmp_path: Path, count: int) -> None:
 
 def restore(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[int, Index | StreamCorrupt]:
     """Every stream's index, or why there is none."""
-    monkeypatch.setattr(recovery._engine, "StreamState", Index)
-    monkeypatch.setattr(recovery._engine, "CorruptRecord", CorruptRecord)
+    monkeypatch.setattr(_engine, "StreamState", Index)
+    monkeypatch.setattr(_engine, "CorruptRecord", CorruptRecord)
     found: dict[int, Index | StreamCorrupt] = {}
     for stored in recover(store.environment):
         log = StreamLog(store.environment, store.cache, stored.stream)
         try:
-            state = recovery.restore_state(store.environment, stored, log, now_ns=0)
+            state: object = recovery.restore_state(store.environment, stored, log, now_ns=0)
             assert isinstance(state, Index)
             found[stored.stream] = state
         except StreamCorrupt as error:
@@ -206,9 +207,7 @@ def test_file_may_end_before_the_last_page(tmp_path: Path) -> None:
         store = Store(tmp_path / str(seed), sync=Sync("never"), cache=0)
         log = store.create(1)
         last = 0
-        while (tmp_path / str(seed) / DATA_FILE).stat().st_size >= store.environment.used()[
-            0
-        ] and last < 6000:
+        while (tmp_path / str(seed) / DATA_FILE).stat().st_size >= store.environment.used()[0] and last < 6000:
             work = Work()
             count = chance.choice([1, 30, 300])
             log.append(work, records(last + 1, last + 1 + count, b"x" * chance.choice([10, 3000, 9000])))
