@@ -32,7 +32,7 @@ from streamd.errors import (
     StoreNewer,
     StoreUnavailable,
 )
-from streamd.store import layout, pages, probe
+from streamd.store import layout, pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -320,14 +320,11 @@ def _foreign(names: set[str]) -> str:
     return "it holds " + ", ".join(sorted(names - _OURS)[:3])
 
 
-def _damaged(directory: Path, found: str) -> dict[int, str]:
+def _damaged(directory: Path, found: dict[bytes, str]) -> dict[int, str]:
     """The streams that damage is confined to. Errors: StoreCorrupt if it isn't."""
-    if not found:
-        return {}
-    names = probe.probe(directory)
-    if not names or layout.META in names:
-        raise StoreCorrupt(directory, found)
-    return {int(name[1:]): found for name in names if name[1:].isdigit()}
+    if layout.META in found:
+        raise StoreCorrupt(directory, found[layout.META])
+    return {int(name[1:]): text for name, text in found.items() if name[:1] == b"s" and name[1:].isdigit()}
 
 
 def _format(directory: Path) -> None:

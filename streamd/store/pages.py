@@ -25,10 +25,10 @@ _TAIL: Final = struct.Struct("=QQ")
 _TAIL_AT: Final = 16 + 24 + 2 * 48
 
 
-def verify(directory: Path, data: Path) -> str:
-    """What is wrong with metas, branch pages and, up to STORE_VERIFY_BYTES_MAX, leaves; "" if nothing.
+def verify(directory: Path, data: Path) -> dict[bytes, str]:
+    """What is wrong with which databases; {} if nothing. The leaves are read up to STORE_VERIFY_BYTES_MAX.
 
-    Errors: StoreCorrupt if this is no such file at all, OSError.
+    Errors: StoreCorrupt if damage isn't confined to databases, OSError.
     """
     with data.open("r+b") as file:
         head = file.read(_HEAD.size)
@@ -40,8 +40,13 @@ def verify(directory: Path, data: Path) -> str:
         _lengthen(file.fileno(), page_bytes)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             thorough = len(view) <= limits.STORE_VERIFY_BYTES_MAX
-            _, found = _engine.verify_pages(view, page_bytes, thorough=thorough)
-    return found
+            found = _engine.verify_pages(view, page_bytes, thorough=thorough)
+    damages: dict[bytes, str] = {}
+    for database, text in found:
+        if database is None:
+            raise StoreCorrupt(directory, text)
+        damages[database] = text
+    return damages
 
 
 def _lengthen(descriptor: int, page_bytes: int) -> None:
@@ -51,10 +56,7 @@ def _lengthen(descriptor: int, page_bytes: int) -> None:
     file. A file that was cut short becomes as long as well: its zeros are no sound pages.
     """
     size = os.fstat(descriptor).st_size
-    tails = [
-        _TAIL.unpack(os.pread(descriptor, _TAIL.size, at + _TAIL_AT).ljust(16, b"\0"))
-        for at in (0, page_bytes)
-    ]
+    tails = [_TAIL.unpack(os.pread(descriptor, _TAIL.size, at + _TAIL_AT).ljust(16, b"\0")) for at in (0, page_bytes)]
     last_page = max(tails, key=lambda tail: tail[1])[0]
     wanted = (last_page + 1) * page_bytes
     if size < wanted <= size + limits.STORE_LENGTHEN_BYTES_MAX:

@@ -89,9 +89,7 @@ def recover(environment: Environment) -> list[StoredStream]:
             stream, part = _ids(environment.directory, key)
             _file(found.setdefault(stream, StoredStream(stream)), key[:1], part, value)
     for stream, stored_stream in found.items():
-        reason = (
-            damages.get(stream) or environment.damaged.get(stream) or _incomplete(stored_stream, environment)
-        )
+        reason = damages.get(stream) or environment.damaged.get(stream) or _incomplete(stored_stream, environment)
         if reason:
             stored_stream.damage = StreamCorrupt(environment.directory, stored_stream.name, reason)
             _log.error("store.stream_damaged stream=%s reason=%s", stored_stream.name, reason)

@@ -8,8 +8,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import lmdb
 import pytest
@@ -98,7 +99,7 @@ def test_map_grows_while_records_come(tmp_path: Path) -> None:
 
 def test_threaded_writer_reports_in_order_and_closes_clean(tmp_path: Path) -> None:
     """Every work is told once, in order, on the thread that runs the calls; close waits for all."""
-    environment = Environment.open(tmp_path, sync=Sync("interval", 10**7))
+    environment = Environment.open(tmp_path, sync=Sync("always"))
     calls: list[object] = []
     writer = Writer(environment, notify=calls.append)
     told: list[int] = []
@@ -131,10 +132,38 @@ def test_threaded_writer_reports_in_order_and_closes_clean(tmp_path: Path) -> No
     again.close()
 
 
-def test_dead_writer_fails_what_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug in the thread must not look like a slow disk."""
-    monkeypatch.setattr("threading.excepthook", lambda arguments: None)
-    environment = Environment.open(tmp_path, sync=Sync("never"))
+@pytest.mark.parametrize("mode", ["interval", "never"])
+def test_relaxed_writer_commits_in_line(tmp_path: Path, mode: Literal["interval", "never"]) -> None:
+    """No thread stands between a publish and its ack when no fsync does."""
+    environment = Environment.open(tmp_path, sync=Sync(mode, 10**6))
+    syncs: list[None] = []
+    real_flush = environment.flush
+    environment.flush = lambda: (real_flush(), syncs.append(None))[1]  # type: ignore[method-assign,func-returns-value]
+    writer = Writer(environment, notify=lambda call: pytest.fail("the loop is not called"))
+    told: list[int] = []
+    for number in range(200):
+        work = Work()
+        work.of(1).definition = b"{}"
+        work.of(1).appends = pairs(number + 1, number + 2)
+        writer.submit(work, lambda outcome: told.append(outcome.commit))
+
+        assert len(told) == number + 1
+    deadline = time.monotonic() + 10
+    while mode == "interval" and not syncs:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert told == sorted(set(told))
+    assert bool(syncs) == (mode == "interval")
+    writer.close()
+    environment.close()
+
+
+@pytest.mark.parametrize("mode", ["always", "interval", "never"])
+def test_dead_writer_fails_what_comes(
+    tmp_path: Path, mode: Literal["always", "interval", "never"], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug while it commits must not look like a slow disk."""
+    environment = Environment.open(tmp_path, sync=Sync(mode, 10**9))
     calls: list[object] = []
     writer = Writer(environment, notify=calls.append)
     errors: list[str] = []
@@ -146,8 +175,11 @@ def test_dead_writer_fails_what_comes(tmp_path: Path, monkeypatch: pytest.Monkey
     writer.submit(Work(), lambda outcome: errors.append(str(outcome.error)))
 
     assert len([text for text in errors if "isn't there" in text]) == 3
+    assert "store.writer_failed" in caplog.text
     environment.close()
-    assert Environment.open(tmp_path).clean  # nothing was ever written
+    again = Environment.open(tmp_path)
+    assert again.clean  # nothing was ever written
+    again.close()
 
 
 def test_unclean_end_is_noticed(tmp_path: Path) -> None:
