@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import lmdb
 import pytest
@@ -19,9 +17,6 @@ from streamd.errors import StoreError, StoreForeign, StoreFull, StoreLocked, Sto
 from streamd.store import Environment, Outcome, Sync, Work, Writer
 from tests.store.conftest import Store, error_of
 from tests.store.records import pairs, sequence
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _ROOT = Path(__file__).parents[2]
 _OPEN = "import sys; from pathlib import Path; from streamd.store import *; Environment.open(Path(sys.argv[1]))"
@@ -191,18 +186,6 @@ def test_unclean_end_is_noticed(tmp_path: Path) -> None:
     again = Store(tmp_path)
     assert not again.environment.clean
     again.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """8 MiB in RAM."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", 0, b"size=8m"):
-        pytest.skip(f"mount isn't permitted: {errno.errorcode[ctypes.get_errno()]}")
-    yield directory
-    libc.umount2(os.fsencode(directory), 2)
 
 
 def test_full_disk_fails_the_commit_and_nothing_else(small_disk: Path) -> None:
