@@ -35,6 +35,7 @@ class Ledger:
         self.confirmed: dict[str, set[int]] = defaultdict(set)  # stream → sequences whose ack was confirmed
         self.delivered: dict[str, set[int]] = defaultdict(set)
         self.faults: list[str] = []
+        self.refused: list[str] = []
         self.acks = 0
         self.more = asyncio.Event()  # set at every ack
 
@@ -86,7 +87,7 @@ class Publisher:
                 answer = json.loads(message.payload or b'{"error":"no responders"}')
                 payload = self._waiting.pop(int(message.subject.rsplit(".", 1)[1]))
                 if "error" in answer:
-                    self._ledger.faults.append(f"{self.name}: {answer}")
+                    self._ledger.refused.append(f"{self.name}: {answer}")
                 else:
                     self._ledger.ack(answer["stream"], answer["seq"], payload)
                 self._fill(wire)

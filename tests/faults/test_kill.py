@@ -39,5 +39,6 @@ async def test_kill_loses_and_doubles_nothing(tmp_path: Path, kills: int) -> Non
 
         assert await checker.check(server.port, whole=True) == []
         assert checker.consumed() == []
+        assert load.ledger.refused == []
         assert "Traceback" not in server.log()
         assert server.stop() == 0

@@ -11,7 +11,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd.store import Sync
-from streamd.store.environment import DATA_FILE, FORMAT_FILE
+from streamd.store.directory import DATA_FILE, FORMAT_FILE
 from tests.store import program
 
 if TYPE_CHECKING:

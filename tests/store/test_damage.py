@@ -16,7 +16,7 @@ import pytest
 
 from streamd.errors import StoreCorrupt, StreamCorrupt
 from streamd.store import StreamLog, Sync, Work, recover, recovery
-from streamd.store.environment import DATA_FILE
+from streamd.store.directory import DATA_FILE
 from tests.store import flips, program
 from tests.store.conftest import Store
 from tests.store.records import CorruptRecord, Index, pair, pairs, sequence

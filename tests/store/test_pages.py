@@ -10,7 +10,7 @@ import pytest
 from streamd import _engine
 from streamd.errors import StoreCorrupt
 from streamd.store import Sync, Work, recover
-from streamd.store.environment import DATA_FILE
+from streamd.store.directory import DATA_FILE
 from tests.store import program
 from tests.store.conftest import Store
 from tests.store.records import pair, pairs
