@@ -455,10 +455,14 @@ def reply_direct(
     """Answer direct gets: the record's body with its own headers and Nats-Stream, Nats-Subject, Nats-Sequence,
     Nats-Time-Stamp; None: 404 Message Not Found; those in `skip` are left alone."""
 
-def verify_pages(data: Buffer, page_size: int, *, thorough: bool = False) -> tuple[bool, str]:
-    """Check the pages of an LMDB 0.9 file as bytes or mapped: metas, and every branch page reachable from the newest meta
-    (types, bounds, key order, child numbers and headers). `thorough` reads every leaf too (its nodes' bounds, its first key
-    against the separators above). Returns (sound, what is wrong and on which page)."""
+def verify_pages(data: Buffer, page_size: int, *, thorough: bool = False) -> list[tuple[bytes | None, str]]:
+    """Check the pages of an LMDB 0.9 file as bytes or mapped: metas, free list, and every page reachable from the newest
+    meta (one owner each, types, node bounds, key order, counts). Without `thorough` leaves that hold records are believed
+    beyond their headers.
+
+    Returns what is wrong and on which page, each with the name of the database that it is confined to; None: it concerns
+    all, and nothing behind it was looked at.
+    """
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Consumers.

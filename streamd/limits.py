@@ -9,9 +9,9 @@ from typing import Final
 # --- store: the environment
 # Named databases, one per stream; LMDB fixes the number when it opens. Costs 1 MB and 10 µs a fresh reader.
 STORE_DATABASES_MAX: Final = 16_384
-STORE_READERS_MAX: Final = 126  # slots in LMDB's reader table: ours, the probe's, a backup's
+STORE_READERS_MAX: Final = 126  # slots in LMDB's reader table: ours, a backup's
 STORE_READERS_BYTES: Final = 16 << 10  # their table, 64 bytes each and a head; may be larger
-STORE_VERIFY_BYTES_MAX: Final = 4 << 30  # up to here the leaves are checked at start too: 0.4 s a GB
+STORE_VERIFY_BYTES_MAX: Final = 4 << 30  # up to here the leaves are checked at start too: 0.3 s a GB
 STORE_LENGTHEN_BYTES_MAX: Final = 1 << 30
 STORE_TRIAL_BYTES: Final = 1 << 20  # a disk that has less room is called full
 STORE_MAP_BYTES: Final = 16 << 30  # address space to begin with, doubled when full; the file grows as needed
@@ -37,7 +37,6 @@ REPLAY_RECORDS: Final = 8_192  # records handed to the index at a time when a st
 
 # --- store: the writer
 WRITER_JOIN_SECONDS_MAX: Final = 30
-PROBE_SECONDS_MAX: Final = 600  # a look at every page in a process of its own
 
 #: A commit writes at least some pages of every database it touches.
 COMMIT_OVERHEAD_BYTES: Final = 64 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ import nats
 import pytest
 
 from streamd import Server
+from tests.needs import not_run
 from tests.process import ServerProcess
+from tests.store import fuse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -53,3 +56,27 @@ def process(tmp_path: Path) -> Iterator[ServerProcess]:
     """A started `streamd` process with JetStream under tmp_path."""
     with ServerProcess(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def _fuse_missing(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return fuse.unavailable(tmp_path_factory.mktemp("mount"))
+
+
+@pytest.fixture
+def fuse_mounts(_fuse_missing: str) -> None:
+    """The test mounts a file system of its own."""
+    if _fuse_missing:
+        not_run(_fuse_missing)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory with 8 MiB of room, in RAM."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", 0, b"size=8m"):
+        not_run(f"no tmpfs can be mounted here: {os.strerror(ctypes.get_errno())}")
+    yield directory
+    libc.umount2(os.fsencode(directory), 2)

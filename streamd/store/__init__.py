@@ -5,7 +5,8 @@ Guarantee:    what a commit reported as done is there after a crash, and after a
               always.
 Not here:     what subjects mean, who may publish, Raft, asyncio.
 
-    environment   the directory: lock, format, LMDB, growth
+    directory     lock, format, the first files
+    environment   LMDB: transactions, growth
     work          what one commit contains
     writer        the thread that commits
     log, memory   the records of one stream, on disk or in RAM

@@ -10,8 +10,6 @@ Source:       the LMDB documentation (data format 0.9).
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import os
 import threading
 from contextlib import contextmanager
@@ -26,13 +24,20 @@ from streamd.errors import (
     StoreCorrupt,
     StoreError,
     StoreFailed,
-    StoreForeign,
     StoreFull,
-    StoreLocked,
-    StoreNewer,
     StoreUnavailable,
 )
-from streamd.store import layout, pages, probe
+from streamd.store import layout, pages
+from streamd.store.directory import (
+    DATA_FILE,
+    NO_ROOM,
+    create,
+    full,
+    lock_directory,
+    os_error,
+    prepare,
+    reserve_lock_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,21 +48,6 @@ if TYPE_CHECKING:
     # LMDB's handle of a named database has no public name.
     Database = Any
 
-VERSION: Final = 1
-FORMAT_FILE: Final = "streamd.json"
-LOCK_FILE: Final = "lock"
-DATA_FILE: Final = "data.mdb"
-TRIAL_FILE: Final = "trial"
-READERS_FILE: Final = "lock.mdb"
-_OURS: Final = {
-    FORMAT_FILE,
-    FORMAT_FILE + ".new",
-    LOCK_FILE,
-    DATA_FILE,
-    READERS_FILE,
-    TRIAL_FILE,
-    "lost+found",
-}
 _CORRUPT: Final = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
@@ -65,7 +55,6 @@ _CORRUPT: Final = (
     lmdb.NotFoundError,
     lmdb.MapResizedError,
 )
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,42 +100,33 @@ class Environment:
         Errors: StoreLocked, StoreForeign, StoreNewer, StoreUnavailable, StoreCorrupt, StoreFull.
         """
         sync = sync or Sync()
-        lock = _lock(directory)
+        lock = lock_directory(directory)
         env = None
         try:
-            _format(directory)
+            prepare(directory)
             data = directory / DATA_FILE
-            damaged: dict[int, str] = {}
-            fresh = not data.exists() or data.stat().st_size == 0
-            if not fresh:
-                damaged = _damaged(directory, pages.verify(directory, data))
-                map_bytes = max(map_bytes, 2 * data.stat().st_size)
-            _reserve_lock_table(directory)
-            env = _open(directory, sync, map_bytes)
+            if not data.exists():
+                create(directory)
+            damaged = _damaged(directory, pages.verify(directory, data))
+            reserve_lock_table(directory)
+            env = _open(directory, sync, max(map_bytes, 2 * data.stat().st_size))
             self = cls(directory, sync, lock, env)
             self.damaged = damaged
-            self._prepare(fresh=fresh)
-            if fresh:
-                _sync_directory(directory)
+            self._prepare()
         except BaseException as error:
             if env is not None:
                 env.close()
             os.close(lock)
             if isinstance(error, OSError):
-                raise _os_error(directory, error) from error
+                raise os_error(directory, error) from error
             raise
         return self
 
-    def _prepare(self, *, fresh: bool) -> None:
+    def _prepare(self) -> None:
         """Open what is there; check that the meta page in force belongs to its content."""
         with self._errors(), self._opened().begin(write=True) as txn:
             # A handle stays valid only if the transaction that opened it commits; empty, that costs no I/O.
-            self.meta = self._opened().open_db(layout.META, txn=txn, create=fresh)
-            if fresh:
-                self.put(txn, layout.FORMAT, b"%d" % VERSION)
-                self._stamp(txn)
-                self.put(txn, layout.RUNNING, b"0")
-                return
+            self.meta = self._opened().open_db(layout.META, txn=txn, create=False)
             number = self.get(txn, layout.COMMIT)
             if number != b"%d" % (txn.id() - 1):
                 raise StoreCorrupt(self.directory, f"commit {txn.id() - 1} holds the content of {number!r}")
@@ -201,12 +181,9 @@ class Environment:
 
     def stamp(self, txn: Transaction[bytes], *, running: bool = True) -> None:
         """The last step before `commit`: number it, note that the store is in use."""
-        self._stamp(txn)
+        self.put(txn, layout.COMMIT, b"%d" % txn.id())
         if self.clean == running:
             self.put(txn, layout.RUNNING, b"1" if running else b"0")
-
-    def _stamp(self, txn: Transaction[bytes]) -> None:
-        self.put(txn, layout.COMMIT, b"%d" % txn.id())
 
     def forget(self, created: list[int], dropped: list[int]) -> None:
         """After an abort: handles made by the transaction are void, those it dropped are closed and opened
@@ -252,7 +229,7 @@ class Environment:
         """What an error of LMDB means to an operator."""
         code = error.code if isinstance(error, lmdb.Error) else error.errno
         # LMDB tells a write cut short, the first sign of a full disk, as EIO.
-        if code in _FULL or (code == errno.EIO and _full(self.directory)):
+        if code in NO_ROOM or (code == errno.EIO and full(self.directory)):
             return StoreFull(self.directory)
         if isinstance(error, _CORRUPT):
             return StoreCorrupt(self.directory, str(error))
@@ -285,72 +262,11 @@ class Environment:
         os.close(self._lock)
 
 
-def _lock(directory: Path) -> int:
-    """Take the directory; returns the descriptor that holds it."""
-    try:
-        made = not directory.exists()
-        directory.mkdir(parents=True, exist_ok=True)
-        if made:
-            _sync_directory(directory.parent)
-        names = {entry.name for entry in directory.iterdir()}
-        if FORMAT_FILE not in names and (DATA_FILE in names or names - _OURS):
-            raise StoreForeign(directory, _foreign(names))
-        lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise _os_error(directory, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    except BlockingIOError as error:
-        text = os.pread(lock, 32, 0).strip()
-        os.close(lock)
-        raise StoreLocked(directory, int(text) if text.isdigit() else None) from error
-    except OSError as error:
-        os.close(lock)
-        raise _os_error(directory, error) from error
-    return lock
-
-
-def _foreign(names: set[str]) -> str:
-    if "jetstream" in names:
-        return "it holds the files of nats-server"
-    if DATA_FILE in names:
-        return "it holds the LMDB file of another program"
-    return "it holds " + ", ".join(sorted(names - _OURS)[:3])
-
-
-def _damaged(directory: Path, found: str) -> dict[int, str]:
+def _damaged(directory: Path, found: dict[bytes, str]) -> dict[int, str]:
     """The streams that damage is confined to. Errors: StoreCorrupt if it isn't."""
-    if not found:
-        return {}
-    names = probe.probe(directory)
-    if not names or layout.META in names:
-        raise StoreCorrupt(directory, found)
-    return {int(name[1:]): found for name in names if name[1:].isdigit()}
-
-
-def _format(directory: Path) -> None:
-    """Read the format file, or write it first of all into an empty directory."""
-    path = directory / FORMAT_FILE
-    if not path.exists():
-        new = directory / (FORMAT_FILE + ".new")
-        with new.open("w") as file:
-            json.dump({"store": "streamd", "version": VERSION}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
-        _sync_directory(directory)
-        return
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        version = found["version"] if found["store"] == "streamd" else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreForeign(directory, f"{FORMAT_FILE} can't be understood") from error
-    if not isinstance(version, int):
-        raise StoreForeign(directory, f"{FORMAT_FILE} names another program")
-    if version > VERSION:
-        raise StoreNewer(directory, version, VERSION)
+    if layout.META in found:
+        raise StoreCorrupt(directory, found[layout.META])
+    return {int(name[1:]): text for name, text in found.items() if name[:1] == b"s" and name[1:].isdigit()}
 
 
 def _open(directory: Path, sync: Sync, map_bytes: int) -> lmdb.Environment:
@@ -358,7 +274,7 @@ def _open(directory: Path, sync: Sync, map_bytes: int) -> lmdb.Environment:
     map_bytes = max(
         limits.STORE_MAP_BYTES_MIN, -(-map_bytes // limits.STORE_MAP_BYTES_MIN) * limits.STORE_MAP_BYTES_MIN
     )
-    least = 0 if not (directory / DATA_FILE).exists() else (directory / DATA_FILE).stat().st_size
+    least = (directory / DATA_FILE).stat().st_size
     while True:
         try:
             return lmdb.open(
@@ -380,45 +296,6 @@ def _open(directory: Path, sync: Sync, map_bytes: int) -> lmdb.Environment:
         except (*_CORRUPT, lmdb.VersionMismatchError) as error:
             raise StoreCorrupt(directory, str(error)) from error
         except lmdb.Error as error:
-            if error.code in _FULL:
+            if error.code in NO_ROOM:
                 raise StoreFull(directory) from error
             raise StoreUnavailable(directory, str(error)) from error
-
-
-def _full(directory: Path) -> bool:
-    """Whether there is no room, for us: quotas count, so only trying tells."""
-    path = directory / TRIAL_FILE
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            os.posix_fallocate(descriptor, 0, limits.STORE_TRIAL_BYTES)
-        finally:
-            os.close(descriptor)
-            path.unlink()
-    except OSError as error:
-        return error.errno in _FULL
-    return False
-
-
-def _reserve_lock_table(directory: Path) -> None:
-    """LMDB writes its reader table through a map: on a full disk that is a SIGBUS, unless it has its room."""
-    descriptor = os.open(directory / READERS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        os.posix_fallocate(descriptor, 0, limits.STORE_READERS_BYTES)
-    finally:
-        os.close(descriptor)
-
-
-def _os_error(directory: Path, error: OSError) -> StoreError:
-    if error.errno in _FULL:
-        return StoreFull(directory)
-    return StoreUnavailable(directory, error.strerror or str(error))
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable: LMDB syncs its file, not the directory."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,10 +25,10 @@ _TAIL: Final = struct.Struct("=QQ")
 _TAIL_AT: Final = 16 + 24 + 2 * 48
 
 
-def verify(directory: Path, data: Path) -> str:
-    """What is wrong with metas, branch pages and, up to STORE_VERIFY_BYTES_MAX, leaves; "" if nothing.
+def verify(directory: Path, data: Path) -> dict[bytes, str]:
+    """What is wrong with which databases; {} if nothing. The leaves are read up to STORE_VERIFY_BYTES_MAX.
 
-    Errors: StoreCorrupt if this is no such file at all, OSError.
+    Errors: StoreCorrupt if damage isn't confined to databases, OSError.
     """
     with data.open("r+b") as file:
         head = file.read(_HEAD.size)
@@ -40,8 +40,13 @@ def verify(directory: Path, data: Path) -> str:
         _lengthen(file.fileno(), page_bytes)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             thorough = len(view) <= limits.STORE_VERIFY_BYTES_MAX
-            _, found = _engine.verify_pages(view, page_bytes, thorough=thorough)
-    return found
+            found = _engine.verify_pages(view, page_bytes, thorough=thorough)
+    damages: dict[bytes, str] = {}
+    for database, text in found:
+        if database is None:
+            raise StoreCorrupt(directory, text)
+        damages[database] = text
+    return damages
 
 
 def _lengthen(descriptor: int, page_bytes: int) -> None:

@@ -6,15 +6,17 @@ Guarantee:    works are applied in the order of `submit`, each whole or not at a
               file's state is unknown ends all writing.
 Threads:      `submit` and `close` belong to the loop thread.
 
-The hand-over is a rendezvous. py-lmdb gives up the GIL at every put, so a writer thread that puts records
-beside a busy loop waits for the GIL once a record: some thousand records a second. Therefore the loop
-thread blocks while the writer applies (0.3 µs a record), and goes on when only the commit is left, which
-runs without the GIL. Whoever starts the loop sets `sys.setswitchinterval(1e-5)`: with the default of 5 ms
-the end of each commit waits that long for a busy loop.
+With a relaxed `sync` a commit costs no disk: the loop thread makes it in line, and the thread only syncs now
+and then. Else the hand-over is a rendezvous: py-lmdb gives up the GIL at every put, so a writer thread that puts
+records beside a busy loop waits for the GIL once a record, some thousand records a second. Therefore the loop
+thread blocks while the writer applies (0.3 µs a record), and goes on when only the commit is left, which runs
+without the GIL. Whoever starts the loop sets `sys.setswitchinterval(1e-5)`: with the default of 5 ms the end of
+each commit waits that long for a busy loop.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from streamd.store.environment import Environment
 
     Done = Callable[[Outcome], None]
+
+_log = logging.getLogger(__name__)
 
 
 class _Group:
@@ -188,7 +192,6 @@ class Writer:
     # --- the writer's thread
 
     def _run(self) -> None:
-        environment = self.environment
         assert self._notify is not None
         while True:
             if not self._handed.acquire(timeout=self._sync_seconds()):
@@ -199,17 +202,11 @@ class Writer:
             if group is None:
                 return
             self._blocking = True
-            try:
-                self._commit(group)
-            except BaseException as error:
-                # The loop must not wait for ever for a thread that is gone.
-                group.error = self.failed = StoreFailed(environment.directory, f"writer: {error!r}")
-                raise
-            finally:
-                self._release_loop()
-                self._landed = group
-                self._ended.release()
-                self._notify(self._land)
+            self._commit(group)
+            self._release_loop()
+            self._landed = group
+            self._ended.release()
+            self._notify(self._land)
 
     def _release_loop(self) -> None:
         """Let the loop thread go on, once a commit."""
@@ -239,6 +236,10 @@ class Writer:
                 self.failed = group.error
         except StoreError as error:
             group.error = self.failed = error
+        except Exception as error:
+            # A bug. Nobody may wait for ever for a commit that never ends, nor write on behind it.
+            _log.critical("store.writer_failed directory=%s", environment.directory, exc_info=True)
+            group.error = self.failed = StoreFailed(environment.directory, f"writer: {error!r}")
         self.commits += 1
         self.commit_ns += time.monotonic_ns() - started
         if group.error is None:

@@ -14,9 +14,10 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamd._engine import CorruptRecord, record_decode
 from streamd.errors import StoreError
-from streamd.store import Environment, Outcome, StreamLog, Sync, TailCache, Work, Writer, recover
-from tests.store.records import CorruptRecord, pair, records, sequence
+from streamd.store import Environment, Outcome, StoredStream, StreamLog, Sync, TailCache, Work, Writer, recover
+from tests.store.records import pair, records, sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,27 +68,35 @@ def write(directory: Path, sync: Sync, limit: int = 0, report: Callable[[int], o
 
 def serve(directory: Path) -> dict[str, Any]:
     """All that a server would hand out, or why it doesn't."""
+    environment = None
     try:
         environment = Environment.open(directory, sync=Sync("never"))
-        streams: dict[int, list[int]] = {}
-        for stored in recover(environment):
-            if stored.damage is not None:
-                raise stored.damage
-            log = StreamLog(environment, TailCache(0), stored.stream)
-            values: list[bytes] = []
-            while step := log.read(sequence(values[-1]) + 1 if values else 0):
-                list(map(sequence, step))
-                values += step
-            numbers = list(map(sequence, values))
-            if len(numbers) != log.count() or numbers != sorted(set(numbers)):
-                raise CorruptRecord("records are missing")
-            streams[stored.stream] = [numbers[0], numbers[-1], len(numbers), zlib.crc32(b"".join(values))]
-            if int(stored.totals or 0) != numbers[-1]:
-                raise CorruptRecord(f"totals {stored.totals!r} where the last is {numbers[-1]}")
-        environment.close()
+        return {"streams": {stored.stream: _served(environment, stored) for stored in recover(environment)}}
     except (StoreError, CorruptRecord) as error:
         return {"error": f"{type(error).__name__}: {error}"}
-    return {"streams": streams}
+    finally:
+        if environment is not None:
+            environment.close()
+
+
+def _served(environment: Environment, stored: StoredStream) -> list[int]:
+    """[first, last, count, crc of all] of a stream. Errors: StoreError, CorruptRecord."""
+    if stored.damage is not None:
+        raise stored.damage
+    log = StreamLog(environment, TailCache(0), stored.stream)
+    values: list[bytes] = []
+    numbers: list[int] = []
+    while step := log.read(numbers[-1] + 1 if numbers else 0):
+        found = [record_decode(value).sequence for value in step]
+        if numbers and found[0] <= numbers[-1]:
+            raise CorruptRecord("a record came twice")
+        numbers += found
+        values += step
+    if len(numbers) != log.count() or numbers != sorted(set(numbers)):
+        raise CorruptRecord("records are missing")
+    if int(stored.totals or 0) != numbers[-1]:
+        raise CorruptRecord(f"totals {stored.totals!r} where the last is {numbers[-1]}")
+    return [numbers[0], numbers[-1], len(numbers), zlib.crc32(b"".join(values))]
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import lmdb
 import pytest
@@ -18,9 +17,6 @@ from streamd.errors import StoreError, StoreForeign, StoreFull, StoreLocked, Sto
 from streamd.store import Environment, Outcome, Sync, Work, Writer
 from tests.store.conftest import Store, error_of
 from tests.store.records import records, sequence
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _ROOT = Path(__file__).parents[2]
 _OPEN = "import sys; from pathlib import Path; from streamd.store import *; Environment.open(Path(sys.argv[1]))"
@@ -98,7 +94,7 @@ def test_map_grows_while_records_come(tmp_path: Path) -> None:
 
 def test_threaded_writer_reports_in_order_and_closes_clean(tmp_path: Path) -> None:
     """Every work is told once, in order, on the thread that runs the calls; close waits for all."""
-    environment = Environment.open(tmp_path, sync=Sync("interval", 10**7))
+    environment = Environment.open(tmp_path, sync=Sync("always"))
     calls: list[object] = []
     writer = Writer(environment, notify=calls.append)
     told: list[int] = []
@@ -131,10 +127,38 @@ def test_threaded_writer_reports_in_order_and_closes_clean(tmp_path: Path) -> No
     again.close()
 
 
-def test_dead_writer_fails_what_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug in the thread must not look like a slow disk."""
-    monkeypatch.setattr("threading.excepthook", lambda arguments: None)
-    environment = Environment.open(tmp_path, sync=Sync("never"))
+@pytest.mark.parametrize("mode", ["interval", "never"])
+def test_relaxed_writer_commits_in_line(tmp_path: Path, mode: Literal["interval", "never"]) -> None:
+    """No thread stands between a publish and its ack when no fsync does."""
+    environment = Environment.open(tmp_path, sync=Sync(mode, 10**6))
+    syncs: list[None] = []
+    real_flush = environment.flush
+    environment.flush = lambda: (real_flush(), syncs.append(None))[1]  # type: ignore[method-assign,func-returns-value]
+    writer = Writer(environment, notify=lambda call: pytest.fail("the loop is not called"))
+    told: list[int] = []
+    for number in range(200):
+        work = Work()
+        work.of(1).definition = b"{}"
+        work.of(1).appends = [records(number + 1, number + 2)]
+        writer.submit(work, lambda outcome: told.append(outcome.commit))
+
+        assert len(told) == number + 1
+    deadline = time.monotonic() + 10
+    while mode == "interval" and not syncs:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert told == sorted(set(told))
+    assert bool(syncs) == (mode == "interval")
+    writer.close()
+    environment.close()
+
+
+@pytest.mark.parametrize("mode", ["always", "interval", "never"])
+def test_dead_writer_fails_what_comes(
+    tmp_path: Path, mode: Literal["always", "interval", "never"], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug while it commits must not look like a slow disk."""
+    environment = Environment.open(tmp_path, sync=Sync(mode, 10**9))
     calls: list[object] = []
     writer = Writer(environment, notify=calls.append)
     errors: list[str] = []
@@ -146,8 +170,11 @@ def test_dead_writer_fails_what_comes(tmp_path: Path, monkeypatch: pytest.Monkey
     writer.submit(Work(), lambda outcome: errors.append(str(outcome.error)))
 
     assert len([text for text in errors if "isn't there" in text]) == 3
+    assert "store.writer_failed" in caplog.text
     environment.close()
-    assert Environment.open(tmp_path).clean  # nothing was ever written
+    again = Environment.open(tmp_path)
+    assert again.clean  # nothing was ever written
+    again.close()
 
 
 def test_unclean_end_is_noticed(tmp_path: Path) -> None:
@@ -159,18 +186,6 @@ def test_unclean_end_is_noticed(tmp_path: Path) -> None:
     again = Store(tmp_path)
     assert not again.environment.clean
     again.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """8 MiB in RAM."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", 0, b"size=8m"):
-        pytest.skip(f"mount isn't permitted: {errno.errorcode[ctypes.get_errno()]}")
-    yield directory
-    libc.umount2(os.fsencode(directory), 2)
 
 
 def test_full_disk_fails_the_commit_and_nothing_else(small_disk: Path) -> None:

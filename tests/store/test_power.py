@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.forgetful import Forgetful, unavailable
+from tests.store.forgetful import Forgetful
 
 _ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "-")
+pytestmark = pytest.mark.usefixtures("fuse_mounts")
 
 
 def test_forgetful_file_system_forgets(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ mod convert;
 mod records;
 mod state;
 
+use std::borrow::Cow;
+
 use pyo3::buffer::PyBuffer;
 use pyo3::create_exception;
 use pyo3::exceptions::PyValueError;
@@ -128,16 +130,22 @@ fn reply_direct(
     direct::reply(&mut engine.hub, account, &batch.inner, stream, &values, &skip).map_err(corrupt)
 }
 
+/// The name of a database, None for all, and what is wrong with it.
+type Damaged = (Option<Cow<'static, [u8]>>, String);
+
 #[pyfunction]
 #[pyo3(signature = (data, page_size, *, thorough=false))]
-fn verify_pages(py: Python<'_>, data: PyBuffer<u8>, page_size: usize, thorough: bool) -> PyResult<(bool, String)> {
+fn verify_pages(
+    py: Python<'_>,
+    data: PyBuffer<u8>,
+    page_size: usize,
+    thorough: bool,
+) -> PyResult<Vec<Damaged>> {
     let Some(cells) = data.as_slice(py) else {
         return Err(PyValueError::new_err("the buffer is not contiguous"));
     };
-    Ok(match pages::verify(&Mapped(cells), page_size, thorough) {
-        Ok(()) => (true, String::new()),
-        Err(text) => (false, text),
-    })
+    let damages = pages::verify(&Mapped(cells), page_size, thorough);
+    Ok(damages.into_iter().map(|damage| (damage.database.map(Cow::Owned), damage.text)).collect())
 }
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
