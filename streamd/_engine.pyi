@@ -334,6 +334,9 @@ class StreamState:
     def last_per_subject(self, filters: Sequence[str]) -> list[int]:
         """Last sequences of every matching subject, ascending; bounds for those that `inexact` names."""
 
+    def excess(self, limit: int) -> list[int]:
+        """Sequences that exceed max_msgs_per_subject, the oldest of each subject, ascending, at most `limit`."""
+
     def direct(self, batch: Batch, prefix: str) -> list[int]:
         """Sequences asked for by direct-get requests, one per message: > 0 a live sequence to read, 0 not found,
         -1 leave it to Python (anything but {seq}, {last_by_subj} or the subject form after `prefix`)."""

@@ -224,13 +224,16 @@ class JetStream:
                 return
             stream.reconfigure(config, stream_options(config))
             self.services.advisories.stream_action(stream.name, "modify")
-            self.services.commits.at_rest(stream.retention.trim_job(0, lambda _removed, _error: done(None)))
+            at_rest, retention = self.services.commits.at_rest, stream.retention
+            excess = retention.excess_job(lambda _error: done(None))
+            at_rest(retention.trim_job(0, lambda _removed, _error: at_rest(excess)))
 
         self.services.commits.at_rest(job)
 
     def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
         """Remove a stream with all its consumers; `done` once that is durable."""
         self.streams.pop(stream.name, None)
+        consumers = list(stream.consumers)
         stream.close("409 Consumer Deleted")
 
         def job(work: Work) -> Callable[[Outcome], None]:
@@ -239,6 +242,8 @@ class JetStream:
             return after
 
         def after(outcome: Outcome) -> None:
+            for consumer in consumers:
+                self.services.advisories.consumer_action(stream.name, consumer, "delete")
             self.services.advisories.stream_action(stream.name, "delete")
             done(storage_error(outcome.error) if outcome.error is not None and stream.stream_id else None)
 

@@ -39,10 +39,17 @@ class Pair:
         with ThreadPoolExecutor(2) as pool:
             theirs, ours = pool.map(run, (self.peer, self.ours))
         pairs = zip(theirs, ours, strict=False)
-        wrong = [f"nats-server: {one}\n  streamd:     {other}" for one, other in pairs if one != other]
+        wrong = [difference(one, other) for one, other in pairs if one != other]
         if len(theirs) != len(ours):
             wrong.append(f"{len(theirs)} lines from nats-server, {len(ours)} from streamd")
         return wrong
+
+
+def difference(theirs: str, ours: str) -> str:
+    """The request, and both answers from a little before the place where they part."""
+    same = next((at for at, (one, other) in enumerate(zip(theirs, ours, strict=False)) if one != other), 0)
+    start = max(same - 100, 0)
+    return f"{theirs[:300].splitlines()[0]}\n  nats-server: …{theirs[start : same + 600]}\n  streamd:     …{ours[start : same + 600]}"
 
 
 def clean(port: int) -> None:
