@@ -157,8 +157,7 @@ class JetStream:
     def _recover_consumer(self, stream: Stream, stored: StoredConsumer) -> None:
         definition = json.loads(stored.definition)
         config = ConsumerConfig.model_validate(definition["config"], strict=False)
-        state = new_consumer_state(stream, config)
-        state.next_seq = definition.get("start", 1)
+        state = new_consumer_state(stream, config, definition.get("start", 1))
         if stored.state is not None:
             try:
                 state.decode(stored.state)
@@ -261,8 +260,7 @@ class JetStream:
         """Make a consumer that begins at a sequence; `done` once it is durable."""
         created_ns = self.services.clock.now_ns()
         stored = bool(stream.stream_id) and not config.mem_storage
-        state = new_consumer_state(stream, config)
-        state.next_seq = start_seq
+        state = new_consumer_state(stream, config, start_seq)
         consumer = Consumer(stream, config, state, stream.next_consumer_id() if stored else 0, created_ns)
         stream.consumers[config.name] = consumer
         until = 0
@@ -340,13 +338,14 @@ def stream_options(config: StreamConfig) -> dict[str, Any]:
     }
 
 
-def new_consumer_state(stream: Stream, config: ConsumerConfig) -> ConsumerState:
-    """A machine for a configuration, at its beginning."""
+def new_consumer_state(stream: Stream, config: ConsumerConfig, start_seq: int) -> ConsumerState:
+    """A machine for a configuration that has delivered nothing and begins at a sequence."""
     return ConsumerState(
         stream.name,
         config.name,
         ack_policy=config.ack_policy,
         flow_control=config.flow_control,
+        next_seq=start_seq,
         **state_options(config),
     )
 

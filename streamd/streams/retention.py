@@ -140,7 +140,9 @@ class Retention:
 
         return job
 
-    def excess_job(self, done: Callable[[Exception | None], None]) -> Callable[[Work], Callable[[Outcome], None] | None]:
+    def excess_job(
+        self, done: Callable[[Exception | None], None]
+    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
         """A job that applies a lowered limit per subject; goes on in further commits until it is done."""
         stream = self._stream
 

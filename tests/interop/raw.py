@@ -1,4 +1,4 @@
-"""A blocking client that speaks the protocol by hand and writes down all it hears, in a form two servers can be compared in.
+"""A blocking client that speaks the protocol by hand and writes down what it hears, so that two servers can be compared.
 
 Shapes: the transcript is a list of lines; what differs from run to run (times, ids, our version) is replaced by a word.
 """
@@ -70,7 +70,9 @@ class Session:
         """Unsubscribe."""
         self.send(f"UNSUB {sid}\r\n".encode())
 
-    def pub(self, subject: str, payload: bytes | str = b"", reply: str = "", headers: dict[str, str] | None = None) -> None:
+    def pub(
+        self, subject: str, payload: bytes | str = b"", reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
         """Publish."""
         body = payload.encode() if isinstance(payload, str) else payload
         if headers is None:
@@ -93,7 +95,9 @@ class Session:
         self, subject: str, body: Any = b"", headers: dict[str, str] | None = None, *, seconds: float = 3
     ) -> Message | None:
         """A request and its answer. None if there is none in time."""
-        payload = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        payload = (
+            body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        )
         self._inboxes += 1
         inbox = f"_r.{self._inboxes}"
         self.pub(subject, payload, inbox, headers)
@@ -197,9 +201,7 @@ def neutral(value: Any) -> Any:
     kind = value.get("type", "")
     shown = {}
     for key, one in value.items():
-        if key in ("_nats.level", "_nats.ver"):
-            one = "*"
-        elif key == "id" and str(kind).startswith("io.nats.jetstream."):
+        if key in ("_nats.level", "_nats.ver") or (key == "id" and str(kind).startswith("io.nats.jetstream.")):
             one = "*"
         elif key in ("api", "limits") and isinstance(one, dict):
             one = {name: "*" if name in RUNNING else inner for name, inner in one.items()}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.interop.conftest import Pair
-from tests.interop.raw import Session
 from tests.interop.test_streams import stream
+
+if TYPE_CHECKING:
+    from tests.interop.conftest import Pair
+    from tests.interop.raw import Session
 
 pytestmark = pytest.mark.interop
 
@@ -119,7 +121,7 @@ def plain(s: Session) -> None:
     s.gather("in", 1)
     s.send(b"HPUB s.raw inbox 16 16\r\nNATS/1.0 503\r\n\r\n\r\n")
     s.gather("in", 1)
-    s.send(b"HPUB s.raw inbox 44 44\r\nNATS/1.0 100\r\nNats-Request-Info: {\"a\":1}\r\n\r\n\r\n")
+    s.send(b'HPUB s.raw inbox 44 44\r\nNATS/1.0 100\r\nNats-Request-Info: {"a":1}\r\n\r\n\r\n')
     s.gather("in", 1)
     s.pub("s.quiet", b"without a reply")
     for sequence in range(1, 16):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.interop.conftest import Pair
-from tests.interop.raw import Session
+if TYPE_CHECKING:
+    from tests.interop.conftest import Pair
+    from tests.interop.raw import Session
 
 pytestmark = pytest.mark.interop
 

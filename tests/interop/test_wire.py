@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.core.test_wire import CONNECT, ROWS, Row, session
-from tests.interop.conftest import Pair
+
+if TYPE_CHECKING:
+    from tests.interop.conftest import Pair
 
 pytestmark = pytest.mark.interop
 
@@ -159,7 +162,9 @@ async def test_rows_are_those_of_nats_server(pair: Pair, row: Row) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "connect", [CONNECT, VERBOSE, PEDANTIC, BOTH, PLAIN, b""], ids=["usual", "verbose", "pedantic", "both", "plain", "none"]
+    "connect",
+    [CONNECT, VERBOSE, PEDANTIC, BOTH, PLAIN, b""],
+    ids=["usual", "verbose", "pedantic", "both", "plain", "none"],
 )
 async def test_same_bytes_same_answer(pair: Pair, connect: bytes) -> None:
     """Everything a client may send wrongly, in every mode."""
