@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamd.streams.stream import Stream
 
 #: One stream contributes at most this to a commit; the rest is in the next one.
-BATCH_BYTES_MAX: Final = 2 << 20
+BATCH_BYTES_MAX: Final = 8 << 20
 #: States of consumers are stored at least so far apart, unless something else is committed or somebody waits.
 SAVE_PAUSE_NS: Final = 5_000_000
 #: Publishes that come sooner than this after a commit are one of many: they are collected for the next one.
@@ -166,8 +166,11 @@ class Commits:
             if outcome.error is not None:
                 self._failed(outcome, admitted, touched, consumers)
             else:
-                for stream, admission in admitted:
-                    self._settle(stream, admission)
+                if self._ready and not self._jobs and not self.closed:
+                    # The disk works on what has come meanwhile while this commit's acks go out.
+                    self._run()
+                for stream, admission, first_seq in admitted:
+                    self._settle(stream, admission, first_seq)
                 for consumer, acks in confirmations:
                     acks.confirm(self._bus.engine, consumer.stream.account)
             for call in after:
@@ -185,13 +188,13 @@ class Commits:
         self._in_flight = True
         self._writer.submit(work, done)
 
-    def _settle(self, stream: Stream, admission: Admission) -> None:
-        """What was admitted is as durable as promised: ack it, show it to readers."""
+    def _settle(self, stream: Stream, admission: Admission, first_seq: int) -> None:
+        """What was admitted is as durable as promised: ack it, show it to readers. `first_seq`: of the stream then."""
         admission.ack(self._bus.engine)
         stream.committed(admission)
-        stream.retention.after(admission)
+        stream.retention.after(admission, first_seq)
 
-    def _admit(self, work: Work) -> list[tuple[Stream, Admission]]:
+    def _admit(self, work: Work) -> list[tuple[Stream, Admission, int]]:
         """Take what waits in the taps, number it, and put it into the work."""
         admitted = []
         now_ns = self._clock.now_ns()
@@ -210,7 +213,7 @@ class Commits:
             admission = stream.state.admit(batch, now_ns)
             stream.retention.store(work, admission, now_ns)
             self.touch(stream)
-            admitted.append((stream, admission))
+            admitted.append((stream, admission, stream.state.first_seq))
         return admitted
 
     def _refusal(self, stream: Stream, now_ns: int) -> ApiError | None:
@@ -240,7 +243,7 @@ class Commits:
     def _failed(
         self,
         outcome: Outcome,
-        admitted: list[tuple[Stream, Admission]],
+        admitted: list[tuple[Stream, Admission, int]],
         touched: list[Stream],
         consumers: list[Consumer],
     ) -> None:
@@ -254,11 +257,11 @@ class Commits:
         if full:
             self._full_until_ns = now_ns + FULL_PAUSE_NS
         answer = STORAGE_EXCEEDED() if full else ApiError(503, 10077, str(error))
-        for stream, admission in admitted:
+        for stream, admission, first_seq in admitted:
             if stream.stream_id:
                 admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
             else:
-                self._settle(stream, admission)
+                self._settle(stream, admission, first_seq)
         for stream in touched:
             stream.put_back()
         for consumer in consumers:

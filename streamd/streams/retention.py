@@ -52,13 +52,13 @@ class Retention:
         for subject, below in admission.purges:
             stream.services.commits.at_rest(self.purge_job(subject or None, below, lambda _removed, _error: None))
 
-    def after(self, admission: Admission) -> None:
-        """The admission is durable."""
+    def after(self, admission: Admission, first_seq: int) -> None:
+        """The admission is durable, and the stream began at `first_seq` with it."""
         stream = self._stream
         if admission.deletes:
             stream.deleted([int.from_bytes(key, "big") for key in admission.deletes])
         if admission.over:
-            stream.trimmed()
+            stream.trimmed(first_seq)
         self.arm()
 
     def _trim(self, now_ns: int, fresh: Sequence[bytes], below: int) -> int:
@@ -122,7 +122,8 @@ class Retention:
             if not removed:
                 done(before, None)
                 return None
-            stream.log.keep_from(work, stream.state.first_seq)
+            first_seq = stream.state.first_seq
+            stream.log.keep_from(work, first_seq)
             stream.services.commits.touch(stream)
 
             def after(outcome: Outcome) -> None:
@@ -130,7 +131,7 @@ class Retention:
                     stream.put_back()
                     done(before, outcome.error)
                     return
-                stream.trimmed()
+                stream.trimmed(first_seq)
                 if removed >= REMOVE_RECORDS_MAX:
                     stream.services.commits.at_rest(lambda more: job(more, before + removed))
                 else:
@@ -230,7 +231,7 @@ class Retention:
                 done(0, outcome.error)
                 return
             stream.committed_seq = max(stream.committed_seq, next_seq - 1)
-            stream.trimmed()
+            stream.trimmed(next_seq)
             done(removed, None)
 
         return after

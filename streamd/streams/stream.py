@@ -207,9 +207,8 @@ class Stream:
             consumer.forget(sequences)
             consumer.recount()
 
-    def trimmed(self) -> None:
-        """Everything below the first sequence has gone."""
-        first = self.state.first_seq
+    def trimmed(self, first: int) -> None:
+        """Everything below a sequence has gone."""
         for consumer in self.consumers.values():
             if consumer.state.ack_floor_stream_seq + 1 < first:
                 behind = consumer.state.next_seq < first
