@@ -544,6 +544,10 @@ class ConsumerState:
         """Messages that were deleted from the stream: settle them. Returns the pending ones among them
         (consumer_seq, stream_seq, deliveries)."""
 
+    def purged(self, sequence: int) -> None:
+        """All below `sequence` was purged, and `forget` told of: it counts as delivered, and as settled if nothing is
+        pending."""
+
     def forget_below(self, sequence: int) -> list[tuple[int, int, int]]:
         """The same for everything below `sequence`; next_seq moves up to it."""
 

@@ -11,7 +11,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from streamd._engine import Batch, ConsumerState, CorruptRecord
+from streamd._engine import Batch, ConsumerState, CorruptRecord, subject_subset
 from streamd.streams.pulls import PullRequests
 from streamd.streams.records import timestamp_of
 
@@ -307,6 +307,18 @@ class Consumer:
     def forget_below(self, sequence: int) -> None:
         """The same for all messages below a sequence."""
         self._settled_by_deletion(self.state.forget_below(sequence))
+
+    def purged(self, pattern: str | None) -> None:
+        """A purge of a subject or pattern (None: of all) is through: what it took from here counts as delivered."""
+        stream = self.stream
+        first = stream.state.first_seq
+        if pattern is not None:
+            if not self.filters or not all(subject_subset(own, pattern) for own in self.filters):
+                return
+            first = stream.state.bounds([pattern])[0] or stream.committed_seq + 1
+        self.state.purged(first)
+        self.recount()
+        self.changed()
 
     def _settled_by_deletion(self, settled: list[tuple[int, int, int]]) -> None:
         advisories = self.stream.services.advisories

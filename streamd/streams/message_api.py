@@ -112,6 +112,8 @@ class MessageApi:
             elif failure is not None:
                 call.fail(ApiError(500, 10118, stream.offline or str(failure)))
             else:
+                for consumer in stream.consumers.values():
+                    consumer.purged(pattern)
                 call.answer(messages.PurgeResponse(purged=purged))
 
         retention = stream.retention

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from streamd.api.consumer import NextRequest, next_request
 from streamd.api.metadata import level_refused
 from streamd.state.limits import duration_text
-from streamd.streams.direct import header
+from streamd.streams.records import header
 
 if TYPE_CHECKING:
     from streamd._engine import Batch

@@ -52,7 +52,8 @@ def difference(theirs: str, ours: str) -> str:
     """The request, and both answers from a little before the place where they part."""
     same = next((at for at, (one, other) in enumerate(zip(theirs, ours, strict=False)) if one != other), 0)
     start = max(same - 100, 0)
-    return f"{theirs[:300].splitlines()[0]}\n  nats-server: …{theirs[start : same + 600]}\n  streamd:     …{ours[start : same + 600]}"
+    shown = slice(start, same + 600)
+    return f"{theirs[:300].splitlines()[0]}\n  nats-server: …{theirs[shown]}\n  streamd:     …{ours[shown]}"
 
 
 def clean(port: int) -> None:

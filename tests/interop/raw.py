@@ -1,4 +1,4 @@
-"""A blocking client that speaks the protocol by hand and writes down what it hears, so that two servers can be compared.
+"""A blocking client that speaks the protocol by hand and writes down what it hears so that servers can be compared.
 
 Shapes: the transcript is a list of lines; what differs from run to run (times, ids, our version) is replaced by a word.
 """
