@@ -30,6 +30,7 @@ __all__ = [
     "Engine",
     "Message",
     "Record",
+    "Records",
     "StreamState",
     "count_matching",
     "record_decode",
@@ -405,6 +406,9 @@ class StreamState:
     def last_per_subject(self, filters: Sequence[str]) -> list[int]:
         """Last sequences of every matching subject, ascending; bounds for those that `inexact` names."""
 
+    def excess(self, limit: int) -> list[int]:
+        """Sequences that exceed max_msgs_per_subject, the oldest of each subject, ascending, at most `limit`."""
+
     def direct(self, batch: Batch, prefix: str) -> list[int]:
         """Sequences asked for by direct-get requests, one per message: > 0 a live sequence to read, 0 not found,
         -1 leave it to Python (anything but {seq}, {last_by_subj} or the subject form after `prefix`)."""
@@ -626,6 +630,10 @@ class ConsumerState:
     def forget(self, sequences: Sequence[int]) -> list[tuple[int, int, int]]:
         """Messages that were deleted from the stream: settle them. Returns the pending ones among them
         (consumer_seq, stream_seq, deliveries)."""
+
+    def purged(self, sequence: int) -> None:
+        """All below `sequence` was purged, and `forget` told of: it counts as delivered, and as settled if nothing is
+        pending."""
 
     def forget_below(self, sequence: int) -> list[tuple[int, int, int]]:
         """The same for everything below `sequence`; next_seq moves up to it."""

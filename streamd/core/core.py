@@ -198,7 +198,7 @@ class Core:
         if connection is None:
             return
         try:
-            connect = Connect.parse(text)
+            connect = (connection.connect or Connect()).updated(text)
         except ValueError as error:
             self.log.debug("cid:%d - CONNECT refused: %s", conn, error)
             self.engine.fail(conn, None, "Parse Error")
@@ -209,7 +209,7 @@ class Core:
         elif connect.no_responders and not headers:
             text_ = "no responders requires headers support"
             self.engine.fail(conn, text_, "No Responders Requires Headers")
-        elif self._authenticate is not None and not self._authenticate(connect):
+        elif not self._welcome(connect):
             self.log.error("cid:%d - authentication error - User %r", conn, connect.user)
             self.engine.fail(conn, "Authorization Violation", "Authentication Failure")
         else:
@@ -231,6 +231,12 @@ class Core:
                     after_pong=after_pong,
                 )
             )
+
+    def _welcome(self, connect: Connect) -> bool:
+        # Naming an account in CONNECT is a way in that nats-server has closed long ago.
+        if connect.account or connect.new_account:
+            return False
+        return self._authenticate is None or self._authenticate(connect)
 
     def _on_close(self, conn: int, reason: str) -> None:
         connection = self._connections.get(conn)

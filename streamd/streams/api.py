@@ -13,8 +13,8 @@ from streamd.api.account import AccountInfoResponse, AccountLimits, ApiStats
 from streamd.api.errors import API_LEVEL_REQUIRED, NOT_AVAILABLE, STREAM_NOT_FOUND, ApiError
 from streamd.api.metadata import level_refused
 from streamd.streams.consumer_api import ConsumerApi
-from streamd.streams.direct import header
 from streamd.streams.message_api import MessageApi
+from streamd.streams.records import header
 from streamd.streams.stream_api import StreamApi
 
 if TYPE_CHECKING:

@@ -159,8 +159,7 @@ class JetStream:
     def _recover_consumer(self, stream: Stream, stored: StoredConsumer) -> None:
         definition = json.loads(stored.definition)
         config = ConsumerConfig.model_validate(definition["config"], strict=False)
-        state = new_consumer_state(stream, config)
-        state.next_seq = definition.get("start", 1)
+        state = new_consumer_state(stream, config, definition.get("start", 1))
         if stored.state is not None:
             try:
                 state.decode(stored.state)
@@ -226,13 +225,16 @@ class JetStream:
                 return
             stream.reconfigure(config, stream_options(config))
             self.services.advisories.stream_action(stream.name, "modify")
-            self.services.commits.at_rest(stream.retention.trim_job(0, lambda _removed, _error: done(None)))
+            at_rest, retention = self.services.commits.at_rest, stream.retention
+            excess = retention.excess_job(lambda _error: done(None))
+            at_rest(retention.trim_job(0, lambda _removed, _error: at_rest(excess)))
 
         self.services.commits.at_rest(job)
 
     def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
         """Remove a stream with all its consumers; `done` once that is durable."""
         self.streams.pop(stream.name, None)
+        consumers = list(stream.consumers)
         stream.close("409 Consumer Deleted")
 
         def job(work: Work) -> Callable[[Outcome], None]:
@@ -241,6 +243,8 @@ class JetStream:
             return after
 
         def after(outcome: Outcome) -> None:
+            for consumer in consumers:
+                self.services.advisories.consumer_action(stream.name, consumer, "delete")
             self.services.advisories.stream_action(stream.name, "delete")
             done(storage_error(outcome.error) if outcome.error is not None and stream.stream_id else None)
 
@@ -258,8 +262,7 @@ class JetStream:
         """Make a consumer that begins at a sequence; `done` once it is durable."""
         created_ns = self.services.clock.now_ns()
         stored = bool(stream.stream_id) and not config.mem_storage
-        state = new_consumer_state(stream, config)
-        state.next_seq = start_seq
+        state = new_consumer_state(stream, config, start_seq)
         consumer = Consumer(stream, config, state, stream.next_consumer_id() if stored else 0, created_ns)
         stream.consumers[config.name] = consumer
         until = 0
@@ -337,13 +340,14 @@ def stream_options(config: StreamConfig) -> dict[str, Any]:
     }
 
 
-def new_consumer_state(stream: Stream, config: ConsumerConfig) -> ConsumerState:
-    """A machine for a configuration, at its beginning."""
+def new_consumer_state(stream: Stream, config: ConsumerConfig, start_seq: int) -> ConsumerState:
+    """A machine for a configuration that has delivered nothing and begins at a sequence."""
     return ConsumerState(
         stream.name,
         config.name,
         ack_policy=config.ack_policy,
         flow_control=config.flow_control,
+        next_seq=start_seq,
         **state_options(config),
     )
 

@@ -139,6 +139,47 @@ class Retention:
 
         return job
 
+    def excess_job(
+        self, done: Callable[[Exception | None], None]
+    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
+        """A job that applies a lowered limit per subject; goes on in further commits until it is done."""
+        stream = self._stream
+
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            sequences = [] if stream.closed else stream.state.excess(REMOVE_RECORDS_MAX)
+            if not sequences:
+                done(None)
+                return None
+            try:
+                values = [value for value in stream.get_many(sequences) if value is not None]
+            except CorruptRecord as error:
+                stream.damaged(error)
+                done(error)
+                return None
+            return self._remove(work, values, lambda: stream.services.commits.at_rest(job), done)
+
+        return job
+
+    def _remove(
+        self, work: Work, values: list[bytes], more: Callable[[], None], failed: Callable[[Exception | None], None]
+    ) -> Callable[[Outcome], None]:
+        """Take records out of the machine and the log; `more` once that is durable."""
+        stream = self._stream
+        sequences = [sequence_of(value) for value in values]
+        stream.state.remove(values)
+        stream.log.delete(work, [record_key(sequence) for sequence in sequences])
+        stream.services.commits.touch(stream)
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                stream.put_back()
+                failed(outcome.error)
+                return
+            stream.deleted(sequences)
+            more()
+
+        return after
+
     def purge_job(
         self, pattern: str | None, below: int, done: Callable[[int, Exception | None], None], *, keep: int = 0
     ) -> Callable[[Work], Callable[[Outcome], None] | None]:
@@ -161,23 +202,15 @@ class Retention:
             if not values:
                 done(before, None)
                 return None
-            sequences = [sequence_of(value) for value in values]
-            state.remove(values)
-            stream.log.delete(work, [record_key(sequence) for sequence in sequences])
-            stream.services.commits.touch(stream)
+            removed = before + len(values)
 
-            def after(outcome: Outcome) -> None:
-                if outcome.error is not None:
-                    stream.put_back()
-                    done(before, outcome.error)
-                    return
-                stream.deleted(sequences)
+            def more() -> None:
                 if next_seq:
-                    stream.services.commits.at_rest(lambda more: job(more, before + len(values), next_seq))
+                    stream.services.commits.at_rest(lambda more: job(more, removed, next_seq))
                 else:
-                    done(before + len(values), None)
+                    done(removed, None)
 
-            return after
+            return self._remove(work, values, more, lambda error: done(before, error))
 
         return job
 

@@ -205,7 +205,7 @@ class Stream:
         if admission.last_seq:
             self.committed_seq = max(self.committed_seq, admission.last_seq)
         for consumer in self.consumers.values():
-            consumer.appended(admission.records.matching(consumer.filters))
+            consumer.appended(admission)
 
     def deleted(self, sequences: Sequence[int]) -> None:
         """Interior deletes are durable."""

@@ -122,9 +122,12 @@ fn send(publisher: &mut impl Publisher, account: &str, to: &[u8], payload: &[&[u
     publisher.publish(account, Outgoing { to, subject: to, reply: b"", headers: &[], payload });
 }
 
+/// Spans of a header block that are not stored, ascending.
+type Cuts = [(usize, usize); 2];
+
 /// What a checked message asks for beyond being stored.
 enum Verdict<'a> {
-    Store { id: &'a [u8], rollup: Rollup, size: u64, request_info: Option<(usize, usize)> },
+    Store { id: &'a [u8], rollup: Rollup, size: u64, cuts: Cuts },
     Duplicate(u64),
     Refuse(Refusal),
 }
@@ -142,6 +145,7 @@ const HEADERS_TOO_LARGE: Refusal = Refusal::fixed(400, 10097, "header size excee
 const SUBJECT_TOO_LONG: Refusal = Refusal::fixed(503, 10077, "subject exceeds maximum length");
 const NO_COUNTERS: Refusal = Refusal::fixed(400, 10168, "message counters is disabled");
 const NO_BATCHES: Refusal = Refusal::fixed(400, 10174, "atomic publish is disabled");
+const NO_SOURCE: Refusal = Refusal::fixed(400, 10227, "message stream source header is not allowed");
 const NO_TTL: Refusal = Refusal::fixed(400, 10166, "per-message TTL is disabled");
 const NO_SCHEDULES: Refusal = Refusal::fixed(400, 10188, "message schedules is disabled");
 const WRONG_STREAM: Refusal = Refusal::fixed(400, 10060, "expected stream does not match");
@@ -151,6 +155,10 @@ const NO_ROLLUP: Refusal = Refusal::fixed(500, 10111, "rollup not permitted");
 const MANY_MESSAGES: Refusal = Refusal::fixed(503, 10077, "maximum messages exceeded");
 const MANY_BYTES: Refusal = Refusal::fixed(503, 10077, "maximum bytes exceeded");
 const MANY_PER_SUBJECT: Refusal = Refusal::fixed(503, 10077, "maximum messages per subject exceeded");
+
+fn length_of(cuts: Cuts) -> usize {
+    cuts.iter().map(|(from, to)| to - from).sum()
+}
 
 fn wrong_sequence(actual: u64) -> Refusal {
     Refusal { code: 400, err_code: 10071, description: format!("wrong last sequence: {actual}").into() }
@@ -183,8 +191,8 @@ impl StreamState {
         for message in batch.iter() {
             let reply = if self.limits.no_ack { b"" } else { message.reply };
             match self.check_message(&message) {
-                Verdict::Store { id, rollup, size, request_info } => {
-                    let sequence = self.store(&mut admission, &message, timestamp_ns, size, request_info);
+                Verdict::Store { id, rollup, size, cuts } => {
+                    let sequence = self.store(&mut admission, &message, timestamp_ns, size, cuts);
                     self.remember(&mut admission, id, sequence, timestamp_ns);
                     self.make_room(&mut admission, message.subject, sequence, rollup);
                     admission.answer(reply, Answer::Stored(sequence));
@@ -209,17 +217,18 @@ impl StreamState {
         message: &Message<'_>,
         timestamp_ns: i64,
         size: u64,
-        request_info: Option<(usize, usize)>,
+        cuts: Cuts,
     ) -> u64 {
         let sequence = self.last_seq + 1;
         let stripped;
-        let headers = match request_info {
-            Some((from, to)) => {
-                stripped = [&message.headers[..from], &message.headers[to..]].concat();
-                &stripped
-            }
-            None => message.headers,
-        };
+        let mut headers = message.headers;
+        if length_of(cuts) > 0 {
+            let [(first, first_end), (second, second_end)] = cuts;
+            let second = second.max(first_end);
+            let second_end = second_end.max(second);
+            stripped = [&headers[..first], &headers[first_end..second], &headers[second_end..]].concat();
+            headers = &stripped;
+        }
         let (subject, payload) = (message.subject, message.payload);
         admission.block.push(&Record { sequence, timestamp_ns, subject, headers, payload });
         if admission.first_seq == 0 {
@@ -327,17 +336,20 @@ impl StreamState {
                 Err(refusal) => return Verdict::Refuse(refusal),
             };
         }
-        let stripped = wishes.request_info.map_or(0, |(from, to)| to - from);
-        let size = self.size_of(message.subject.len(), message.headers.len() - stripped, message.payload.len());
+        let headers = message.headers.len() - length_of(wishes.cuts);
+        let size = self.size_of(message.subject.len(), headers, message.payload.len());
         match self.check_limits(message.subject, size) {
             Some(refusal) => Verdict::Refuse(refusal),
-            None => Verdict::Store { id, rollup, size, request_info: wishes.request_info },
+            None => Verdict::Store { id, rollup, size, cuts: wishes.cuts },
         }
     }
 
     fn check_expectations(&self, message: &Message<'_>, wishes: &Wishes<'_>) -> Option<Refusal> {
         if wishes.incr {
             return Some(NO_COUNTERS);
+        }
+        if wishes.source {
+            return Some(NO_SOURCE);
         }
         if wishes.stream.is_some_and(|stream| stream != self.identity.name.as_bytes()) {
             return Some(WRONG_STREAM);
@@ -366,8 +378,8 @@ impl StreamState {
             return Err(NO_ROLLUP);
         }
         match rollup {
-            b"sub" => Ok(Rollup::Subject),
-            b"all" => Ok(Rollup::All),
+            value if value.eq_ignore_ascii_case(b"sub") => Ok(Rollup::Subject),
+            value if value.eq_ignore_ascii_case(b"all") => Ok(Rollup::All),
             _ => {
                 let description = format!("rollup value invalid: {:?}", String::from_utf8_lossy(rollup)).into();
                 Err(Refusal { code: 500, err_code: 10111, description })

@@ -135,12 +135,7 @@ type Damaged = (Option<Cow<'static, [u8]>>, String);
 
 #[pyfunction]
 #[pyo3(signature = (data, page_size, *, thorough=false))]
-fn verify_pages(
-    py: Python<'_>,
-    data: PyBuffer<u8>,
-    page_size: usize,
-    thorough: bool,
-) -> PyResult<Vec<Damaged>> {
+fn verify_pages(py: Python<'_>, data: PyBuffer<u8>, page_size: usize, thorough: bool) -> PyResult<Vec<Damaged>> {
     let Some(cells) = data.as_slice(py) else {
         return Err(PyValueError::new_err("the buffer is not contiguous"));
     };

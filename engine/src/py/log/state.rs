@@ -200,6 +200,10 @@ impl StreamState {
         Ok(self.inner.last_per_subject(&borrowed(&filters)))
     }
 
+    fn excess(&self, limit: usize) -> Vec<u64> {
+        self.inner.excess(limit)
+    }
+
     fn direct(&self, batch: &Batch, prefix: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
         Ok(self.inner.direct(&batch.inner, &subject_from_py(prefix)?))
     }
