@@ -215,7 +215,7 @@ class Server:
     # what it says of itself
 
     def varz(self) -> Mapping[str, Any]:
-        """The fields of /varz that there are. Source: interop 5.1."""
+        """The fields of /varz that there are. Source: nats-server 2.15.2."""
         from streamd.monitor.varz import Process, configured, uptime_text
 
         core = self.core

@@ -53,7 +53,9 @@ LONG: Final = {
 }
 
 #: Places of one machine, package mirrors, and work that was put off: an issue is the place for that.
-FORBIDDEN: Final = re.compile(r"artifactory|/(?:root|home|work)/|/tmp/w/|\bdesign\.md\b|\b(?:TODO|FIXME|XXX)\b")
+FORBIDDEN: Final = re.compile(
+    r"artifactory|/(?:root|home|work)/|/tmp/w/|\bdesign\.md\b|\binterop \d|\b(?:TODO|FIXME|XXX)\b"
+)
 
 
 @cache

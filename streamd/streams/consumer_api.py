@@ -1,4 +1,4 @@
-"""Handlers of consumers: create in its forms, names, list, info, delete. Source: interop 6.10, 6.11."""
+"""Handlers of consumers: create in its forms, names, list, info, delete. Source: nats-server 2.15.2."""
 
 from __future__ import annotations
 

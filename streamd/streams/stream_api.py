@@ -1,4 +1,4 @@
-"""Handlers of streams: create, update, names, list, info, delete. Source: interop 6.2, 6.3."""
+"""Handlers of streams: create, update, names, list, info, delete. Source: nats-server 2.15.2."""
 
 from __future__ import annotations
 
