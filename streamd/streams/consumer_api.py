@@ -154,7 +154,7 @@ def start_sequence(stream: Stream, config: wire.ConsumerConfig) -> int:
     filters = list(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))
     beyond = stream.committed_seq + 1
     if policy == "by_start_sequence":
-        return max(config.opt_start_seq, 1)
+        return max(config.opt_start_seq, state.first_seq, 1)
     if policy == "by_start_time":
         return max(stream.first_since(time_parse(config.opt_start_time)[0]), 1)
     if policy == "new":
