@@ -163,7 +163,7 @@ def start_sequence(stream: Stream, config: wire.ConsumerConfig) -> int:
         if not filters:
             return max(stream.committed_seq, 1)
         lasts = [value for value in map(stream.last_match, filters) if value is not None]
-        return max(map(sequence_of, lasts), default=beyond)
+        return max(map(sequence_of, lasts), default=max(state.first_seq, 1))
     if policy == "last_per_subject":
-        return min(stream.last_per_subject(filters), default=beyond)
+        return min(stream.last_per_subject(filters), default=max(stream.committed_seq, state.first_seq, 1))
     return max(state.first_seq, 1)
