@@ -120,6 +120,27 @@ class StreamLog:
     def read(
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
+        values = self._read(from_seq, limit, bytes_max)
+        parts = [part for _, part in self._staged.values() if part.deletes or part.ranges or part.keep_from]
+        if not parts:
+            return values
+        # The machine has forgotten these records already, while the commit that removes them is still under way.
+        keep_from = max(part.keep_from for part in parts)
+        gone: set[bytes] = set().union(*(part.deletes for part in parts))
+        ranges = [bounds for part in parts for bounds in part.ranges]
+        while values:
+            left = []
+            for value in values:
+                place = int.from_bytes(value[5:13], "little")
+                removed = place < keep_from or any(low <= place < high for low, high in ranges)
+                if not removed and key(place) not in gone:
+                    left.append(value)
+            if left:
+                return left
+            values = self._read(int.from_bytes(values[-1][5:13], "little") + 1, limit, bytes_max)
+        return values
+
+    def _read(self, from_seq: int, limit: int, bytes_max: int) -> list[bytes]:
         if self._cache.covers(self.stream, from_seq):
             return within(self._cache.read(self.stream, from_seq, limit), bytes_max)
         values: list[bytes] = []

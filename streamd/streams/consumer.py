@@ -302,10 +302,15 @@ class Consumer:
 
     def forget(self, sequences: Sequence[int]) -> None:
         """Messages were deleted from the stream: nobody needs to ack them any more."""
+        if self._lasts:
+            gone = set(sequences)
+            self._lasts = deque(sequence for sequence in self._lasts if sequence not in gone)
         self._settled_by_deletion(self.state.forget(sequences))
 
     def forget_below(self, sequence: int) -> None:
         """The same for all messages below a sequence."""
+        while self._lasts and self._lasts[0] < sequence:
+            self._lasts.popleft()
         self._settled_by_deletion(self.state.forget_below(sequence))
 
     def purged(self, pattern: str | None) -> None:

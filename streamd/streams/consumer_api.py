@@ -152,7 +152,7 @@ def start_sequence(stream: Stream, config: wire.ConsumerConfig) -> int:
     filters = list(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))
     beyond = stream.committed_seq + 1
     if policy == "by_start_sequence":
-        return max(config.opt_start_seq, 1)
+        return max(config.opt_start_seq, state.first_seq, 1)
     if policy == "by_start_time":
         return max(stream.first_since(time_parse(config.opt_start_time)[0]), 1)
     if policy == "new":
@@ -161,7 +161,7 @@ def start_sequence(stream: Stream, config: wire.ConsumerConfig) -> int:
         if not filters:
             return max(stream.committed_seq, 1)
         lasts = [value for value in map(stream.last_match, filters) if value is not None]
-        return max(map(sequence_of, lasts), default=beyond)
+        return max(map(sequence_of, lasts), default=max(state.first_seq, 1))
     if policy == "last_per_subject":
-        return min(stream.last_per_subject(filters), default=beyond)
+        return min(stream.last_per_subject(filters), default=max(stream.committed_seq, state.first_seq, 1))
     return max(state.first_seq, 1)

@@ -216,6 +216,10 @@ impl StreamState {
     }
 
     fn exceeds(&self, messages: u64, bytes: u64) -> bool {
+        // Discard new refuses, it never removes: not even when the limit was lowered.
+        if self.limits.discard_new {
+            return false;
+        }
         let above = |limit: i64, value: u64| limit > 0 && value > limit as u64;
         above(self.limits.max_msgs, messages) || above(self.limits.max_bytes, bytes)
     }
