@@ -68,7 +68,7 @@ async def test_reading_while_messages_leave(
     monkeypatch.setattr(Writer, "_land", lambda self: landed.append(self))  # nobody hears of the end of the commit
     going = asyncio.ensure_future(action(js))
     async with asyncio.timeout(10):
-        while not landed:
+        while not landed:  # noqa: ASYNC110 (the commit lands on a thread)
             await asyncio.sleep(0.001)
     got: list[bytes] = []
     try:
