@@ -92,6 +92,11 @@ class Publisher:
                     self._ledger.ack(answer["stream"], answer["seq"], payload)
                 self._fill(wire)
 
+    @property
+    def waiting(self) -> str:
+        """What is unacked, for a failed test."""
+        return f"{len(self._waiting)} from {min(self._waiting, default=0)}"
+
     def _fill(self, wire: Wire) -> None:
         while len(self._waiting) < self._window:
             self._waiting[self._next] = f"{self.name}:{self._next}:".encode() + b"." * self._size
@@ -141,7 +146,7 @@ class Worker:
 
     async def _ack(self, message: Msg) -> None:
         sequence = message.metadata.sequence.stream
-        await message.ack_sync(timeout=10)
+        await message.ack_sync(timeout=30)
         self._ledger.confirmed[self.stream].add(sequence)
 
 
@@ -195,12 +200,16 @@ class Load:
                 raise result
 
     async def acks(self, more: int, timeout_seconds: float = 30) -> None:
-        """Wait for so many acks more."""
+        """Wait for so many acks more. Errors: AssertionError says who waits for which."""
         wanted = self.ledger.acks + more
-        async with asyncio.timeout(timeout_seconds):
-            while self.ledger.acks < wanted:
-                self.ledger.more.clear()
-                await self.ledger.more.wait()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while self.ledger.acks < wanted:
+                    self.ledger.more.clear()
+                    await self.ledger.more.wait()
+        except TimeoutError:
+            waiting = {publisher.name: publisher.waiting for publisher in self.publishers}
+            raise AssertionError(f"{wanted - self.ledger.acks} of {more} acks never came: {waiting}") from None
 
     async def finish(self, url: str) -> None:
         """Consume everything that is left."""
