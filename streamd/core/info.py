@@ -44,7 +44,10 @@ class Connect(BaseModel):
     @classmethod
     def parse(cls, text: bytes) -> Connect:
         """Errors: ValueError for anything that is not a JSON object with fields of the right types."""
-        fields = json.loads(text)
+        try:
+            fields = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("CONNECT is nested too deeply") from error
         if not isinstance(fields, dict):
             raise ValueError("CONNECT needs a JSON object")
         if "pass" in fields:
