@@ -5,22 +5,43 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 import nats
-from nats.js.errors import NotFoundError
+from nats.errors import NoServersError
+from nats.js.errors import NotFoundError, ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
 
 #: Publishes under way before their acks are awaited.
 WINDOW = 1_000
 BATCH = 500
 
 
+async def quiet(_error: Exception) -> None:
+    """What goes wrong is raised where it matters; nats-py would print it with a traceback as well."""
+
+
+async def connect(server: str) -> Client:
+    try:
+        return await nats.connect(
+            server, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.1, error_cb=quiet
+        )
+    except NoServersError as error:
+        raise click.ClickException(f"no server answers at {server}: `make run` starts one") from error
+
+
 async def store(server: str, stream: str, count: int) -> None:
     """Makes the stream anew and publishes `count` numbered messages; returns when each is acked."""
-    async with await nats.connect(server) as client:
+    async with await connect(server) as client:
         jetstream = client.jetstream()
-        with suppress(NotFoundError):
-            await jetstream.delete_stream(stream)
+        try:
+            with suppress(NotFoundError):
+                await jetstream.delete_stream(stream)
+        except ServiceUnavailableError as error:
+            raise click.ClickException(f"{server} runs without JetStream: start it with -js") from error
         await jetstream.add_stream(name=stream, subjects=[f"{stream}.>"])
         start = time.monotonic()
         with click.progressbar(length=count, label="store ") as bar:
@@ -36,7 +57,7 @@ async def store(server: str, stream: str, count: int) -> None:
 
 async def replay(server: str, stream: str, count: int) -> None:
     """Reads the stream from its first message."""
-    async with await nats.connect(server) as client:
+    async with await connect(server) as client:
         jetstream = client.jetstream()
         subscription = await jetstream.pull_subscribe(f"{stream}.>", stream=stream)
         expected = 1

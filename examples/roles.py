@@ -7,10 +7,24 @@ from typing import TYPE_CHECKING
 
 import click
 import nats
+from nats.errors import NoRespondersError, NoServersError, TimeoutError
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
+
+
+async def quiet(_error: Exception) -> None:
+    """What goes wrong is raised where it matters; nats-py would print it with a traceback as well."""
+
+
+async def connect(server: str) -> Client:
+    try:
+        return await nats.connect(
+            server, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.1, error_cb=quiet
+        )
+    except NoServersError as error:
+        raise click.ClickException(f"no server answers at {server}: `make run` starts one") from error
 
 
 async def publish(client: Client, count: int) -> None:
@@ -30,10 +44,14 @@ async def subscribe(client: Client, count: int) -> None:
         received += 1
         if received == count:
             return
+    raise click.ClickException("the server closed the connection")
 
 
 async def request(client: Client) -> None:
-    answer = await client.request("ping", b"", timeout=5)
+    try:
+        answer = await client.request("ping", b"", timeout=5)
+    except (NoRespondersError, TimeoutError) as error:
+        raise click.ClickException("nobody answers ping: start `--role rep` first") from error
     click.echo(answer.data.decode())
 
 
@@ -55,7 +73,7 @@ async def reply(client: Client, count: int) -> None:
 
 
 async def play(role: str, server: str, count: int | None) -> None:
-    async with await nats.connect(server) as client:
+    async with await connect(server) as client:
         match role:
             case "pub":
                 await publish(client, count or 100_000)

@@ -7,28 +7,58 @@ Threads:    one thread at a time may call an `Engine` and what belongs to it; `S
 Source:     the NATS client protocol; the JetStream ADRs for acks, deliveries and direct get.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeAlias
+import builtins
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias, final
 
 from typing_extensions import Buffer
+
+__all__ = [
+    "BUILD_PROFILE",
+    "CLOSE",
+    "CONNECT",
+    "DRAINED",
+    "INTEREST",
+    "STALL",
+    "TAP",
+    "AckOutcome",
+    "Admission",
+    "Batch",
+    "ConsumerState",
+    "CorruptRecord",
+    "Delivery",
+    "Engine",
+    "Message",
+    "Record",
+    "Records",
+    "StreamState",
+    "count_matching",
+    "record_decode",
+    "record_key",
+    "refuse_batch",
+    "reply_direct",
+    "select",
+    "subject_collides",
+    "subject_matches",
+    "subject_subset",
+    "subject_valid",
+    "verify_pages",
+]
 
 BUILD_PROFILE: Final[str]  # "release" or "debug": benchmarks refuse the latter
 
 # Events of a turn: (kind, conn | tap | watch, detail). Kinds:
-CONNECT: Final[
-    int
-]  # conn, the JSON text of CONNECT as bytes; parsing of this connection waits for `connected` or `fail`
+CONNECT: Final[int]  # conn, the JSON text of CONNECT as bytes; its parsing waits for `connected` or `fail`
 CLOSE: Final[int]  # conn, reason (the closed reasons of connz); its output, an -ERR included, comes in the same turn
 TAP: Final[int]  # tap, None: the tap went from empty to not empty
 INTEREST: Final[int]  # watch, True | False
-STALL: Final[
-    int
-]  # conn of a producer that outruns a consumer (past 75 % of max_pending) or a full tap: pause its reading
+STALL: Final[int]  # conn of a producer that outruns a consumer (75 % of max_pending) or a full tap: pause its reading
 DRAINED: Final[int]  # conn: fell below a quarter of max_pending after `notify_drained`, or is gone
 Event: TypeAlias = tuple[int, int, Any]
 # What one call brought about: bytes to write, each to the owner given at `open`; then events. None: nothing.
 Turn: TypeAlias = tuple[list[tuple[Any, bytes]], list[Event]] | None
 
+@final
 class Engine:
     """Connections, accounts (a subject trie each), taps and watches.
 
@@ -70,7 +100,7 @@ class Engine:
         echo: bool,
         headers: bool,
         no_responders: bool,
-        after_pong: bytes = b"",
+        after_pong: bytes | None = None,
     ) -> Turn:
         """Answer a CONNECT event: settles the options (a second CONNECT drops the subscriptions first), sends +OK if
         verbose and goes on parsing. `after_pong` is sent once, right behind the first PONG (a further INFO)."""
@@ -120,9 +150,15 @@ class Engine:
     def interested(self, watch: int) -> bool: ...
     def unwatch(self, watch: int) -> None: ...
     def publish(
-        self, account: str, subject: str, payload: bytes = b"", *, reply: str = "", headers: bytes = b""
+        self,
+        account: str,
+        subject: str,
+        payload: bytes | None = None,
+        *,
+        reply: str | None = None,
+        headers: bytes | None = None,
     ) -> int:
-        """Publish as the server; taps receive it too. `headers` is a whole block (NATS/1.0 ... blank line) or empty.
+        """Publish as the server; taps receive it too. `headers` is a whole block (NATS/1.0 ... blank line).
         Returns how many subscriptions took it."""
 
     def statistics(self) -> dict[str, int]:
@@ -132,6 +168,7 @@ class Engine:
     def connection(self, conn: int) -> dict[str, int]:
         """in_msgs, in_bytes, out_msgs, out_bytes, pending_bytes, subscriptions."""
 
+@final
 class Message:
     """One message of a batch, for services whose requests are rare."""
 
@@ -141,11 +178,12 @@ class Message:
     payload: bytes
     conn: int  # 0: the server itself
 
+@final
 class Batch:
     """Messages of one tap in the order of arrival, columns over one arena."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Message: ...
+    def __getitem__(self, index: int, /) -> Message: ...
     def size(self) -> int:
         """Bytes held."""
 
@@ -168,6 +206,7 @@ def subject_subset(inner: str, outer: str) -> bool:
 #   21 u16 subject length | 23 u32 header length | 27 subject, headers, payload          (little endian)
 # Its key in a store is the sequence as 8 bytes, big endian.
 
+@final
 class Record:
     """One decoded record."""
 
@@ -189,12 +228,47 @@ def select(values: Sequence[bytes], filters: Sequence[str]) -> list[int]:
 def count_matching(values: Sequence[bytes], filters: Sequence[str]) -> int:
     """How many records match any of the filters (none: all). Errors: CorruptRecord."""
 
+@final
+class Records:
+    """Records in one piece of memory, ascending: what a commit appends, and afterwards a piece of a log's tail."""
+
+    first_seq: int  # of the first record; 0 if there is none
+    size: int  # bytes of memory that it takes
+
+    def __new__(cls, pairs: Iterable[tuple[bytes, bytes]] | None = None) -> Records:
+        """From (key, value). Errors: ValueError if the keys aren't those of ascending sequences."""
+
+    def __len__(self) -> int:
+        """How many records there are."""
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of each record, as `lmdb.Cursor.putmulti` takes them; made as the walk goes."""
+
+    def read(self, from_seq: int, limit: int) -> list[bytes]:
+        """Up to `limit` records from a sequence on."""
+
+    def get(self, sequence: int) -> bytes | None:
+        """One record."""
+
+    def matching(self, filters: Sequence[str]) -> int:
+        """How many match any of the filters (none: all)."""
+
+    def extend(self, more: Records) -> None:
+        """Take copies of more records in. Errors: ValueError if they aren't above those that are here."""
+
+    def discard(self, keys: Sequence[bytes]) -> None:
+        """Take records out; keys that aren't here are ignored."""
+
+    def discard_range(self, low: int, high: int) -> None:
+        """Take low <= sequence < high out."""
+
+@final
 class Admission:
     """What admitting one batch came to. The state has already changed; acks go out once `records` are durable."""
 
     first_seq: int  # of the messages that were given a sequence; 0 if none
     last_seq: int
-    records: list[tuple[bytes, bytes]]  # (key, value), ascending; without those that the same batch superseded
+    records: Records  # without those that the same batch superseded
     deletes: list[bytes]  # keys of older records that must go (per-subject limits), ascending
     purges: list[tuple[str, int]]  # rollups: (subject or "" for all, delete below this sequence) beyond `deletes`
     ids: bytes  # message ids to remember, one opaque segment; b"" when none
@@ -210,14 +284,12 @@ class Admission:
     def refuse(self, engine: Engine, code: int, err_code: int, description: str) -> None:
         """Instead of `ack`: the same error to every publisher that waits, as when the disk is full."""
 
-    def matching(self, filters: Sequence[str]) -> int:
-        """How many of `records` match any of the filters (none: all)."""
-
 def refuse_batch(
     batch: Batch, engine: Engine, stream: str, code: int, err_code: int, description: str, *, account: str = "$G"
 ) -> None:
     """The same PubAck error to every message of a batch that was not admitted."""
 
+@final
 class StreamState:
     """Deterministic machine of one stream: which message gets which sequence, what the limits remove, which id was seen.
 
@@ -290,7 +362,7 @@ class StreamState:
     def note_first(self, sequence: int, timestamp_ns: int) -> None:
         """Tell the timestamp of the first message; of no effect if another one is the first by now."""
 
-    def trim(self, values: Sequence[bytes], now_ns: int, *, below_seq: int = 0) -> tuple[int, int]:
+    def trim(self, values: Sequence[builtins.bytes], now_ns: int, *, below_seq: int = 0) -> tuple[int, int]:
         """Remove from the front what exceeds the limits or the age or lies below below_seq.
         Shapes: values are the first records of the log in order. Returns (how many of them go, the first timestamp that
         is left among `values`, 0 if none of them is left). Call again with more while `over` holds.
@@ -298,14 +370,14 @@ class StreamState:
         live sequence at the front has no value; nothing is changed then."""
 
     def over(self) -> bool: ...
-    def remove(self, values: Sequence[bytes]) -> int:
+    def remove(self, values: Sequence[builtins.bytes]) -> int:
         """Account for records that are deleted, wherever they lie; dead ones count nothing. Returns their bytes.
         Errors: CorruptRecord; nothing is changed then."""
 
     def reset(self, next_seq: int) -> None:
         """Purge all: nothing is left, the next message gets next_seq."""
 
-    def check(self, from_seq: int, values: Sequence[bytes], *, to_seq: int = 0) -> int:
+    def check(self, from_seq: int, values: Sequence[builtins.bytes], *, to_seq: int = 0) -> int:
         """Verify checksums and that no live sequence from from_seq to the last of `values` (or to_seq) is missing.
         Returns the last sequence covered. Errors: CorruptRecord naming the sequence. A sequence without a record of its
         deletion is corruption."""
@@ -334,41 +406,45 @@ class StreamState:
     def last_per_subject(self, filters: Sequence[str]) -> list[int]:
         """Last sequences of every matching subject, ascending; bounds for those that `inexact` names."""
 
+    def excess(self, limit: int) -> list[int]:
+        """Sequences that exceed max_msgs_per_subject, the oldest of each subject, ascending, at most `limit`."""
+
     def direct(self, batch: Batch, prefix: str) -> list[int]:
         """Sequences asked for by direct-get requests, one per message: > 0 a live sequence to read, 0 not found,
         -1 leave it to Python (anything but {seq}, {last_by_subj} or the subject form after `prefix`)."""
 
-    def delta(self) -> tuple[bytes, bytes]:
+    def delta(self) -> tuple[builtins.bytes, builtins.bytes]:
         """What changed since the last call, for the transaction that stores it: (totals, overwriting the one before;
         removals, appended to those since the last checkpoint, b"" if none). Both carry checksums."""
 
-    def checkpoint(self) -> bytes:
+    def checkpoint(self) -> builtins.bytes:
         """The whole index up to last_seq, with a checksum."""
 
     @classmethod
     def restore(
         cls,
         name: str,
-        checkpoint: bytes | None,
-        removals: Iterable[bytes],
-        totals: bytes | None,
+        checkpoint: builtins.bytes | None,
+        removals: Iterable[builtins.bytes],
+        totals: builtins.bytes | None,
         **limits: Any,
     ) -> tuple[StreamState, int]:
         """The state at the checkpoint (None: the empty stream) with the removals since; the caller then feeds the records
         from the returned sequence on to `replay` and ends with `replayed`. If the limits need queues that the checkpoint
-        lacks, that is the first live sequence, and a checkpoint must follow as after `rebuild`. Errors: CorruptRecord for any part that is damaged."""
+        lacks, that is the first live sequence, and a checkpoint must follow as after `rebuild`.
+        Errors: CorruptRecord for any part that is damaged."""
 
-    def replay(self, values: Sequence[bytes]) -> None:
+    def replay(self, values: Sequence[builtins.bytes]) -> None:
         """Index records (ascending) that the checkpoint didn't know."""
 
     def replayed(self) -> bool:
         """Compare with the stored totals (none: True); False: the parts disagree, a record or its deletion is missing.
         Rebuild from all records: `restore(name, None, (), None)`, where every gap counts as deleted."""
 
-    def replay_ids(self, segments: Iterable[bytes], now_ns: int) -> None:
+    def replay_ids(self, segments: Iterable[builtins.bytes], now_ns: int) -> None:
         """Remember the message ids of `Admission.ids` segments that are still within the window."""
 
-    def ids_expired(self, segment: bytes, now_ns: int) -> bool:
+    def ids_expired(self, segment: builtins.bytes, now_ns: int) -> bool:
         """Whether a stored segment may be dropped."""
 
 def reply_direct(
@@ -395,6 +471,7 @@ def verify_pages(data: Buffer, page_size: int, *, thorough: bool = False) -> lis
 # ---------------------------------------------------------------------------------------------------------------------
 # Consumers.
 
+@final
 class Delivery:
     """What one call of deliver came to."""
 
@@ -407,6 +484,7 @@ class Delivery:
     bytes: int
     last_seq: int  # stream sequence of the last value consumed
 
+@final
 class AckOutcome:
     """What one batch of acks came to. Confirmations wait inside until `confirm`."""
 
@@ -418,14 +496,13 @@ class AckOutcome:
     naks: list[tuple[int, int, int]]  # (consumer_seq, stream_seq, deliveries)
     terms: list[tuple[int, int, int, str]]  # and the reason; settled messages included (the advisory is sent again)
     nexts: list[tuple[str, bytes]]  # +NXT: (reply, request body)
-    acked: list[
-        tuple[int, int, int, int]
-    ]  # (consumer_seq, stream_seq, deliveries, delivered at ns); only with `sampling`
+    acked: list[tuple[int, int, int, int]]  # with `sampling`: (consumer_seq, stream_seq, deliveries, delivered at ns)
 
     def confirmations(self) -> int: ...
     def confirm(self, engine: Engine, account: str) -> None:
         """Answer those who asked for it with an empty message, once: a second call does nothing."""
 
+@final
 class ConsumerState:
     """Deterministic machine of one consumer: what was delivered, what is pending, what comes again, who waits for it.
 
@@ -439,19 +516,29 @@ class ConsumerState:
         *,
         ack_policy: str,  # "none" | "all" | "explicit"
         ack_wait_ns: int = ...,
-        backoff_ns: Sequence[int] = (),
-        max_deliver: int = -1,
-        max_ack_pending: int = -1,
+        backoff_ns: Sequence[int] = ...,  # none
+        max_deliver: int = ...,  # -1: no limit
+        max_ack_pending: int = ...,  # -1: no limit
         max_waiting: int = 512,
-        filters: Sequence[str] = (),
+        filters: Sequence[str] = ...,  # none: all
         headers_only: bool = False,
         sampling: bool = False,
         flow_control: bool = False,
         next_seq: int = 1,
     ) -> ConsumerState: ...
-    def configure(self, **options: Any) -> None:
-        """New options (the names of __new__ but stream, name, ack_policy, flow_control and next_seq); those not named
-        stay. Running waits are shifted by what ack_wait or backoff changed."""
+    def configure(
+        self,
+        *,
+        ack_wait_ns: int | None = None,
+        backoff_ns: Sequence[int] | None = None,
+        max_deliver: int | None = None,
+        max_ack_pending: int | None = None,
+        max_waiting: int | None = None,
+        filters: Sequence[str] | None = None,
+        headers_only: bool | None = None,
+        sampling: bool | None = None,
+    ) -> None:
+        """New options (as in __new__); those not named stay. Running waits are shifted by what ack_wait or backoff changed."""
 
     next_seq: int  # stream sequence to look at next; may be set, but not to what was delivered (that takes `reset`)
     delivered_consumer_seq: int
@@ -465,10 +552,9 @@ class ConsumerState:
     num_redelivered: int
     num_waiting: int
     num_queued: int  # messages in the redelivery queue
-    demand: (
-        int  # messages that the waiting requests still ask for: a no_wait request that finds num_pending + num_queued
-    )
-    # above 0 but below it is answered `408 Requests Pending` instead of being queued
+    # messages that the waiting requests still ask for: a no_wait request that finds num_pending + num_queued above 0 but
+    # below it is answered `408 Requests Pending` instead of being queued
+    demand: int
     deadline_ns: int  # when `expire` has something to do next, 0 if never; look after deliver and ack
 
     def reset(self, sequence: int) -> None:
@@ -544,6 +630,10 @@ class ConsumerState:
     def forget(self, sequences: Sequence[int]) -> list[tuple[int, int, int]]:
         """Messages that were deleted from the stream: settle them. Returns the pending ones among them
         (consumer_seq, stream_seq, deliveries)."""
+
+    def purged(self, sequence: int) -> None:
+        """All below `sequence` was purged, and `forget` told of: it counts as delivered, and as settled if nothing is
+        pending."""
 
     def forget_below(self, sequence: int) -> list[tuple[int, int, int]]:
         """The same for everything below `sequence`; next_seq moves up to it."""

@@ -19,7 +19,6 @@ Not here:   expected absence (None), errors of clients (they have numbers on the
 """
 
 # The names say what happened; the base class says that it is an error.
-# ruff: noqa: N818
 
 from pathlib import Path
 

@@ -29,6 +29,7 @@ READ_BYTES_MAX: Final = 4 << 20
 READ_STEP_RECORDS: Final = 256  # between two looks at the byte limit
 CACHE_BYTES_MAX: Final = 64 << 20  # tails of all streams together
 CACHE_STREAM_BYTES_MAX: Final = 16 << 20  # and of one stream
+CACHE_CHUNK_BYTES_MIN: Final = 8 * 1024  # smaller commits of a stream are joined
 
 # --- store: the index
 CHECKPOINT_CHANGES_MIN: Final = 250_000  # records and removals between two checkpoints of a stream

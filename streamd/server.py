@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -28,6 +27,7 @@ from streamd.core.info import PROTOCOL_VERSION, Connect, Identity, new_server_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
     from streamd.streams.jetstream import JetStream
 

@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 READY = "Server is ready"
 

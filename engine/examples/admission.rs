@@ -87,7 +87,7 @@ fn main() {
 
 fn replay(what: &str, admissions: &[Admission]) {
     let values: Vec<&[u8]> =
-        admissions.iter().flat_map(|admission| admission.records().map(|(_, value)| value)).collect();
+        admissions.iter().flat_map(|admission| admission.block.from_place(0).map(|(_, value)| value)).collect();
     let mut state = StreamState::new(Identity::default(), Limits::default());
     let started = Instant::now();
     state.replay(&values).unwrap();

@@ -29,7 +29,7 @@ fn a_delivery_shows_the_stored_message_and_counts_down() {
     assert_eq!(seen[0].reply, "$JS.ACK.S.C.1.1.1.10.1");
     assert_eq!((seen[0].to.as_str(), seen[0].subject.as_str(), seen[0].payload.as_str()), ("d", "a.b", "data"));
     assert_eq!((seen[2].numbers().4, consumer.num_pending()), (0, 0));
-    assert_eq!(done.bytes, seen.iter().map(|seen| (3 + seen.reply.len() + 4) as u64).sum());
+    assert_eq!(done.bytes, seen.iter().map(|seen| (3 + seen.reply.len() + 4) as u64).sum::<u64>());
     assert_eq!(push(&mut consumer, &mut hub, 1..=3, 5).delivered, 0, "never twice");
 }
 

@@ -379,8 +379,8 @@ fn admit(stored: &mut Stored, model: &mut Model, publishes: &[Publish], now_ns: 
     admission.ack(&mut replies);
     assert_eq!(wanted, replies.0);
     assert_eq!(publishes.len() as u64, admission.stored + admission.refused + admission.duplicates);
-    assert_eq!(admission.records().count() as u64, admission.matching(&[b">"]));
-    for (sequence, value) in admission.records() {
+    assert_eq!(admission.block.from_place(0).count() as u64, admission.block.matching(&[b">"]));
+    for (sequence, value) in admission.block.from_place(0) {
         let Record { sequence: own, timestamp_ns, .. } = record::decode(value).unwrap();
         assert_eq!((sequence, now_ns), (own, timestamp_ns));
         assert!(stored.records.insert(sequence, value.to_vec()).is_none());
@@ -490,7 +490,7 @@ proptest! {
         }
         let admission = state.admit(&batch, 5);
         let mut checkpoint = state.checkpoint();
-        let values: Vec<&[u8]> = admission.records().map(|(_, value)| value).collect();
+        let values: Vec<&[u8]> = admission.block.from_place(0).map(|(_, value)| value).collect();
         state.remove(&values[1..2]).unwrap();
         let (mut totals, mut removals) = state.delta();
         let parts = checkpoint.len() + totals.len() + removals.len();

@@ -1,6 +1,6 @@
 """Stored messages on the wire: get, delete, purge, direct get.
 
-Source: nats-server 2.15.2; batch gets answer later.
+Source: nats-server 2.15.2.
 """
 
 from __future__ import annotations
@@ -60,13 +60,14 @@ def direct_request(body: bytes) -> MsgGetRequest:
         or (request.last_by_subj and (request.next_by_subj or request.batch or request.start_time or several))
         or (request.start_time and request.seq)
         or (several and request.next_by_subj)
+        or (request.up_to_seq and request.up_to_time)
     ):
         raise ValueError("408 Bad Request")
     return request
 
 
 def direct_batch(request: MsgGetRequest) -> bool:
-    """Whether a DIRECT.GET asks for several messages (later work)."""
+    """Whether a DIRECT.GET asks for several messages."""
     return bool(request.batch or request.multi_last)
 
 

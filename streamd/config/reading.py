@@ -32,7 +32,7 @@ class Key:
         return (self.name, *self.aliases)
 
 
-class ReadWithWarning(Exception):  # noqa: N818 - not an error: the value is good, its form is doubtful
+class ReadWithWarning(Exception):
     """The value was understood, but the file should say it differently."""
 
     def __init__(self, value: object, text: str) -> None:

@@ -6,10 +6,11 @@ brought, never one call a message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from streamd._engine import Batch, Engine
     from streamd.core.core import Core
 

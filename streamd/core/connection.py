@@ -11,10 +11,9 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from streamd.core.info import Connect
-
 if TYPE_CHECKING:
     from streamd.core.core import Core
+    from streamd.core.info import Connect
 
 #: How long a producer that outruns a consumer waits before it is read again.
 STALL_SECONDS: Final = 0.005

@@ -7,10 +7,9 @@ output and passes the events on. Nothing here works per message.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +21,7 @@ from streamd.core.connection import Connection
 from streamd.core.info import Connect, Identity
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
     from streamd._engine import Turn
@@ -84,7 +84,7 @@ class Core:
         self._listener: asyncio.Server | None = None
         self._flush_planned = False
         self._all_gone = asyncio.Event()
-        self._handlers = {
+        self._handlers: dict[int, Callable[[int, Any], None]] = {
             _engine.CONNECT: self._on_connect,
             _engine.CLOSE: self._on_close,
             _engine.TAP: self._on_tap,
@@ -198,7 +198,7 @@ class Core:
         if connection is None:
             return
         try:
-            connect = Connect.parse(text)
+            connect = (connection.connect or Connect()).updated(text)
         except ValueError as error:
             self.log.debug("cid:%d - CONNECT refused: %s", conn, error)
             self.engine.fail(conn, None, "Parse Error")
@@ -209,7 +209,7 @@ class Core:
         elif connect.no_responders and not headers:
             text_ = "no responders requires headers support"
             self.engine.fail(conn, text_, "No Responders Requires Headers")
-        elif self._authenticate is not None and not self._authenticate(connect):
+        elif not self._welcome(connect):
             self.log.error("cid:%d - authentication error - User %r", conn, connect.user)
             self.engine.fail(conn, "Authorization Violation", "Authentication Failure")
         else:
@@ -231,6 +231,12 @@ class Core:
                     after_pong=after_pong,
                 )
             )
+
+    def _welcome(self, connect: Connect) -> bool:
+        # Naming an account in CONNECT is a way in that nats-server has closed long ago.
+        if connect.account or connect.new_account:
+            return False
+        return self._authenticate is None or self._authenticate(connect)
 
     def _on_close(self, conn: int, reason: str) -> None:
         connection = self._connections.get(conn)

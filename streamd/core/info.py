@@ -40,20 +40,27 @@ class Connect(BaseModel):
     echo: StrictBool = True
     headers: StrictBool = False
     no_responders: StrictBool = False
+    account: StrictStr = ""
+    new_account: StrictBool = False
 
-    @classmethod
-    def parse(cls, text: bytes) -> Connect:
-        """Errors: ValueError for anything that is not a JSON object with fields of the right types."""
+    def updated(self, text: bytes) -> Connect:
+        """With the fields of a CONNECT; those it doesn't name stay as they were.
+
+        Errors: ValueError for anything that is not null or a JSON object with fields of the right types.
+        """
         try:
             fields = json.loads(text)
         except RecursionError as error:
             raise ValueError("CONNECT is nested too deeply") from error
+        if fields is None:
+            fields = {}
         if not isinstance(fields, dict):
             raise ValueError("CONNECT needs a JSON object")
         if "pass" in fields:
             fields["password"] = fields.pop("pass")
         # A null stands for an absent field in the encoders of several clients.
-        return cls.model_validate({key: value for key, value in fields.items() if value is not None})
+        given = {key: value for key, value in fields.items() if value is not None}
+        return Connect.model_validate({**self.model_dump(exclude_unset=True), **given})
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ def stream_create(request: StreamConfigRequest, name: str, limits: Limits) -> St
     config = settled(request, limits)
     if config.sealed:
         raise invalid("stream configuration for create can not be sealed")
+    if config.mirror_direct and config.mirror is None:
+        raise invalid("stream has no mirror but does have mirror direct")
     stream_later(config)
     return config
 
@@ -154,8 +156,6 @@ def stream_check(config: StreamConfig, limits: Limits) -> None:
             raise invalid("discard new per subject requires max msgs per subject > 0")
     if config.deny_purge and config.allow_rollup_hdrs:
         raise invalid("roll-ups require the purge permission")
-    if config.mirror_direct and config.mirror is None:
-        raise invalid("stream has no mirror but does have mirror direct")
     if config.placement is not None and config.placement.preferred:
         raise invalid("preferred server not permitted in placement")
     check_subjects(config)

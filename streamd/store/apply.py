@@ -51,8 +51,8 @@ def _records(environment: Environment, txn: Transaction[bytes], part: LogWork) -
         return
     database = environment.databases[part.stream]
     with txn.cursor(db=database) as cursor:
-        if part.appends:
-            cursor.putmulti(part.appends, append=True)
+        for records in part.appends:
+            cursor.putmulti(records, append=True)
         if part.deletes:
             deque(map(txn.delete, part.deletes, repeat(b""), repeat(database)), maxlen=0)
         for low, high in part.ranges:

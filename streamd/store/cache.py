@@ -7,30 +7,25 @@ Guarantee:    what it holds of a log is everything committed from `low` on, with
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import deque
-from itertools import islice, repeat
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from streamd import limits
+from streamd._engine import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_value = itemgetter(1)
-Chunk = dict[bytes, bytes]  # of one commit, ascending; deletes leave it sorted
+    from collections.abc import Sequence
 
 
 class _Tail:
     """The cached end of one log."""
 
-    __slots__ = ("bytes", "chunks", "firsts", "sizes")
+    __slots__ = ("bytes", "chunks", "firsts")
 
     def __init__(self) -> None:
-        self.firsts: deque[bytes] = deque()  # first key of each chunk when it was added
-        self.chunks: deque[Chunk] = deque()
-        self.sizes: deque[int] = deque()
+        self.firsts: deque[int] = deque()  # first sequence of each chunk when it was added
+        self.chunks: deque[Records] = deque()  # of one commit, or of several small ones
         self.bytes = 0
 
 
@@ -44,92 +39,106 @@ class TailCache:
         self.stream_bytes_max = min(stream_bytes_max, bytes_max)
         self.bytes = 0
         self._tails: dict[int, _Tail] = {}
+        self._chunks = 0
         # Streams in the order in which their chunks came; it may name chunks long gone.
         self._order: deque[int] = deque()
 
-    def add(self, stream: int, records: list[tuple[bytes, bytes]]) -> None:
-        """Take in what a commit appended; `records` ascend and lie above everything before."""
+    def add(self, stream: int, records: Records) -> None:
+        """Take in what a commit appended, above everything before."""
         if not records:
             return
-        size = sum(map(len, map(_value, records))) + 100 * len(records)  # 100: the objects around a value
+        size = records.size
         if size > self.stream_bytes_max:
             self.forget(stream)
             return
         tail = self._tails.get(stream)
         if tail is None:
             tail = self._tails[stream] = _Tail()
-        tail.firsts.append(records[0][0])
-        tail.chunks.append(dict(records))
-        tail.sizes.append(size)
+        if size < limits.CACHE_CHUNK_BYTES_MIN and tail.chunks and tail.chunks[-1].size < limits.CACHE_CHUNK_BYTES_MIN:
+            # Small commits share a chunk, so that there are never many to search.
+            chunk = tail.chunks[-1]
+            size = -chunk.size
+            chunk.extend(records)
+            size += chunk.size
+        else:
+            chunk = records
+            if size < limits.CACHE_CHUNK_BYTES_MIN:
+                chunk = Records()
+                chunk.extend(records)
+                size = chunk.size
+            tail.firsts.append(records.first_seq)
+            tail.chunks.append(chunk)
+            self._chunks += 1
+            self._order.append(stream)
         tail.bytes += size
         self.bytes += size
-        self._order.append(stream)
         while tail.bytes > self.stream_bytes_max:
             self._evict(stream)
         while self.bytes > self.bytes_max:
             self._evict(self._order.popleft())
-        if len(self._order) > 4 * sum(len(t.chunks) for t in self._tails.values()) + 1024:
+        if len(self._order) > 4 * self._chunks + 1024:
             self._order = deque(name for name, t in self._tails.items() for _ in t.chunks)
 
-    def delete(self, stream: int, keys: Iterable[bytes]) -> None:
+    def delete(self, stream: int, keys: Sequence[bytes]) -> None:
         """Records are gone from the log."""
         tail = self._tails.get(stream)
-        if tail is None:
-            return
-        gone = filter(tail.firsts[0].__le__, keys)
-        if len(tail.chunks) == 1:
-            deque(map(tail.chunks[0].pop, gone, repeat(None)), maxlen=0)
-        else:
-            for key in gone:
-                tail.chunks[bisect_right(tail.firsts, key) - 1].pop(key, None)
+        if tail is not None:
+            for chunk in tail.chunks:
+                chunk.discard(keys)
+            self._shrink(stream)
 
-    def delete_range(self, stream: int, low: bytes, high: bytes) -> None:
-        """Everything with low <= key < high is gone from the log."""
+    def delete_range(self, stream: int, low: int, high: int) -> None:
+        """Everything with low <= sequence < high is gone from the log."""
         tail = self._tails.get(stream)
         if tail is None or high <= tail.firsts[0]:
             return
-        while low <= tail.firsts[0] and len(tail.chunks) > 1 and tail.firsts[1] <= high:
-            self._evict(stream)
-        for chunk in tail.chunks:
-            for key in [key for key in chunk if low <= key < high]:
-                del chunk[key]
+        for first, chunk in zip(tail.firsts, tail.chunks, strict=True):
+            if first >= high:
+                break
+            chunk.discard_range(low, high)
+        self._shrink(stream)
 
     def forget(self, stream: int) -> None:
         """Drop a whole tail."""
         tail = self._tails.pop(stream, None)
         if tail is not None:
             self.bytes -= tail.bytes
+            self._chunks -= len(tail.chunks)
 
-    def covers(self, stream: int, key: bytes) -> bool:
-        """Whether everything committed from `key` on is here."""
+    def covers(self, stream: int, sequence: int) -> bool:
+        """Whether everything committed from a sequence on is here."""
         tail = self._tails.get(stream)
-        return tail is not None and key >= tail.firsts[0]
+        return tail is not None and sequence >= tail.firsts[0]
 
-    def get(self, stream: int, key: bytes) -> bytes | None:
+    def get(self, stream: int, sequence: int) -> bytes | None:
         """One record; only meaningful where `covers` holds."""
         tail = self._tails[stream]
-        return tail.chunks[bisect_right(tail.firsts, key) - 1].get(key)
+        return tail.chunks[bisect_right(tail.firsts, sequence) - 1].get(sequence)
 
-    def read(self, stream: int, key: bytes, limit: int) -> list[bytes]:
-        """Up to `limit` records from `key` on; only meaningful where `covers` holds."""
+    def read(self, stream: int, sequence: int, limit: int) -> list[bytes]:
+        """Up to `limit` records from a sequence on; only meaningful where `covers` holds."""
         tail = self._tails[stream]
-        at = bisect_right(tail.firsts, key) - 1
-        chunk = tail.chunks[at]
-        skip = 0 if key <= tail.firsts[at] else bisect_left(list(chunk), key)
-        values = list(islice(chunk.values(), skip, skip + limit))
-        while len(values) < limit and at + 1 < len(tail.chunks):
-            at += 1
-            values += islice(tail.chunks[at].values(), limit - len(values))
+        values: list[bytes] = []
+        for at in range(bisect_right(tail.firsts, sequence) - 1, len(tail.chunks)):
+            values += tail.chunks[at].read(sequence, limit - len(values))
+            if len(values) >= limit:
+                break
         return values
+
+    def _shrink(self, stream: int) -> None:
+        """Give up chunks in which nothing is left, as long as that leaves no hole."""
+        tail = self._tails[stream]
+        while len(tail.chunks) > 1 and not tail.chunks[0]:
+            self._evict(stream)
 
     def _evict(self, stream: int) -> None:
         tail = self._tails.get(stream)
         if tail is None:
             return
         tail.firsts.popleft()
-        tail.chunks.popleft()
-        size = tail.sizes.popleft()
+        size = tail.chunks.popleft().size
         tail.bytes -= size
         self.bytes -= size
+        self._chunks -= 1
         if not tail.chunks:
             del self._tails[stream]

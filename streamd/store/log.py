@@ -8,7 +8,7 @@ Not here:     what a record means. A sequence that is absent may be deleted or d
 
 from __future__ import annotations
 
-from itertools import accumulate, islice, repeat
+from itertools import accumulate, chain, islice, repeat
 from typing import TYPE_CHECKING, Protocol
 
 from streamd import limits
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
     from lmdb import Cursor
 
+    from streamd._engine import Records
     from streamd.store.cache import TailCache
     from streamd.store.environment import Environment
     from streamd.store.work import LogWork, Work
-
-_Records = list[tuple[bytes, bytes]]
 
 
 class Log(Protocol):
@@ -31,7 +30,7 @@ class Log(Protocol):
 
     stream: int
 
-    def append(self, work: Work, records: _Records) -> None:
+    def append(self, work: Work, records: Records) -> None:
         """Stage records; they ascend and lie above everything before."""
 
     def delete(self, work: Work, keys: Sequence[bytes]) -> None:
@@ -83,10 +82,10 @@ class StreamLog:
             self._staged[id(work)] = (work, part)
         return part
 
-    def append(self, work: Work, records: _Records) -> None:
-        self.of(work).appends += records
+    def append(self, work: Work, records: Records) -> None:
+        self.of(work).appends.append(records)
         work.records += len(records)
-        work.bytes += sum(map(len, (value for _, value in records)))
+        work.bytes += records.size
 
     def delete(self, work: Work, keys: Sequence[bytes]) -> None:
         self.of(work).deletes += keys
@@ -107,26 +106,26 @@ class StreamLog:
         if part.drop:
             self._cache.forget(self.stream)
             return
-        self._cache.add(self.stream, part.appends)
+        for records in part.appends:
+            self._cache.add(self.stream, records)
         if part.deletes:
             self._cache.delete(self.stream, part.deletes)
         for low, high in part.ranges:
-            self._cache.delete_range(self.stream, key(low), key(high))
+            self._cache.delete_range(self.stream, low, high)
         if part.keep_from:
-            self._cache.delete_range(self.stream, key(0), key(part.keep_from))
+            self._cache.delete_range(self.stream, 0, part.keep_from)
 
     # --- reading
 
     def read(
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
-        start = key(from_seq)
-        if self._cache.covers(self.stream, start):
-            return within(self._cache.read(self.stream, start, limit), bytes_max)
+        if self._cache.covers(self.stream, from_seq):
+            return within(self._cache.read(self.stream, from_seq, limit), bytes_max)
         values: list[bytes] = []
         left = bytes_max
         with self._cursor() as cursor:
-            if not cursor.set_range(start):
+            if not cursor.set_range(key(from_seq)):
                 return values
             records = cursor.iternext(keys=False, values=True)
             while left > 0 and len(values) < limit:
@@ -146,12 +145,11 @@ class StreamLog:
         return self.get_many((sequence,))[0]
 
     def get_many(self, sequences: Sequence[int]) -> list[bytes | None]:
-        keys = [key(sequence) for sequence in sequences]
-        if keys and self._cache.covers(self.stream, min(keys)):
-            return [self._cache.get(self.stream, key) for key in keys]
+        if sequences and self._cache.covers(self.stream, min(sequences)):
+            return [self._cache.get(self.stream, sequence) for sequence in sequences]
         database = self._environment.databases[self.stream]
         with self._environment.read() as txn:
-            values = list(map(txn.get, keys, repeat(None), repeat(database)))
+            values = list(map(txn.get, map(key, sequences), repeat(None), repeat(database)))
         for sequence, value in zip(sequences, values, strict=True):
             # A record that lies where another should is sound in itself: its checksum can't tell.
             if value is not None and value[5:13] != sequence.to_bytes(8, "little"):
@@ -189,7 +187,7 @@ class StreamLog:
                         yield record
                         last = record[0]
         for part in parts:
-            for record in part.appends:
+            for record in chain.from_iterable(part.appends):
                 if record[0] > last and record[0] >= start:
                     yield record
 

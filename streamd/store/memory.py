@@ -15,6 +15,7 @@ from streamd.store.log import key, within
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamd._engine import Records
     from streamd.store.work import Work
 
 _TRIM_MIN: Final = 1024  # deleted keys at the front before the list of keys is cut
@@ -28,9 +29,10 @@ class MemoryLog:
         self._keys: list[bytes] = []  # ascending; may name deleted records
         self._values: dict[bytes, bytes] = {}
 
-    def append(self, work: Work, records: list[tuple[bytes, bytes]]) -> None:
-        self._keys += [key for key, _ in records]
-        self._values.update(records)
+    def append(self, work: Work, records: Records) -> None:
+        fresh = dict(records)
+        self._keys += fresh
+        self._values.update(fresh)
 
     def delete(self, work: Work, keys: Sequence[bytes]) -> None:
         for name in keys:

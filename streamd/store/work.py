@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from streamd import limits
 
 if TYPE_CHECKING:
+    from streamd._engine import Records
     from streamd.errors import StoreError
     from streamd.store.log import StreamLog
 
@@ -27,8 +28,7 @@ class LogWork:
     stream: int
     log: StreamLog | None = None  # told about the outcome before `done` is called
     definition: bytes | None = None  # creates the stream if it isn't there
-    # (key, record), ascending, above all that is stored
-    appends: list[tuple[bytes, bytes]] = field(default_factory=list)
+    appends: list[Records] = field(default_factory=list)  # ascending, above all that is stored
     deletes: list[bytes] = field(default_factory=list)  # keys; those that are absent are ignored
     ranges: list[tuple[int, int]] = field(default_factory=list)  # delete low <= sequence < high
     keep_from: int = 0  # delete every sequence below

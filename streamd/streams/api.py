@@ -5,7 +5,6 @@ Handlers are methods named as the rows of `streamd.api.subjects` name them, one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from streamd._engine import CorruptRecord
@@ -14,11 +13,13 @@ from streamd.api.account import AccountInfoResponse, AccountLimits, ApiStats
 from streamd.api.errors import API_LEVEL_REQUIRED, NOT_AVAILABLE, STREAM_NOT_FOUND, ApiError
 from streamd.api.metadata import level_refused
 from streamd.streams.consumer_api import ConsumerApi
-from streamd.streams.direct import header
 from streamd.streams.message_api import MessageApi
+from streamd.streams.records import header
 from streamd.streams.stream_api import StreamApi
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamd._engine import Batch, Message
     from streamd.api.answer import Answer
     from streamd.api.subjects import Endpoint

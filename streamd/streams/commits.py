@@ -109,7 +109,7 @@ class Commits:
         for stream in streams:
             if not stream.stream_id or stream.offline is not None:
                 continue
-            part = stream.log.of(work)
+            part = stream.part(work)
             part.delta(*stream.state.delta())
             part.checkpoint = stream.state.checkpoint()
             for consumer in stream.consumers.values():
@@ -147,9 +147,9 @@ class Commits:
         after: list[Callable[[Outcome], None]] = []
         jobs, self._jobs = self._jobs, []
         for job in jobs:
-            done = job(work)
-            if done is not None:
-                after.append(done)
+            follow_up = job(work)
+            if follow_up is not None:
+                after.append(follow_up)
         admitted = self._admit(work)
         touched = self._close_parts(work)
         consumers = [consumer for consumer in self._saves if not consumer.closed]
@@ -234,9 +234,9 @@ class Commits:
         touched = [stream for stream in self._touched if stream.stream_id and not stream.closed]
         self._touched.clear()
         for stream in touched:
-            part = stream.log.of(work)
+            part = stream.part(work)
             part.delta(*stream.state.delta())
-            if stream.checkpoint_due(len(part.appends) + len(part.deletes)):
+            if stream.checkpoint_due(sum(map(len, part.appends)) + len(part.deletes)):
                 part.checkpoint = stream.state.checkpoint()
         return touched
 

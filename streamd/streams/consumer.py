@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from streamd._engine import Batch, ConsumerState, CorruptRecord
+from streamd._engine import Batch, ConsumerState, CorruptRecord, subject_subset
 from streamd.streams.pulls import PullRequests
 from streamd.streams.records import timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamd._engine import AckOutcome, Delivery
+    from streamd._engine import AckOutcome, Admission, Delivery
     from streamd.api.consumer import ConsumerConfig
     from streamd.core.bus import Binding, Watch
     from streamd.streams.clock import Timer
@@ -69,22 +69,26 @@ class Consumer:
         self._lasts: deque[int] = deque()
         self.lasts_until = 0
         self.requests = PullRequests(self)
+        self._running = False
+        if not self.pull:
+            self._watch_interest()
 
     # life
 
     def start(self) -> None:
         """Listen for acks, requests and interest, and deliver what there is."""
+        self._running = True
         stream, name = self.stream.name, self.name
         if self.config.ack_policy != "none":
             subjects = [f"$JS.ACK.{stream}.{name}.>", f"$JS.ACK.*.*.{stream}.{name}.>"]
             self.bindings.append(self._bus.bind(subjects, self._on_acks))
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
         if self.pull:
-            subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
             self.bindings.append(self._bus.bind([subject], self.requests.receive))
         else:
+            self.bindings.append(self._bus.bind([subject], self.requests.refuse_push))
             if self.config.flow_control:
                 self.bindings.append(self._bus.bind([f"$JS.FC.{stream}.{name}.>"], self._on_flow))
-            self._watch_interest()
         if self.config.idle_heartbeat and not self.pull:
             self._heartbeat = self._clock.call_later(self.config.idle_heartbeat, self._heartbeat_due)
         self._arm_expiry()
@@ -133,11 +137,16 @@ class Consumer:
 
     # delivering
 
-    def appended(self, matching: int) -> None:
-        """The stream has grown by so many messages that match."""
-        if matching:
+    def appended(self, admission: Admission) -> None:
+        """The stream has grown by what was admitted."""
+        if admission.first_seq and self.state.next_seq > admission.first_seq:
+            self.recount()  # it begins beyond the end that the stream had
+        else:
+            matching = admission.records.matching(self.filters)
+            if not matching:
+                return
             self.state.num_pending += matching
-            self.wake()
+        self.wake()
 
     def wake(self) -> None:
         """Deliver as soon as the loop comes round."""
@@ -146,7 +155,7 @@ class Consumer:
             self._clock.call_soon(self._pump)
 
     def _may_deliver(self) -> bool:
-        return self.state.num_waiting > 0 if self.pull else self.push_bound
+        return self._running and (self.state.num_waiting > 0 if self.pull else self.push_bound)
 
     def _pump(self) -> None:
         """One bounded piece of delivering; plans the next one if there is more to do."""
@@ -299,6 +308,18 @@ class Consumer:
         """The same for all messages below a sequence."""
         self._settled_by_deletion(self.state.forget_below(sequence))
 
+    def purged(self, pattern: str | None) -> None:
+        """A purge of a subject or pattern (None: of all) is through: what it took from here counts as delivered."""
+        stream = self.stream
+        first = stream.state.first_seq
+        if pattern is not None:
+            if not self.filters or not all(subject_subset(own, pattern) for own in self.filters):
+                return
+            first = stream.state.bounds([pattern])[0] or stream.committed_seq + 1
+        self.state.purged(first)
+        self.recount()
+        self.changed()
+
     def _settled_by_deletion(self, settled: list[tuple[int, int, int]]) -> None:
         advisories = self.stream.services.advisories
         for consumer_seq, stream_seq, deliveries in settled:
@@ -401,7 +422,7 @@ def _filters(config: ConsumerConfig) -> list[str]:
     return list(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))
 
 
-def state_options(config: ConsumerConfig) -> dict[str, object]:
+def state_options(config: ConsumerConfig) -> dict[str, Any]:
     """What the native machine needs to know of a configuration."""
     return {
         "ack_wait_ns": config.ack_wait or 30 * SECOND_NS,

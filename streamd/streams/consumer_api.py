@@ -121,6 +121,7 @@ class ConsumerApi:
     def info(self, consumer: Consumer, *, listed: bool = False) -> wire.ConsumerInfo:
         """What clients see of a consumer. `listed`: in a list, with the stored metadata only."""
         state, config = consumer.state, consumer.config
+        consumer.requests.look()
         if not listed:
             config = config.model_copy(update={"metadata": dynamic(config.metadata, PROTOCOL_VERSION)})
         return wire.ConsumerInfo(

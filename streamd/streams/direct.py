@@ -1,6 +1,6 @@
 """Direct gets: reads of single messages, a batch of requests at a time, resolved and answered natively.
 
-Source: interop 6.9. The batch forms (batch, multi_last) come later and are refused by name.
+Source: interop 6.9. Many messages at once are answered in `direct_batch`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from streamd._engine import CorruptRecord, record_decode, reply_direct
 from streamd.api.messages import MsgGetRequest, direct_batch, direct_request
 from streamd.api.metadata import level_refused
-from streamd.api.wire import time_parse, time_text
+from streamd.api.wire import time_parse
+from streamd.streams.direct_batch import DirectBatch
+from streamd.streams.records import header, stored_headers
 
 if TYPE_CHECKING:
     from streamd._engine import Batch, Message
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from streamd.streams.stream import Stream
 
 QUEUE = "_sys_"
+#: Most that one batch sends: half of what a client may leave unread before it is cut.
+BATCH_BYTES_MAX = 32 << 20
 
 
 class DirectGets:
@@ -74,22 +78,21 @@ class DirectGets:
             return
         subject = message.subject[len(self._prefix) + 1 :]
         try:
+            if subject and message.payload:
+                raise ValueError("408 Bad Request")
             request = MsgGetRequest(last_by_subj=subject) if subject else direct_request(message.payload)
         except ValueError as error:
             self._status(message, str(error))
             return
         if direct_batch(request):
-            self._status(message, "408 Bad Request - batches are not supported yet by streamd")
+            DirectBatch(stream, message.reply, request, BATCH_BYTES_MAX).step()
             return
         value = find(stream, request)
         if value is None:
             self._status(message, "404 Message Not Found")
         else:
-            self._reply(message, value)
-
-    def _reply(self, message: Message, value: bytes) -> None:
-        bus, stream = self._stream.services.bus, self._stream
-        bus.publish(message.reply, record_decode(value).payload, headers=stored_headers(stream.name, value))
+            headers = b"" if request.no_hdr else stored_headers(stream.name, value)
+            stream.services.bus.publish(message.reply, record_decode(value).payload, headers=headers)
 
     def _status(self, message: Message, status: str) -> None:
         if message.reply:
@@ -109,23 +112,3 @@ def find(stream: Stream, request: MsgGetRequest) -> bytes | None:
     if request.start_time:
         return stream.next_match(start, [])
     return stream.get(start)
-
-
-def header(block: bytes, name: bytes) -> str | None:
-    """The value of the first header of that name."""
-    for line in block.split(b"\r\n")[1:]:
-        key, colon, value = line.partition(b":")
-        if colon and key == name:
-            return value.strip().decode("utf-8", "replace")
-    return None
-
-
-def stored_headers(stream: str, value: bytes) -> bytes:
-    """The header block of an answer: the message's own lines, then where it is stored."""
-    record = record_decode(value)
-    own = record.headers.removesuffix(b"\r\n\r\n") if record.headers else b"NATS/1.0"
-    lines = (
-        f"\r\nNats-Stream: {stream}\r\nNats-Subject: {record.subject}\r\nNats-Sequence: {record.sequence}"
-        f"\r\nNats-Time-Stamp: {time_text(record.timestamp_ns)}\r\n\r\n"
-    )
-    return own + lines.encode("utf-8", "surrogateescape")

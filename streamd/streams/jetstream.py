@@ -7,12 +7,10 @@ needed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import ConsumerState, CorruptRecord, StreamState
 from streamd.api.consumer import ConsumerConfig
-from streamd.api.errors import ApiError
 from streamd.api.stream import StreamConfig
 from streamd.errors import StoreError
 from streamd.store import (
@@ -37,9 +35,11 @@ from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
     from pathlib import Path
 
-    from streamd.core.bus import Bus
+    from streamd.api.errors import ApiError
+    from streamd.core.bus import Binding, Bus
     from streamd.store import Outcome, Work
     from streamd.streams.clock import Clock
 
@@ -114,7 +114,7 @@ class JetStream:
             self.environment.close()
             raise
         self.api = Api(self)
-        self._binding = None
+        self._binding: Binding | None = None
 
     def start(self) -> None:
         """Serve."""
@@ -135,7 +135,9 @@ class JetStream:
     # recovery
 
     def _recover(self, stored: StoredStream) -> None:
-        definition = json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
+        definition: dict[str, Any] = (
+            json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
+        )
         config = StreamConfig.model_validate(definition["config"], strict=False)
         log = StreamLog(self.environment, self._cache, stored.stream)
         now_ns = self.services.clock.now_ns()
@@ -157,8 +159,7 @@ class JetStream:
     def _recover_consumer(self, stream: Stream, stored: StoredConsumer) -> None:
         definition = json.loads(stored.definition)
         config = ConsumerConfig.model_validate(definition["config"], strict=False)
-        state = new_consumer_state(stream, config)
-        state.next_seq = definition.get("start", 1)
+        state = new_consumer_state(stream, config, definition.get("start", 1))
         if stored.state is not None:
             try:
                 state.decode(stored.state)
@@ -193,7 +194,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream_id:
-                part = log.of(work)
+                part = stream.part(work)
                 part.definition = definition_of(config, created_ns)
                 self.services.commits.touch(stream)
             return after
@@ -215,7 +216,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream.stream_id:
-                stream.log.of(work).definition = definition_of(config, stream.created_ns)
+                stream.part(work).definition = definition_of(config, stream.created_ns)
             return after
 
         def after(outcome: Outcome) -> None:
@@ -224,21 +225,26 @@ class JetStream:
                 return
             stream.reconfigure(config, stream_options(config))
             self.services.advisories.stream_action(stream.name, "modify")
-            self.services.commits.at_rest(stream.retention.trim_job(0, lambda _removed, _error: done(None)))
+            at_rest, retention = self.services.commits.at_rest, stream.retention
+            excess = retention.excess_job(lambda _error: done(None))
+            at_rest(retention.trim_job(0, lambda _removed, _error: at_rest(excess)))
 
         self.services.commits.at_rest(job)
 
     def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
         """Remove a stream with all its consumers; `done` once that is durable."""
         self.streams.pop(stream.name, None)
+        consumers = list(stream.consumers)
         stream.close("409 Consumer Deleted")
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream.stream_id:
-                stream.log.of(work).drop = True
+                stream.part(work).drop = True
             return after
 
         def after(outcome: Outcome) -> None:
+            for consumer in consumers:
+                self.services.advisories.consumer_action(stream.name, consumer, "delete")
             self.services.advisories.stream_action(stream.name, "delete")
             done(storage_error(outcome.error) if outcome.error is not None and stream.stream_id else None)
 
@@ -256,8 +262,7 @@ class JetStream:
         """Make a consumer that begins at a sequence; `done` once it is durable."""
         created_ns = self.services.clock.now_ns()
         stored = bool(stream.stream_id) and not config.mem_storage
-        state = new_consumer_state(stream, config)
-        state.next_seq = start_seq
+        state = new_consumer_state(stream, config, start_seq)
         consumer = Consumer(stream, config, state, stream.next_consumer_id() if stored else 0, created_ns)
         stream.consumers[config.name] = consumer
         until = 0
@@ -268,7 +273,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not consumer.closed:
-                part = stream.log.of(work)
+                part = stream.part(work)
                 part.consumers[consumer.consumer_id] = consumer_definition(config, created_ns, start_seq, until)
                 part.consumer_states[consumer.consumer_id] = state.encode()
             return after
@@ -294,7 +299,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not consumer.closed:
-                part = consumer.stream.log.of(work)
+                part = consumer.stream.part(work)
                 part.consumers[consumer.consumer_id] = consumer_definition(
                     config, consumer.created_ns, 1, consumer.lasts_until
                 )
@@ -335,13 +340,14 @@ def stream_options(config: StreamConfig) -> dict[str, Any]:
     }
 
 
-def new_consumer_state(stream: Stream, config: ConsumerConfig) -> ConsumerState:
-    """A machine for a configuration, at its beginning."""
+def new_consumer_state(stream: Stream, config: ConsumerConfig, start_seq: int) -> ConsumerState:
+    """A machine for a configuration that has delivered nothing and begins at a sequence."""
     return ConsumerState(
         stream.name,
         config.name,
         ack_policy=config.ack_policy,
         flow_control=config.flow_control,
+        next_seq=start_seq,
         **state_options(config),
     )
 

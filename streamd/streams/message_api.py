@@ -70,8 +70,11 @@ class MessageApi:
             if not sequence:
                 call.fail(MESSAGE_DELETE(err="no message found"))
                 return None
-            if sequence > stream.state.last_seq:
+            if sequence > stream.state.last_seq and not stream.in_memory:
                 call.fail(MESSAGE_DELETE(err="stream store EOF"))
+                return None
+            if sequence < stream.state.first_seq and not stream.in_memory:
+                call.fail(MESSAGE_DELETE(err="no message found"))
                 return None
             value = stream.get(sequence)
             if value is None:
@@ -109,6 +112,8 @@ class MessageApi:
             elif failure is not None:
                 call.fail(ApiError(500, 10118, stream.offline or str(failure)))
             else:
+                for consumer in stream.consumers.values():
+                    consumer.purged(pattern)
                 call.answer(messages.PurgeResponse(purged=purged))
 
         retention = stream.retention

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from streamd.api.consumer import NextRequest, next_request
 from streamd.api.metadata import level_refused
 from streamd.state.limits import duration_text
-from streamd.streams.direct import header
+from streamd.streams.records import header
 
 if TYPE_CHECKING:
     from streamd._engine import Batch
@@ -39,6 +39,12 @@ class PullRequests:
                 self.accept(message.reply, message.payload, message.headers)
         self._consumer.wake()
 
+    def refuse_push(self, batch: Batch) -> None:
+        """Requests have arrived, but the consumer pushes."""
+        for index in range(len(batch)):
+            if batch[index].reply:
+                self._refuse(batch[index].reply, "409 Consumer is push based")
+
     def accept(self, reply: str, body: bytes, headers: bytes = b"") -> None:
         """Queue one request, or answer why not."""
         consumer, config, state = self._consumer, self._consumer.config, self._consumer.state
@@ -61,13 +67,18 @@ class PullRequests:
             self._refuse(reply, f"409 Exceeded MaxRequestMaxBytes of {config.max_bytes}")
             return
         now_ns = self._clock.now_ns()
-        if request.no_wait and not request.expires and state.num_waiting and state.num_pending <= state.demand():
-            self._refuse(reply, "408 Requests Pending")
-            return
+        if request.no_wait:
+            there = state.num_pending + state.num_queued
+            if not there and not request.expires:
+                self._refuse(reply, "404 No Messages")
+                return
+            if there and there < state.demand:
+                self._refuse(reply, "408 Requests Pending")
+                return
         queued = self._queue(reply, request, now_ns)
         if not queued:
             # Requests whose client has gone hold no place.
-            self._tick()
+            self.look()
             queued = self._queue(reply, request, now_ns)
         if not queued:
             if not request.idle_heartbeat:
@@ -92,7 +103,7 @@ class PullRequests:
     def arm(self) -> None:
         """Look again at what is due, as requests may have ended."""
         if self._timer is None and self._consumer.state.num_waiting:
-            self._tick()
+            self.look()
 
     def close(self) -> None:
         """The consumer is going away."""
@@ -104,8 +115,9 @@ class PullRequests:
         headers = f"NATS/1.0 {status}\r\n\r\n".encode()
         self._bus.publish(reply, b"", headers=headers, account=self._consumer.stream.account)
 
-    def _tick(self) -> None:
-        self._timer = None
+    def look(self) -> None:
+        """Send what is due to waiting requests and forget those whose client has gone."""
+        self.close()
         self._due_ns = 0
         consumer = self._consumer
         if consumer.closed:
@@ -120,4 +132,4 @@ class PullRequests:
         if self._timer is not None:
             self._timer.cancel()
         self._due_ns = due_ns
-        self._timer = self._clock.call_later(due_ns - now_ns + TIMER_SLACK_NS, self._tick)
+        self._timer = self._clock.call_later(due_ns - now_ns + TIMER_SLACK_NS, self.look)

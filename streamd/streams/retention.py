@@ -12,9 +12,9 @@ from streamd._engine import CorruptRecord, record_key, select
 from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from streamd._engine import Admission
+    from streamd._engine import Admission, Records
     from streamd.store import Outcome, Work
     from streamd.streams.clock import Timer
     from streamd.streams.stream import Stream
@@ -38,10 +38,8 @@ class Retention:
         stream = self._stream
         records = admission.records
         if admission.over:
-            self._trim(now_ns, [value for _key, value in records], 0)
-            if records and sequence_of(records[0][1]) < stream.state.first_seq:
-                first_key = record_key(stream.state.first_seq)
-                records = [record for record in records if record[0] >= first_key]
+            self._trim(now_ns, records, 0)
+            records.discard_range(0, stream.state.first_seq)
         stream.log.append(work, records)
         if admission.deletes:
             stream.log.delete(work, admission.deletes)
@@ -61,7 +59,7 @@ class Retention:
             stream.trimmed(first_seq)
         self.arm()
 
-    def _trim(self, now_ns: int, fresh: Sequence[bytes], below: int) -> int:
+    def _trim(self, now_ns: int, fresh: Records | None, below: int) -> int:
         """Let the machine drop what exceeds its limits. Returns how many. Errors: CorruptRecord."""
         stream, state = self._stream, self._stream.state
         total = 0
@@ -69,8 +67,8 @@ class Retention:
             excess = state.messages - stream.config.max_msgs if stream.config.max_msgs > 0 else 0
             limit = max(1, min(excess, SCAN_RECORDS)) if excess > 0 else 256
             values = stream.log.read(state.first_seq, limit, SCAN_BYTES)
-            if not values:
-                values = [value for value in fresh if sequence_of(value) >= state.first_seq]
+            if not values and fresh is not None:
+                values = fresh.read(state.first_seq, limit)
             if not values:
                 break
             gone, _first_ts_ns = state.trim(values, now_ns, below_seq=below)
@@ -114,7 +112,7 @@ class Retention:
                 done(before, None)
                 return None
             try:
-                removed = self._trim(stream.services.clock.now_ns(), (), below)
+                removed = self._trim(stream.services.clock.now_ns(), None, below)
             except CorruptRecord as error:
                 stream.damaged(error)
                 done(before, error)
@@ -141,6 +139,47 @@ class Retention:
 
         return job
 
+    def excess_job(
+        self, done: Callable[[Exception | None], None]
+    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
+        """A job that applies a lowered limit per subject; goes on in further commits until it is done."""
+        stream = self._stream
+
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            sequences = [] if stream.closed else stream.state.excess(REMOVE_RECORDS_MAX)
+            if not sequences:
+                done(None)
+                return None
+            try:
+                values = [value for value in stream.get_many(sequences) if value is not None]
+            except CorruptRecord as error:
+                stream.damaged(error)
+                done(error)
+                return None
+            return self._remove(work, values, lambda: stream.services.commits.at_rest(job), done)
+
+        return job
+
+    def _remove(
+        self, work: Work, values: list[bytes], more: Callable[[], None], failed: Callable[[Exception | None], None]
+    ) -> Callable[[Outcome], None]:
+        """Take records out of the machine and the log; `more` once that is durable."""
+        stream = self._stream
+        sequences = [sequence_of(value) for value in values]
+        stream.state.remove(values)
+        stream.log.delete(work, [record_key(sequence) for sequence in sequences])
+        stream.services.commits.touch(stream)
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                stream.put_back()
+                failed(outcome.error)
+                return
+            stream.deleted(sequences)
+            more()
+
+        return after
+
     def purge_job(
         self, pattern: str | None, below: int, done: Callable[[int, Exception | None], None], *, keep: int = 0
     ) -> Callable[[Work], Callable[[Outcome], None] | None]:
@@ -163,23 +202,15 @@ class Retention:
             if not values:
                 done(before, None)
                 return None
-            sequences = [sequence_of(value) for value in values]
-            state.remove(values)
-            stream.log.delete(work, [record_key(sequence) for sequence in sequences])
-            stream.services.commits.touch(stream)
+            removed = before + len(values)
 
-            def after(outcome: Outcome) -> None:
-                if outcome.error is not None:
-                    stream.put_back()
-                    done(before, outcome.error)
-                    return
-                stream.deleted(sequences)
+            def more() -> None:
                 if next_seq:
-                    stream.services.commits.at_rest(lambda more: job(more, before + len(values), next_seq))
+                    stream.services.commits.at_rest(lambda more: job(more, removed, next_seq))
                 else:
-                    done(before + len(values), None)
+                    done(removed, None)
 
-            return after
+            return self._remove(work, values, more, lambda error: done(before, error))
 
         return job
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Admission, CorruptRecord, StreamState, count_matching, select
 from streamd.errors import StoreError
+from streamd.store import StreamLog
 from streamd.streams.direct import DirectGets
 from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of, timestamp_of
 from streamd.streams.retention import Retention
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from streamd.api.stream import StreamConfig
     from streamd.core.bus import Binding
-    from streamd.store import Log, Outcome, Work
+    from streamd.store import Log, LogWork, Outcome, Work
     from streamd.streams.consumer import Consumer
     from streamd.streams.services import Services
 
@@ -125,7 +126,7 @@ class Stream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if consumer.consumer_id and not self.closed:
-                self.log.of(work).consumers_drop.append(consumer.consumer_id)
+                self.part(work).consumers_drop.append(consumer.consumer_id)
             return after
 
         def after(outcome: Outcome) -> None:
@@ -140,6 +141,11 @@ class Stream:
 
     # what a commit takes along
 
+    def part(self, work: Work) -> LogWork:
+        """What a commit does to this stream; only one on disk has that."""
+        assert isinstance(self.log, StreamLog)
+        return self.log.of(work)
+
     def checkpoint_due(self, changes: int) -> bool:
         """Whether the index should be stored whole now, given so many more changes since the last time."""
         self._changes += changes
@@ -152,7 +158,7 @@ class Stream:
         """Store message ids, and drop those that have left the window."""
         if not self.stream_id:
             return
-        part = self.log.of(work)
+        part = self.part(work)
         part.ids = segment
         self._id_segments.append(now_ns)
         horizon_ns = now_ns - self.config.duplicate_window
@@ -199,7 +205,7 @@ class Stream:
         if admission.last_seq:
             self.committed_seq = max(self.committed_seq, admission.last_seq)
         for consumer in self.consumers.values():
-            consumer.appended(admission.matching(consumer.filters))
+            consumer.appended(admission)
 
     def deleted(self, sequences: Sequence[int]) -> None:
         """Interior deletes are durable."""

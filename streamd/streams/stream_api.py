@@ -85,7 +85,7 @@ class StreamApi:
                 total=len(streams),
                 offset=offset,
                 limit=limit,
-                streams=[self.info(stream, listed=True) for stream in page if stream.offline is None],
+                streams=[self.info(stream, clustered=False, listed=True) for stream in page if stream.offline is None],
                 offline={stream.name: stream.offline for stream in page if stream.offline is not None},
             )
         )
@@ -107,7 +107,7 @@ class StreamApi:
             limit = wire.STREAM_SUBJECTS_LIMIT
             found = stream.state.subjects(request.subjects_filter, 0, 1 << 40)
             if found:
-                offset = min(max(request.offset, 0), len(found))
+                offset = max(request.offset, 0)
                 info.state.subjects = dict(found[offset : offset + limit])
                 paging = {"total": len(found), "offset": offset, "limit": limit}
         call.answer(wire.StreamInfoResponse(info=info, **paging))

@@ -1,4 +1,4 @@
-"""Record what a real nats-server answers: `python tests/api/record.py HOST:PORT` rewrites golden/*.json.
+"""Record what a real nats-server answers: `python -m tests.api.record HOST:PORT` rewrites golden/*.json.
 
 Purpose:    the rows the tests compare with. The server must be empty, not clustered, and started for this
             only (`nats-server -js -sd DIR -a 127.0.0.1 -p PORT`); it is 2.15.2 in the recorded files.
@@ -13,10 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-if __package__:
-    from .scenarios import SCENARIOS
-else:
-    from scenarios import SCENARIOS
+from tests.api.scenarios import SCENARIOS
 
 GOLDEN = Path(__file__).parent / "golden"
 

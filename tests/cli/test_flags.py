@@ -57,12 +57,12 @@ SLIPS: list[tuple[str, str, bool]] = [
 
 
 @pytest.mark.parametrize(("line", "expected"), NORMAL)
-def test_flags_are_read_as_go_reads_them(line: str, expected: list[str]):
+def test_flags_are_read_as_go_reads_them(line: str, expected: list[str]) -> None:
     assert expected == normalise(line.split())
 
 
 @pytest.mark.parametrize(("line", "text", "usage"), SLIPS)
-def test_slip(line: str, text: str, usage: bool, capsys: pytest.CaptureFixture[str]):
+def test_slip(line: str, text: str, usage: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """Texts and statuses are nats-server's; a slip with a usage behind it ends with status 0 there, too."""
     with pytest.raises(FlagError) as caught:
         normalise(line.split())
@@ -76,7 +76,7 @@ def test_slip(line: str, text: str, usage: bool, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("line", ["-v", "--version", "-version", "version", "-p 4 -v"])
-def test_version_can_be_found_by_launchers(line: str, capsys: pytest.CaptureFixture[str]):
+def test_version_can_be_found_by_launchers(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(line.split()) == 0
 
     found = re.search(r" v(\d+\.\d+\.\d+)", capsys.readouterr().out)
@@ -85,7 +85,7 @@ def test_version_can_be_found_by_launchers(line: str, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("flag", ["-v", "-h"])
-def test_quick_answers_load_nothing_heavy(flag: str):
+def test_quick_answers_load_nothing_heavy(flag: str) -> None:
     """Launchers call these once per test: 0.1 s is the budget."""
     heavy = ["asyncio", "click", "lark", "pydantic", "uvicorn", "anyio"]
     program = (
@@ -97,7 +97,7 @@ def test_quick_answers_load_nothing_heavy(flag: str):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_configuration_test_says_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_configuration_test_says_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.conf"
     path.write_text("port: 1")
 
@@ -117,7 +117,7 @@ def test_configuration_test_says_valid(tmp_path: Path, capsys: pytest.CaptureFix
 )
 def test_configuration_test_says_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, flags: list[str], expected: str
-):
+) -> None:
     path = tmp_path / "a.conf"
     if text is not None:
         path.write_text(text)
@@ -126,12 +126,12 @@ def test_configuration_test_says_what_is_wrong(
     assert f"streamd: {expected.format(path=path)}\n" == capsys.readouterr().err
 
 
-def test_configuration_test_needs_a_file(capsys: pytest.CaptureFixture[str]):
+def test_configuration_test_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-t"]) == 1
     assert "must specify [-c, --config]" in capsys.readouterr().err
 
 
-def test_single_conf_of_the_repository_is_valid(capsys: pytest.CaptureFixture[str]):
+def test_single_conf_of_the_repository_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-t", "-c", "conf/single.conf"]) == 0, capsys.readouterr().err
 
 
@@ -145,6 +145,6 @@ def test_single_conf_of_the_repository_is_valid(capsys: pytest.CaptureFixture[st
         ("term=999999999999", 'signal "term" 999999999999: no such process'),
     ],
 )
-def test_signal_slips(command: str, text: str, capsys: pytest.CaptureFixture[str]):
+def test_signal_slips(command: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-sl", command]) == 1
     assert f"streamd: {text}\n" == capsys.readouterr().err

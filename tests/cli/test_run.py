@@ -83,7 +83,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stop_is_clean(number: signal.Signals):
+def test_stop_is_clean(number: signal.Signals) -> None:
     with running("-p", "-1") as process:
         started = read_until(process, "Server is ready")
         process.send_signal(number)
@@ -94,7 +94,7 @@ def test_stop_is_clean(number: signal.Signals):
     assert "Server Exiting.." in rest
 
 
-def test_other_signals_do_not_kill():
+def test_other_signals_do_not_kill() -> None:
     with running() as process:
         read_until(process, "Server is ready")
         process.send_signal(signal.SIGHUP)
@@ -109,7 +109,7 @@ def test_other_signals_do_not_kill():
     assert process.returncode == 0
 
 
-def test_log_file_is_reopened_after_it_was_moved(tmp_path: Path):
+def test_log_file_is_reopened_after_it_was_moved(tmp_path: Path) -> None:
     log, moved = tmp_path / "a.log", tmp_path / "b.log"
     with running("-l", str(log)) as process:
         _wait_for(log, "Server is ready")
@@ -143,7 +143,7 @@ def _wait_for(path: Path, text: str) -> None:
         (("-p", "99999"), "streamd: port: input should be less than or equal to 65535"),
     ],
 )
-def test_error_for_people_is_one_line(flags: tuple[str, ...], text: str):
+def test_error_for_people_is_one_line(flags: tuple[str, ...], text: str) -> None:
     done = subprocess.run(command(*flags), capture_output=True, text=True, check=False, timeout=20)
 
     assert done.returncode == 1
@@ -151,7 +151,7 @@ def test_error_for_people_is_one_line(flags: tuple[str, ...], text: str):
     assert done.stderr.rstrip().endswith(text)
 
 
-def test_our_own_mistake_keeps_its_traceback():
+def test_our_own_mistake_keeps_its_traceback() -> None:
     done = subprocess.run(command("-n", "bug"), capture_output=True, text=True, check=False, timeout=20)
 
     assert done.returncode == 1
@@ -159,7 +159,7 @@ def test_our_own_mistake_keeps_its_traceback():
     assert "KeyError: 'surprise'" in done.stderr
 
 
-def test_log_without_time():
+def test_log_without_time() -> None:
     with running("-T=false") as process:
         first = read_until(process, "Starting streamd")
         process.send_signal(signal.SIGTERM)

@@ -128,12 +128,12 @@ INVALID: list[tuple[str, int, int]] = [
 
 
 @pytest.mark.parametrize(("text", "expected"), VALID)
-def test_text_means(text: str, expected: object):
+def test_text_means(text: str, expected: object) -> None:
     assert expected == parse_text(text, environ=ENVIRON).plain()
 
 
 @pytest.mark.parametrize(("text", "line", "column"), INVALID)
-def test_error_names_its_place(text: str, line: int, column: int):
+def test_error_names_its_place(text: str, line: int, column: int) -> None:
     """Whoever wrote the file must find the slip without counting."""
     with pytest.raises(ConfigError) as caught:
         parse_text(text, file="x.conf", environ=ENVIRON)
@@ -142,17 +142,17 @@ def test_error_names_its_place(text: str, line: int, column: int):
 
 
 @pytest.mark.parametrize("opening", ["a {", "[", "{a:["])
-def test_depth_is_bounded(opening: str):
+def test_depth_is_bounded(opening: str) -> None:
     with pytest.raises(ConfigError):
         parse_text("a: " + opening * 5000)
 
 
-def test_deeply_nested_text_is_refused_not_a_crash():
+def test_deeply_nested_text_is_refused_not_a_crash() -> None:
     with pytest.raises(ConfigError, match="nested deeper"):
         parse_text("a: " + "[" * 5000 + "]" * 5000)
 
 
-def test_include_is_relative_and_gives_its_keys_to_the_map(tmp_path: Path):
+def test_include_is_relative_and_gives_its_keys_to_the_map(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.conf").write_text("x: 1\ninclude 'c.conf'")
     (tmp_path / "sub" / "c.conf").write_text("{y: 2}")
@@ -166,7 +166,7 @@ def test_include_is_relative_and_gives_its_keys_to_the_map(tmp_path: Path):
     assert root.value["m"].node.value["y"].position == (str(tmp_path / "sub" / "c.conf"), 1, 2)
 
 
-def test_included_file_does_not_see_outer_keys(tmp_path: Path):
+def test_included_file_does_not_see_outer_keys(tmp_path: Path) -> None:
     (tmp_path / "b.conf").write_text("y: $x")
     (tmp_path / "a.conf").write_text("x: 1\ninclude b.conf")
 
@@ -174,7 +174,7 @@ def test_included_file_does_not_see_outer_keys(tmp_path: Path):
         parse_file(tmp_path / "a.conf")
 
 
-def test_file_that_includes_itself_is_an_error(tmp_path: Path):
+def test_file_that_includes_itself_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.conf").write_text("include a.conf")
 
     with pytest.raises(ConfigError, match="circle"):
@@ -182,7 +182,7 @@ def test_file_that_includes_itself_is_an_error(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [None, b"a: \xff"])
-def test_unreadable_file_is_a_config_error(tmp_path: Path, content: bytes | None):
+def test_unreadable_file_is_a_config_error(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "a.conf").write_bytes(content)
 
@@ -190,7 +190,7 @@ def test_unreadable_file_is_a_config_error(tmp_path: Path, content: bytes | None
         parse_file(tmp_path / "a.conf")
 
 
-def test_digest_is_that_of_nats_server():
+def test_digest_is_that_of_nats_server() -> None:
     """Recorded from nats-server 2.15.2 for `port: 1` and `server_name: <&>`."""
     port = "sha256:5b27b68e52c25859a76c94f378c31d5a499ca677a46b38fb5f58ded229b59650"
     name = "sha256:99d1b7fdecc474394a7930d1a6cfc778552e9aae33eceda9271b1afe15ea5683"
@@ -207,7 +207,7 @@ pieces = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(pieces, max_size=30).map("".join)))
-def test_any_text_is_a_tree_or_a_config_error(text: str):
+def test_any_text_is_a_tree_or_a_config_error(text: str) -> None:
     try:
         root = parse_text(text, environ=ENVIRON)
     except ConfigError:
@@ -249,7 +249,7 @@ def _written(value: object) -> str:
 
 
 @given(trees)
-def test_what_is_written_is_read_back(tree: dict[str, object]):
+def test_what_is_written_is_read_back(tree: dict[str, object]) -> None:
     assert tree == parse_text(_written(tree)).plain()
 
 
@@ -269,7 +269,7 @@ def _peer(path: Path) -> tuple[bool, str]:
     "ping_interval: 1h",
     "server_tags: [a, 'b'\n c]", "server_metadata {a: b, \"c\": 'd' # e\n}", "authorization {timeout: 1.5}",
 ])  # fmt: skip
-def test_nats_server_agrees(tmp_path: Path, text: str):
+def test_nats_server_agrees(tmp_path: Path, text: str) -> None:
     """The same verdict on the syntax, and the same digest where nats-server takes the file.
 
     Left out: arrays of numbers (its lexer trips over `1]`), and what it reads as a key that begins

@@ -82,7 +82,7 @@ REFUSED: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "path", "expected"), SETTINGS)
-def test_setting(text: str, path: str, expected: object):
+def test_setting(text: str, path: str, expected: object) -> None:
     value: object = load_text(text)
     for name in path.split("."):
         value = getattr(value, name)
@@ -91,7 +91,7 @@ def test_setting(text: str, path: str, expected: object):
 
 
 @pytest.mark.parametrize(("text", "expected"), REFUSED)
-def test_refusal_says_where_and_what(text: str, expected: str):
+def test_refusal_says_where_and_what(text: str, expected: str) -> None:
     """A key that is ignored is a promise that is broken in silence."""
     with pytest.raises(ConfigError) as caught:
         load_text(text, file="x.conf")
@@ -99,7 +99,7 @@ def test_refusal_says_where_and_what(text: str, expected: str):
     assert f"x.conf:{expected}" in str(caught.value)
 
 
-def test_all_problems_are_shown_at_once():
+def test_all_problems_are_shown_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_text("prot: 1\ncluster {}\ndebug: 1", file="x")
 
@@ -111,21 +111,21 @@ def test_all_problems_are_shown_at_once():
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "ping_interval: 5", "jetstream {sync: 2m}"])
-def test_doubtful_file_starts_with_a_warning(text: str):
+def test_doubtful_file_starts_with_a_warning(text: str) -> None:
     assert len(load_text(text).warnings) == 1
 
 
-def test_seconds_as_integer_are_taken():
+def test_seconds_as_integer_are_taken() -> None:
     assert load_text("write_deadline: 5").write_deadline_ns == 5 * SECOND
 
 
-def test_flags_win():
+def test_flags_win() -> None:
     config = load_text("port: 1\nserver_name: a\ndebug: true", overrides={"port": 2, "debug": False})
 
     assert (config.port, config.server_name, config.debug) == (2, "a", False)
 
 
-def test_flags_fold_into_blocks():
+def test_flags_fold_into_blocks() -> None:
     text = 'jetstream {store_dir: a, max_mem: 5}\nauthorization {token: t, timeout: "9s"}'
 
     config = load_text(text, overrides={"jetstream": True, "store_dir": "b", "user": "u", "password": "p"})
@@ -134,7 +134,7 @@ def test_flags_fold_into_blocks():
     assert config.authorization == AuthorizationConfig(user="u", password="p", timeout_ns=9 * SECOND)
 
 
-def test_flags_alone_make_a_config():
+def test_flags_alone_make_a_config() -> None:
     config = from_flags({"port": -1, "jetstream": True, "store_dir": "x"})
 
     assert config == Config(port=-1, jetstream=JetStreamConfig(store_dir="x"))
@@ -143,21 +143,21 @@ def test_flags_alone_make_a_config():
 @pytest.mark.parametrize(
     "overrides", [{"max_pending": 5}, {"server_name": "a b"}, {"lame_duck_duration_ns": 1}, {"port": 70000}]
 )
-def test_inconsistent_values_are_refused(overrides: dict[str, object]):
+def test_inconsistent_values_are_refused(overrides: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         from_flags(overrides)
     with pytest.raises(ValidationError):
         Config.model_validate(overrides)
 
 
-def test_config_from_python_is_strict_and_frozen():
+def test_config_from_python_is_strict_and_frozen() -> None:
     with pytest.raises(ValidationError):
         Config(port="4222")  # type: ignore[arg-type]
     with pytest.raises(ValidationError):
         Config(prot=1)  # type: ignore[call-arg]
     with pytest.raises(ValidationError):
-        Config().port = 5  # type: ignore[misc]
+        Config().port = 5
 
 
-def test_secrets_stay_out_of_repr():
+def test_secrets_stay_out_of_repr() -> None:
     assert "hush" not in repr(load_text("authorization {user: u, pass: hush}"))

@@ -55,7 +55,7 @@ def with_monitor(test: Callable[[int, Told], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def test_varz_shows_settings_and_counts_requests():
+def test_varz_shows_settings_and_counts_requests() -> None:
     async def test(port: int, _told: Told) -> None:
         await ask(port, "/healthz")
         status, head, body = await ask(port, "/varz?x=1")
@@ -71,7 +71,7 @@ def test_varz_shows_settings_and_counts_requests():
     with_monitor(test)
 
 
-def test_healthz_says_what_is_wrong():
+def test_healthz_says_what_is_wrong() -> None:
     async def test(port: int, told: Told) -> None:
         assert _parsed(await ask(port, "/healthz")) == (200, {"status": "ok"})
         told.problem = "the disk is full"
@@ -96,7 +96,7 @@ def _parsed(answer: tuple[int, str, str]) -> tuple[int, object]:
         ("HEAD", "/varz", 200, ""),
     ],
 )
-def test_answer(method: str, path: str, status: int, text: str):
+def test_answer(method: str, path: str, status: int, text: str) -> None:
     async def test(port: int, _told: Told) -> None:
         found, _, body = await ask(port, path, method)
 
@@ -107,14 +107,14 @@ def test_answer(method: str, path: str, status: int, text: str):
     with_monitor(test)
 
 
-def test_taken_port_is_a_clear_error():
+def test_taken_port_is_a_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"monitor port 127.0.0.1:{port}: address already in use"):
             MonitorServer(Told(), "127.0.0.1", port).bind()
 
 
-def test_cancellation_leaves_no_socket_open():
+def test_cancellation_leaves_no_socket_open() -> None:
     async def run() -> int:
         server = MonitorServer(Told(), "127.0.0.1", -1)
         server.bind()
@@ -130,5 +130,5 @@ def test_cancellation_leaves_no_socket_open():
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (61, "1m1s"), (3600, "1h0m0s"), (93784.9, "1d2h3m4s")])
-def test_uptime(seconds: float, text: str):
+def test_uptime(seconds: float, text: str) -> None:
     assert text == uptime_text(seconds)

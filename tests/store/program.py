@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from streamd._engine import CorruptRecord, record_decode
 from streamd.errors import StoreError
 from streamd.store import Environment, Outcome, StoredStream, StreamLog, Sync, TailCache, Work, Writer, recover
-from tests.store.records import pair, pairs, sequence
+from tests.store.records import pair, records, sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,15 +45,14 @@ def write(directory: Path, sync: Sync, limit: int = 0, report: Callable[[int], o
 
     def done(outcome: Outcome) -> None:
         assert outcome.error is None, outcome.error
-        top = outcome.work.logs[1].appends[-1][0]
-        report(int.from_bytes(top, "big"))
+        report(outcome.work.logs[1].appends[-1].first_seq + 19)
 
     writer.submit(first, lambda outcome: None)
     start = last
     while not limit or last - start < limit:
         work = Work()
         for log in logs:
-            log.append(work, pairs(last + 1, last + 21, b"%d" % log.stream * 50))
+            log.append(work, records(last + 1, last + 21, b"%d" % log.stream * 50))
             log.of(work).totals = b"%d" % (last + 20)
         last += 20
         logs[1].delete(work, [pair(last - 5)[0]])

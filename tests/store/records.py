@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from streamd._engine import Records
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -17,7 +19,7 @@ for _byte in range(256):
     _TABLE.append(_crc)
 
 
-class CorruptRecord(ValueError):  # noqa: N818 - the name in the engine
+class CorruptRecord(ValueError):
     """A record whose checksum is wrong."""
 
 
@@ -40,9 +42,9 @@ def pair(sequence: int, payload: bytes = b"") -> tuple[bytes, bytes]:
     return sequence.to_bytes(8, "big"), record(sequence, payload)
 
 
-def pairs(low: int, high: int, payload: bytes = b"") -> list[tuple[bytes, bytes]]:
+def records(low: int, high: int, payload: bytes = b"") -> Records:
     """Records for low <= sequence < high."""
-    return [pair(sequence, payload) for sequence in range(low, high)]
+    return Records(pair(sequence, payload) for sequence in range(low, high))
 
 
 def sequence(value: bytes) -> int:

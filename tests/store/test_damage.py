@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from streamd import _engine
 from streamd.errors import StoreCorrupt, StreamCorrupt
 from streamd.store import StreamLog, Sync, Work, recover, recovery
 from streamd.store.directory import DATA_FILE
 from tests.store import flips, program
 from tests.store.conftest import Store
-from tests.store.records import CorruptRecord, Index, pair, pairs, sequence
+from tests.store.records import CorruptRecord, Index, pair, records, sequence
 
 _ROOT = Path(__file__).parents[2]
 
@@ -68,13 +69,13 @@ def test_flipped_bits_are_never_served(tmp_path: Path, count: int) -> None:
 
 def restore(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[int, Index | StreamCorrupt]:
     """Every stream's index, or why there is none."""
-    monkeypatch.setattr(recovery._engine, "StreamState", Index)
-    monkeypatch.setattr(recovery._engine, "CorruptRecord", CorruptRecord)
+    monkeypatch.setattr(_engine, "StreamState", Index)
+    monkeypatch.setattr(_engine, "CorruptRecord", CorruptRecord)
     found: dict[int, Index | StreamCorrupt] = {}
     for stored in recover(store.environment):
         log = StreamLog(store.environment, store.cache, stored.stream)
         try:
-            state = recovery.restore_state(store.environment, stored, log, now_ns=0)
+            state: object = recovery.restore_state(store.environment, stored, log, now_ns=0)
             assert isinstance(state, Index)
             found[stored.stream] = state
         except StreamCorrupt as error:
@@ -88,7 +89,7 @@ def filled(store: Store, stream: int) -> StreamLog:
     index = Index()
     for low, high, checkpoint in ((1, 101, True), (101, 121, False)):
         work = Work()
-        log.append(work, pairs(low, high))
+        log.append(work, records(low, high))
         index.live |= set(range(low, high))
         part = log.of(work)
         part.totals = index.delta()
@@ -183,7 +184,7 @@ def test_damaged_pages_take_one_stream_offline(tmp_path: Path) -> None:
     for stream in (1, 2, 3):
         log = store.create(stream, f"S{stream}")
         work = Work()
-        log.append(work, pairs(1, 500, b"%d" % stream * 99))
+        log.append(work, records(1, 500, b"%d" % stream * 99))
         store.commit(work)
     store.close()
     data = (tmp_path / DATA_FILE).read_bytes()
@@ -215,7 +216,7 @@ def test_file_may_end_before_the_last_page(tmp_path: Path) -> None:
         while (tmp_path / str(seed) / DATA_FILE).stat().st_size >= store.environment.used()[0] and last < 6000:
             work = Work()
             count = chance.choice([1, 30, 300])
-            log.append(work, pairs(last + 1, last + 1 + count, b"x" * chance.choice([10, 3000, 9000])))
+            log.append(work, records(last + 1, last + 1 + count, b"x" * chance.choice([10, 3000, 9000])))
             last += count
             log.keep_from(work, last - chance.randrange(50))
             store.commit(work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,7 +49,7 @@ class Publisher:
 
 
 @pytest.mark.parametrize("options", [{}, {"max_msgs": 70}, {"max_msgs_per_subject": 4}])
-def test_state_comes_back_as_it_was(tmp_path: Path, options: dict[str, int]) -> None:
+def test_state_comes_back_as_it_was(tmp_path: Path, options: dict[str, Any]) -> None:
     """Counts, bounds and holes, with and without limits, over two restarts of which one is unclean."""
     store = Store(tmp_path, sync=Sync("never"))
     publisher = Publisher(store, store.create(1), _engine.StreamState("S", **options))

@@ -16,7 +16,7 @@ import pytest
 from streamd.errors import StoreError, StoreForeign, StoreFull, StoreLocked, StoreNewer
 from streamd.store import Environment, Outcome, Sync, Work, Writer
 from tests.store.conftest import Store, error_of
-from tests.store.records import pairs, sequence
+from tests.store.records import records, sequence
 
 _ROOT = Path(__file__).parents[2]
 _OPEN = "import sys; from pathlib import Path; from streamd.store import *; Environment.open(Path(sys.argv[1]))"
@@ -82,7 +82,7 @@ def test_map_grows_while_records_come(tmp_path: Path) -> None:
     log = store.create(1)
     for start in range(1, 20_000, 1000):
         work = Work()
-        log.append(work, pairs(start, start + 1000, b"x" * 300))
+        log.append(work, records(start, start + 1000, b"x" * 300))
         store.commit(work)
 
     assert store.environment.used()[1] > 4 << 20
@@ -103,7 +103,7 @@ def test_threaded_writer_reports_in_order_and_closes_clean(tmp_path: Path) -> No
         work = Work()
         if number == 0:
             work.of(1).definition = b"{}"
-        work.of(1).appends = pairs(number + 1, number + 2)
+        work.of(1).appends = [records(number + 1, number + 2)]
 
         def done(outcome: Outcome) -> None:
             assert outcome.error is None
@@ -139,7 +139,7 @@ def test_relaxed_writer_commits_in_line(tmp_path: Path, mode: Literal["interval"
     for number in range(200):
         work = Work()
         work.of(1).definition = b"{}"
-        work.of(1).appends = pairs(number + 1, number + 2)
+        work.of(1).appends = [records(number + 1, number + 2)]
         writer.submit(work, lambda outcome: told.append(outcome.commit))
 
         assert len(told) == number + 1
@@ -163,7 +163,7 @@ def test_dead_writer_fails_what_comes(
     writer = Writer(environment, notify=calls.append)
     errors: list[str] = []
     work = Work()
-    work.of(5).appends = pairs(1, 2)  # a stream that was never made
+    work.of(5).appends = [records(1, 2)]  # a stream that was never made
     writer.submit(work, lambda outcome: errors.append(str(outcome.error)))
     writer.submit(Work(), lambda outcome: errors.append(str(outcome.error)))
     writer.close()
@@ -197,8 +197,8 @@ def test_full_disk_fails_the_commit_and_nothing_else(small_disk: Path) -> None:
     stored = 0
     for start in range(1, 100_000, 500):
         work = Work()
-        log.append(work, pairs(start, start + 500, b"x" * 200))
-        other.append(work, pairs(start, start + 500))
+        log.append(work, records(start, start + 500, b"x" * 200))
+        other.append(work, records(start, start + 500))
         if isinstance(error_of(work, store.writer), StoreFull):
             break
         stored += 500
@@ -220,7 +220,7 @@ def test_full_disk_fails_the_commit_and_nothing_else(small_disk: Path) -> None:
 def work_of(store: Store, stream: int, stored: int) -> Work:
     """500 records more."""
     work = Work()
-    store.log(stream).append(work, pairs(stored + 1, stored + 501, b"x" * 200))
+    store.log(stream).append(work, records(stored + 1, stored + 501, b"x" * 200))
     return work
 
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamd._engine import Records
 from streamd.store import MemoryLog, Outcome, Sync, Work, checkpoint_due
 from tests.store.conftest import Store
-from tests.store.records import pair, pairs, sequence
+from tests.store.records import pair, records, sequence
 
 # Steps: append some records behind a gap, delete, delete a range, keep from, commit.
 _steps = st.lists(
@@ -40,7 +41,7 @@ def test_log_holds_what_the_model_holds(steps: list[tuple[str, object, int]], ca
         for kind, first, second in [*steps, ("commit", 0, 0)]:
             if kind == "append":
                 assert isinstance(first, int)
-                new = pairs(last + 1 + second, last + 1 + second + first)
+                new = records(last + 1 + second, last + 1 + second + first)
                 last += first + second
                 log.append(work, new)
                 memory.append(work, new)
@@ -87,15 +88,15 @@ def test_log_holds_what_the_model_holds(steps: list[tuple[str, object, int]], ca
 def test_read_keeps_to_its_byte_limit(store: Store) -> None:
     """A consumer asks for what it can send; one record always comes, else nothing ever would."""
     log = store.create(1)
-    records = pairs(1, 1000, b"x" * 100)
+    stored = list(records(1, 1000, b"x" * 100))
     work = Work()
-    log.append(work, records)
+    log.append(work, Records(stored))
     store.commit(work)
-    size = len(records[0][1])
+    size = len(stored[0][1])
     for _ in range(2):
-        assert [value for _, value in records[:10]] == log.read(1, 1000, 10 * size + 5)
-        assert [records[4][1]] == log.read(5, 1000, 1)
-        assert [value for _, value in records[99:]] == log.read(100, 5000)
+        assert [value for _, value in stored[:10]] == log.read(1, 1000, 10 * size + 5)
+        assert [stored[4][1]] == log.read(5, 1000, 1)
+        assert [value for _, value in stored[99:]] == log.read(100, 5000)
         store.cache.forget(1)
 
 
@@ -104,7 +105,7 @@ def test_works_of_one_group_apply_in_order(store: Store) -> None:
     log = store.create(1)
     order: list[int] = []
     first, second = Work(), Work()
-    log.append(first, pairs(1, 11))
+    log.append(first, records(1, 11))
     log.delete(second, [pair(3)[0]])
     log.keep_from(second, 3)
 
@@ -125,7 +126,7 @@ def test_dropped_stream_leaves_nothing(store: Store) -> None:
     log, other = store.create(1), store.create(11)
     for one in (log, other):
         work = Work()
-        one.append(work, pairs(1, 100))
+        one.append(work, records(1, 100))
         part = one.of(work)
         part.totals, part.ids, part.checkpoint = b"t", b"i", b"c"
         part.consumers[7], part.consumer_states[7] = b"{}", b"s"

@@ -13,7 +13,7 @@ from streamd.store import Sync, Work, recover
 from streamd.store.directory import DATA_FILE
 from tests.store import program
 from tests.store.conftest import Store
-from tests.store.records import pair, pairs
+from tests.store.records import pair, records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def filled(directory: Path) -> bytearray:
         log = store.create(stream)
         for start in range(1, 2000, 100):
             work = Work()
-            log.append(work, pairs(start, start + 100, b"x" * (9000 if stream == 2 else 90)))
+            log.append(work, records(start, start + 100, b"x" * (9000 if stream == 2 else 90)))
             log.delete(work, [pair(start + 4)[0], pair(start + 5)[0]])
             log.keep_from(work, start - 300)
             store.commit(work)
@@ -104,7 +104,7 @@ def test_damage_in_several_streams_is_told_of_each(tmp_path: Path) -> None:
     for stream in (1, 2, 3):
         log = store.create(stream, f"S{stream}")
         work = Work()
-        log.append(work, pairs(1, 500, b"%d" % stream * 99))
+        log.append(work, records(1, 500, b"%d" % stream * 99))
         store.commit(work)
     store.close()
     data = bytearray((tmp_path / DATA_FILE).read_bytes())

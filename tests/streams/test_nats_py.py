@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING, Any
 
 import nats
 import pytest
-from nats.aio.client import Client
 from nats.errors import NoRespondersError
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
-from streamd import Server
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+    from streamd import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -22,17 +26,17 @@ async def test_core_roles(client: Client) -> None:
     seen: list[tuple[str, bytes]] = []
     groups: list[int] = []
 
-    async def record(msg: nats.aio.msg.Msg) -> None:
+    async def record(msg: Msg) -> None:
         seen.append((msg.subject, msg.data))
 
-    async def answer(msg: nats.aio.msg.Msg) -> None:
+    async def answer(msg: Msg) -> None:
         await msg.respond((msg.headers or {}).get("k", "").encode() + b"pong")
 
     await client.subscribe("a.*.c", cb=record)
     await client.subscribe("a.>", cb=record)
     for member in range(3):
 
-        async def take(_msg: nats.aio.msg.Msg, member: int = member) -> None:
+        async def take(_msg: Msg, member: int = member) -> None:
             groups.append(member)
 
         await client.subscribe("work", "group", cb=take)
@@ -58,7 +62,7 @@ async def test_drain(server: Server, client: Client) -> None:
     other = await nats.connect(server.client_url)
     got: list[bytes] = []
 
-    async def record(msg: nats.aio.msg.Msg) -> None:
+    async def record(msg: Msg) -> None:
         got.append(msg.data)
 
     await other.subscribe("d", cb=record)
@@ -81,10 +85,10 @@ async def test_publish_replay(client: Client) -> None:
     middle = (await js.get_msg("S", 6)).time
     assert middle is not None
 
-    async def replay(**options: object) -> list[int]:
+    async def replay(**options: Any) -> list[int]:
         sub = await js.subscribe(
             "s.*", ordered_consumer=False, config=ConsumerConfig(ack_policy=AckPolicy.NONE, **options)
-        )  # type: ignore[arg-type]
+        )
         got = []
         try:
             while True:
@@ -141,7 +145,7 @@ async def test_push_durable_queue_and_ordered(client: Client) -> None:
     got: list[int] = []
     done = asyncio.Event()
 
-    async def record(msg: nats.aio.msg.Msg) -> None:
+    async def record(msg: Msg) -> None:
         got.append(msg.metadata.sequence.stream)
         await msg.ack()
         if len(got) == 500:
@@ -200,7 +204,7 @@ async def test_limits(client: Client) -> None:
     await js.add_stream(name="N", subjects=["n.*"], max_msgs=5)
     await js.add_stream(name="P", subjects=["p.*"], max_msgs_per_subject=1)
     await js.add_stream(name="A", subjects=["a"], max_age=0.3)
-    await js.add_stream(StreamConfig(name="R", subjects=["r"], max_msgs=2, discard="new"))
+    await js.add_stream(StreamConfig(name="R", subjects=["r"], max_msgs=2, discard=DiscardPolicy.NEW))
     for number in range(20):
         await js.publish("n.x", b"%d" % number)
         await js.publish(f"p.{number % 4}", b"%d" % number)
@@ -236,7 +240,7 @@ async def test_dedupe_and_expectations(client: Client) -> None:
 async def test_memory_stream(client: Client) -> None:
     """A stream in memory behaves alike."""
     js = client.jetstream()
-    await js.add_stream(StreamConfig(name="M", subjects=["m"], storage="memory", max_msgs=3))
+    await js.add_stream(StreamConfig(name="M", subjects=["m"], storage=StorageType.MEMORY, max_msgs=3))
     for number in range(5):
         await js.publish("m", b"%d" % number)
     sub = await js.pull_subscribe("m", "d")

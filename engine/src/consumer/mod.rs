@@ -394,6 +394,19 @@ impl Consumer {
         gone
     }
 
+    /// All below a sequence was purged: it counts as delivered, and as settled if nothing is pending. `forget` has told
+    /// of what was.
+    pub fn purged(&mut self, sequence: u64) {
+        let last = sequence.saturating_sub(1);
+        self.drop_exhausted_below(sequence);
+        self.next_seq = self.next_seq.max(sequence);
+        self.delivered.stream_seq = self.delivered.stream_seq.max(last);
+        if self.pending.is_empty() {
+            self.floor.consumer_seq = self.delivered.consumer_seq;
+            self.floor.stream_seq = self.floor.stream_seq.max(self.delivered.stream_seq);
+        }
+    }
+
     fn drop_exhausted_below(&mut self, sequence: u64) {
         while let Some(first) = self.exhausted.first_entry().filter(|first| *first.key() < sequence) {
             self.redelivered -= u64::from(first.remove().deliveries > 1);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::batch::{Batch, Message};
 use crate::codec::puback::{Digits, Refusal};
+use crate::log::block::Block;
 use crate::log::dedupe::Segment;
 use crate::log::headers::{self, Wishes};
 use crate::log::index::Filters;
@@ -17,13 +18,6 @@ enum Answer {
     Stored(u64),
     Duplicate(u64),
     Refused(u32),
-}
-
-/// One record in the arena; the place in the vector is the sequence.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    end: usize,
-    live: bool,
 }
 
 /// What admitting one batch came to.
@@ -47,8 +41,8 @@ pub struct Admission {
     pub refused: u64,
     /// Messages that were there already.
     pub duplicates: u64,
-    arena: Vec<u8>,
-    slots: Vec<Slot>,
+    /// The records to store, ascending, without those that the same batch superseded.
+    pub block: Block,
     // Reply subjects one behind the other; an answer ends where the next begins.
     replies: Vec<u8>,
     answers: Vec<(usize, Answer)>,
@@ -59,31 +53,6 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The records to store, ascending, without those that the same batch superseded.
-    pub fn records(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut start = 0;
-        self.slots.iter().enumerate().filter_map(move |(place, slot)| {
-            let value = &self.arena[start..slot.end];
-            start = slot.end;
-            slot.live.then_some((self.first_seq + place as u64, value))
-        })
-    }
-
-    /// How many records match any of the filters (none: all).
-    pub fn matching(&self, filters: &[&[u8]]) -> u64 {
-        let filters = Filters::new(filters);
-        let (mut count, mut last, mut last_matches) = (0, &[][..], filters.all());
-        for (_, value) in self.records() {
-            // Just encoded, so it can be read.
-            let Ok(record) = record::decode_unverified(value) else { continue };
-            if !filters.all() && record.subject != last {
-                (last, last_matches) = (record.subject, filters.matches(record.subject));
-            }
-            count += u64::from(last_matches);
-        }
-        count
-    }
-
     /// Publish every ack (or error) to its reply subject.
     pub fn ack(&self, publisher: &mut impl Publisher) {
         let mut start = 0;
@@ -132,9 +101,10 @@ impl Admission {
 
     /// A record that is older than this batch must be deleted, or one of this batch must not be stored.
     fn supersede(&mut self, sequence: u64) {
-        match sequence.checked_sub(self.first_seq).filter(|_| self.first_seq > 0) {
-            Some(place) => self.slots[place as usize].live = false,
-            None => self.deletes.push(sequence),
+        if self.first_seq > 0 && sequence >= self.first_seq {
+            self.block.remove(sequence);
+        } else {
+            self.deletes.push(sequence);
         }
     }
 }
@@ -152,9 +122,12 @@ fn send(publisher: &mut impl Publisher, account: &str, to: &[u8], payload: &[&[u
     publisher.publish(account, Outgoing { to, subject: to, reply: b"", headers: &[], payload });
 }
 
+/// Spans of a header block that are not stored, ascending.
+type Cuts = [(usize, usize); 2];
+
 /// What a checked message asks for beyond being stored.
 enum Verdict<'a> {
-    Store { id: &'a [u8], rollup: Rollup, size: u64, request_info: Option<(usize, usize)> },
+    Store { id: &'a [u8], rollup: Rollup, size: u64, cuts: Cuts },
     Duplicate(u64),
     Refuse(Refusal),
 }
@@ -172,6 +145,7 @@ const HEADERS_TOO_LARGE: Refusal = Refusal::fixed(400, 10097, "header size excee
 const SUBJECT_TOO_LONG: Refusal = Refusal::fixed(503, 10077, "subject exceeds maximum length");
 const NO_COUNTERS: Refusal = Refusal::fixed(400, 10168, "message counters is disabled");
 const NO_BATCHES: Refusal = Refusal::fixed(400, 10174, "atomic publish is disabled");
+const NO_SOURCE: Refusal = Refusal::fixed(400, 10227, "message stream source header is not allowed");
 const NO_TTL: Refusal = Refusal::fixed(400, 10166, "per-message TTL is disabled");
 const NO_SCHEDULES: Refusal = Refusal::fixed(400, 10188, "message schedules is disabled");
 const WRONG_STREAM: Refusal = Refusal::fixed(400, 10060, "expected stream does not match");
@@ -181,6 +155,10 @@ const NO_ROLLUP: Refusal = Refusal::fixed(500, 10111, "rollup not permitted");
 const MANY_MESSAGES: Refusal = Refusal::fixed(503, 10077, "maximum messages exceeded");
 const MANY_BYTES: Refusal = Refusal::fixed(503, 10077, "maximum bytes exceeded");
 const MANY_PER_SUBJECT: Refusal = Refusal::fixed(503, 10077, "maximum messages per subject exceeded");
+
+fn length_of(cuts: Cuts) -> usize {
+    cuts.iter().map(|(from, to)| to - from).sum()
+}
 
 fn wrong_sequence(actual: u64) -> Refusal {
     Refusal { code: 400, err_code: 10071, description: format!("wrong last sequence: {actual}").into() }
@@ -202,8 +180,7 @@ impl StreamState {
             stored: 0,
             refused: 0,
             duplicates: 0,
-            arena: Vec::with_capacity(batch.size()),
-            slots: Vec::with_capacity(batch.len()),
+            block: Block::with_capacity(batch.len(), batch.size() + batch.len() * record::FIXED),
             replies: Vec::new(),
             answers: Vec::new(),
             refusals: Vec::new(),
@@ -214,8 +191,8 @@ impl StreamState {
         for message in batch.iter() {
             let reply = if self.limits.no_ack { b"" } else { message.reply };
             match self.check_message(&message) {
-                Verdict::Store { id, rollup, size, request_info } => {
-                    let sequence = self.store(&mut admission, &message, timestamp_ns, size, request_info);
+                Verdict::Store { id, rollup, size, cuts } => {
+                    let sequence = self.store(&mut admission, &message, timestamp_ns, size, cuts);
                     self.remember(&mut admission, id, sequence, timestamp_ns);
                     self.make_room(&mut admission, message.subject, sequence, rollup);
                     admission.answer(reply, Answer::Stored(sequence));
@@ -230,6 +207,7 @@ impl StreamState {
         admission.deletes.sort_unstable();
         admission.ids = std::mem::take(&mut admission.segment).finish();
         admission.over = self.over();
+        admission.block.shrink();
         admission
     }
 
@@ -239,20 +217,20 @@ impl StreamState {
         message: &Message<'_>,
         timestamp_ns: i64,
         size: u64,
-        request_info: Option<(usize, usize)>,
+        cuts: Cuts,
     ) -> u64 {
         let sequence = self.last_seq + 1;
         let stripped;
-        let headers = match request_info {
-            Some((from, to)) => {
-                stripped = [&message.headers[..from], &message.headers[to..]].concat();
-                &stripped
-            }
-            None => message.headers,
-        };
+        let mut headers = message.headers;
+        if length_of(cuts) > 0 {
+            let [(first, first_end), (second, second_end)] = cuts;
+            let second = second.max(first_end);
+            let second_end = second_end.max(second);
+            stripped = [&headers[..first], &headers[first_end..second], &headers[second_end..]].concat();
+            headers = &stripped;
+        }
         let (subject, payload) = (message.subject, message.payload);
-        record::encode_into(&mut admission.arena, &Record { sequence, timestamp_ns, subject, headers, payload });
-        admission.slots.push(Slot { end: admission.arena.len(), live: true });
+        admission.block.push(&Record { sequence, timestamp_ns, subject, headers, payload });
         if admission.first_seq == 0 {
             admission.first_seq = sequence;
         }
@@ -311,10 +289,7 @@ impl StreamState {
             (self.messages, self.bytes) = (1, u64::from(size));
             (self.last_seq, self.first_ts_ns) = (sequence, timestamp_ns);
         }
-        let in_batch = (sequence - admission.first_seq) as usize;
-        for slot in &mut admission.slots[..in_batch] {
-            slot.live = false;
-        }
+        admission.block.remove_range(admission.first_seq, sequence);
         admission.deletes.clear();
         admission.purges.clear();
         admission.purges.push((Vec::new(), sequence));
@@ -361,17 +336,20 @@ impl StreamState {
                 Err(refusal) => return Verdict::Refuse(refusal),
             };
         }
-        let stripped = wishes.request_info.map_or(0, |(from, to)| to - from);
-        let size = self.size_of(message.subject.len(), message.headers.len() - stripped, message.payload.len());
+        let headers = message.headers.len() - length_of(wishes.cuts);
+        let size = self.size_of(message.subject.len(), headers, message.payload.len());
         match self.check_limits(message.subject, size) {
             Some(refusal) => Verdict::Refuse(refusal),
-            None => Verdict::Store { id, rollup, size, request_info: wishes.request_info },
+            None => Verdict::Store { id, rollup, size, cuts: wishes.cuts },
         }
     }
 
     fn check_expectations(&self, message: &Message<'_>, wishes: &Wishes<'_>) -> Option<Refusal> {
         if wishes.incr {
             return Some(NO_COUNTERS);
+        }
+        if wishes.source {
+            return Some(NO_SOURCE);
         }
         if wishes.stream.is_some_and(|stream| stream != self.identity.name.as_bytes()) {
             return Some(WRONG_STREAM);
@@ -400,8 +378,8 @@ impl StreamState {
             return Err(NO_ROLLUP);
         }
         match rollup {
-            b"sub" => Ok(Rollup::Subject),
-            b"all" => Ok(Rollup::All),
+            value if value.eq_ignore_ascii_case(b"sub") => Ok(Rollup::Subject),
+            value if value.eq_ignore_ascii_case(b"all") => Ok(Rollup::All),
             _ => {
                 let description = format!("rollup value invalid: {:?}", String::from_utf8_lossy(rollup)).into();
                 Err(Refusal { code: 500, err_code: 10111, description })

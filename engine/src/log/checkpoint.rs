@@ -44,7 +44,7 @@ impl Totals {
             last_id: reader.counted()?.to_vec(),
         };
         let end = totals.last_seq.checked_add(1);
-        if totals.first_seq == 0 || !end.is_some_and(|end| totals.first_seq <= end) {
+        if totals.first_seq == 0 || end.is_none_or(|end| totals.first_seq > end) {
             return Err(reader.corrupt("sequences out of order"));
         }
         Ok(totals)

@@ -1,4 +1,5 @@
-//! The header lines that decide about storing. Keys compare case-sensitively and the first of equal keys counts.
+//! The header lines that decide about storing. Keys compare case-sensitively and the first of equal keys counts; a key
+//! without a value counts as absent.
 //!
 //! Source: interop 1.9 and 6.4.
 
@@ -27,10 +28,16 @@ pub struct Wishes<'a> {
     pub batch: bool,
     /// Nats-Schedule is there.
     pub schedule: bool,
-    /// Where the line Nats-Request-Info stands, its end included: it must not be stored.
-    pub request_info: Option<(usize, usize)>,
+    /// Nats-Stream-Source is there.
+    pub source: bool,
+    /// What must not be stored: the status behind the version, as readers would take the message for a notice of the
+    /// server, and the line Nats-Request-Info with its end. Empty spans for nothing.
+    pub cuts: [(usize, usize); 2],
 }
 
+const VERSION: &[u8] = b"NATS/1.0";
+/// Of a block without lines: what is left of others is not worth storing.
+const EMPTY_LENGTH: usize = VERSION.len() + 4;
 /// A number that no sequence equals, for values that aren't one.
 const NO_SEQUENCE: u64 = u64::MAX;
 
@@ -41,6 +48,10 @@ pub fn parse(block: &[u8]) -> Wishes<'_> {
         Some(end) => end + 1,
         None => return wishes,
     };
+    let first = block[..at].trim_ascii_end();
+    if first.starts_with(VERSION) {
+        wishes.cuts[0] = (VERSION.len(), first.len());
+    }
     while at < block.len() {
         let end = memchr::memchr(b'\n', &block[at..]).map_or(block.len(), |found| at + found + 1);
         let line = &block[at..end];
@@ -49,12 +60,22 @@ pub fn parse(block: &[u8]) -> Wishes<'_> {
         }
         at = end;
     }
+    let cut: usize = wishes.cuts.iter().map(|(from, to)| to - from).sum();
+    if cut > 0 && block.len() - cut == EMPTY_LENGTH {
+        wishes.cuts = [(0, block.len()), (block.len(), block.len())];
+    }
     wishes
 }
 
 fn take<'a>(wishes: &mut Wishes<'a>, line: &'a [u8], span: (usize, usize)) {
     let Some(colon) = memchr::memchr(b':', line) else { return };
     let value = line[colon + 1..].trim_ascii();
+    if &line[5..colon] == b"Request-Info" && wishes.cuts[1] == (0, 0) {
+        wishes.cuts[1] = span;
+    }
+    if value.is_empty() {
+        return;
+    }
     match &line[5..colon] {
         b"Msg-Id" => keep(&mut wishes.id, value),
         b"Expected-Stream" => keep(&mut wishes.stream, value),
@@ -67,7 +88,7 @@ fn take<'a>(wishes: &mut Wishes<'a>, line: &'a [u8], span: (usize, usize)) {
         b"Incr" => wishes.incr = true,
         b"Batch-Id" => wishes.batch = true,
         b"Schedule" => wishes.schedule = true,
-        b"Request-Info" => keep(&mut wishes.request_info, span),
+        b"Stream-Source" => wishes.source = true,
         _ => {}
     }
 }
@@ -78,9 +99,9 @@ fn keep<T>(place: &mut Option<T>, value: T) {
     }
 }
 
-/// Decimal digits; anything else is NO_SEQUENCE.
+/// Decimal digits, at least one; anything else is NO_SEQUENCE.
 fn number(text: &[u8]) -> u64 {
-    if text.is_empty() || text.len() > 19 {
+    if text.len() > 19 {
         return NO_SEQUENCE;
     }
     text.iter()
@@ -107,8 +128,13 @@ mod tests {
         assert_eq!(Some(12), wishes.last_seq);
         assert_eq!(Some(&b"all"[..]), wishes.rollup);
         assert!(wishes.ttl && !wishes.incr);
-        let (from, to) = wishes.request_info.unwrap_or_default();
+        let (from, to) = wishes.cuts[1];
         assert_eq!(b"Nats-Request-Info: {}\r\n", &block[from..to]);
+        assert_eq!(wishes.cuts[0], (8, 8));
+        assert_eq!(parse(b"NATS/1.0 503 No\r\nA: b\r\n\r\n").cuts[0], (8, 15));
+        assert_eq!(parse(b"NATS/1.0 503 No\r\n\r\n").cuts, [(0, 19), (19, 19)]);
+        assert_eq!(parse(b"NATS/1.0\r\n\r\n").cuts[0], (8, 8));
+        assert_eq!(parse(b"NATS/1.0\r\nNats-Rollup:\r\nNats-Expected-Last-Sequence: \r\n\r\n").rollup, None);
         assert_eq!(Some(NO_SEQUENCE), parse(b"NATS/1.0\r\nNats-Expected-Last-Sequence: x\r\n\r\n").last_seq);
     }
 

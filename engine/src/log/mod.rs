@@ -4,6 +4,7 @@
 //! arguments. Source: interop 6.2, 6.4, 6.6, 6.7 and 6.9.
 
 pub mod admit;
+pub mod block;
 pub mod checkpoint;
 pub mod dedupe;
 pub mod direct;

@@ -130,6 +130,27 @@ impl StreamState {
         lasts
     }
 
+    /// Sequences that exceed the limit per subject, the oldest of each, at most about `limit` of them, ascending.
+    pub fn excess(&self, limit: usize) -> Vec<u64> {
+        let mut found = Vec::new();
+        if self.limits.max_msgs_per_subject <= 0 || !self.index.queued() {
+            return found;
+        }
+        let most = self.limits.max_msgs_per_subject as u64;
+        for slot in self.index.slots() {
+            let count = self.index.entry(slot).count.saturating_sub(most) as usize;
+            if let Some(queue) = self.index.queue(slot).filter(|_| count > 0) {
+                found.extend(queue.iter().take(count).map(|(sequence, _)| *sequence));
+            }
+            if found.len() >= limit {
+                break;
+            }
+        }
+        found.sort_unstable();
+        found.truncate(limit);
+        found
+    }
+
     /// Subjects that match and have only a bound for their last message; `note_last` settles them.
     pub fn inexact(&self, filters: &[&[u8]]) -> Vec<&[u8]> {
         if self.index.inexact() == 0 {

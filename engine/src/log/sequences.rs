@@ -190,8 +190,7 @@ impl SequenceSet {
     /// The first sequence from `sequence` on that is not in.
     pub fn next_absent(&self, sequence: u64) -> u64 {
         let mut at = sequence;
-        while self.len > 0 {
-            let Some(chunk) = self.chunks.get(&(at / BITS)) else { break };
+        while let Some(chunk) = self.chunks.get(&(at / BITS)) {
             match chunk.next(at % BITS, false) {
                 Some(place) => return at / BITS * BITS + place,
                 None => at = (at / BITS + 1).saturating_mul(BITS),

@@ -370,6 +370,10 @@ impl ConsumerState {
         triples(&self.inner.forget_below(sequence))
     }
 
+    fn purged(&mut self, sequence: u64) {
+        self.inner.purged(sequence);
+    }
+
     fn ack(&mut self, batch: &Batch, now_ns: i64) -> AckOutcome {
         AckOutcome { inner: self.inner.ack(&batch.inner, now_ns) }
     }

@@ -33,9 +33,9 @@ impl Word {
         }
     }
 
-    /// CONNECT without JSON is an invalid CONNECT, and what follows PING is ignored; the others need an argument.
+    /// CONNECT and INFO without JSON are invalid as such, and what follows PING is ignored; the others need an argument.
     fn needs_blank(self) -> bool {
-        !matches!(self, Word::Connect | Word::Ping | Word::Pong | Word::Ok)
+        !matches!(self, Word::Connect | Word::Info | Word::Ping | Word::Pong | Word::Ok)
     }
 }
 

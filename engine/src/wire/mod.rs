@@ -213,7 +213,10 @@ impl Parser {
                 if !matches!(word, Word::Pub | Word::Hpub) {
                     self.spent = true;
                     if matches!(word, Word::Info | Word::Ok) {
-                        return self.next(cursor, rules);
+                        return match simple(word, &self.tail, args) {
+                            Err(fault) => Step::Fault(fault),
+                            Ok(_) => self.next(cursor, rules),
+                        };
                     }
                     return match simple(word, &self.tail, args) {
                         Ok(Some(op)) => Step::Op(op),
@@ -291,6 +294,7 @@ fn simple(word: Word, line: &[u8], args: usize) -> Result<Option<Op<'_>>, Fault>
                 _ => return Err(Fault::Malformed),
             }
         }
+        Word::Info if !part(line, (args, line.len())).trim_ascii().starts_with(b"{") => return Err(Fault::Malformed),
         Word::Pub | Word::Hpub | Word::Info | Word::Ok => return Ok(None),
     }))
 }

@@ -1,10 +1,10 @@
 //! The outcome of an admission, to Python.
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList};
 
-use super::convert::{borrowed, subject_bytes, subject_to_py};
+use super::convert::subject_to_py;
+use super::records::Records;
 use super::refusal;
 use crate::codec::record;
 use crate::log;
@@ -14,12 +14,13 @@ use crate::py::engine::Engine;
 #[pyclass(frozen, module = "streamd._engine")]
 pub(super) struct Admission {
     inner: log::Admission,
-    records: PyOnceLock<Py<PyList>>,
+    records: Py<Records>,
 }
 
 impl Admission {
-    pub(super) fn new(inner: log::Admission) -> Admission {
-        Admission { inner, records: PyOnceLock::new() }
+    pub(super) fn new(py: Python<'_>, mut inner: log::Admission) -> PyResult<Admission> {
+        let block = std::mem::take(&mut inner.block);
+        Ok(Admission { inner, records: Py::new(py, Records { block })? })
     }
 }
 
@@ -36,15 +37,8 @@ impl Admission {
     }
 
     #[getter]
-    fn records(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
-        let build = || {
-            let pair = |(sequence, value): (u64, &[u8])| {
-                PyTuple::new(py, [PyBytes::new(py, &record::key(sequence)), PyBytes::new(py, value)])
-            };
-            let records = self.inner.records().map(pair).collect::<PyResult<Vec<_>>>()?;
-            PyResult::Ok(PyList::new(py, records)?.unbind())
-        };
-        self.records.get_or_try_init(py, build).map(|records| records.clone_ref(py))
+    fn records(&self, py: Python<'_>) -> Py<Records> {
+        self.records.clone_ref(py)
     }
 
     #[getter]
@@ -88,10 +82,5 @@ impl Admission {
 
     fn refuse(&self, engine: &mut Engine, code: u16, err_code: u32, description: String) {
         self.inner.refuse(&mut engine.hub, &refusal(code, err_code, description));
-    }
-
-    fn matching(&self, filters: Vec<Bound<'_, PyAny>>) -> PyResult<u64> {
-        let filters = subject_bytes(&filters)?;
-        Ok(self.inner.matching(&borrowed(&filters)))
     }
 }

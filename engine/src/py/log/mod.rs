@@ -2,6 +2,7 @@
 
 mod admission;
 mod convert;
+mod records;
 mod state;
 
 use std::borrow::Cow;
@@ -134,12 +135,7 @@ type Damaged = (Option<Cow<'static, [u8]>>, String);
 
 #[pyfunction]
 #[pyo3(signature = (data, page_size, *, thorough=false))]
-fn verify_pages(
-    py: Python<'_>,
-    data: PyBuffer<u8>,
-    page_size: usize,
-    thorough: bool,
-) -> PyResult<Vec<Damaged>> {
+fn verify_pages(py: Python<'_>, data: PyBuffer<u8>, page_size: usize, thorough: bool) -> PyResult<Vec<Damaged>> {
     let Some(cells) = data.as_slice(py) else {
         return Err(PyValueError::new_err("the buffer is not contiguous"));
     };
@@ -151,6 +147,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CorruptRecord", module.py().get_type::<CorruptRecord>())?;
     module.add_class::<Record>()?;
     module.add_class::<admission::Admission>()?;
+    module.add_class::<records::Records>()?;
     module.add_class::<state::StreamState>()?;
     module.add_function(wrap_pyfunction!(record_key, module)?)?;
     module.add_function(wrap_pyfunction!(record_decode, module)?)?;

@@ -113,8 +113,8 @@ impl StreamState {
         Ok(dict)
     }
 
-    fn admit(&mut self, batch: &Batch, now_ns: i64) -> Admission {
-        Admission::new(self.inner.admit(&batch.inner, now_ns))
+    fn admit(&mut self, py: Python<'_>, batch: &Batch, now_ns: i64) -> PyResult<Admission> {
+        Admission::new(py, self.inner.admit(&batch.inner, now_ns))
     }
 
     fn unresolved<'py>(&self, py: Python<'py>, batch: &Batch) -> PyResult<Vec<Bound<'py, PyAny>>> {
@@ -198,6 +198,10 @@ impl StreamState {
     fn last_per_subject(&self, filters: Vec<Bound<'_, PyAny>>) -> PyResult<Vec<u64>> {
         let filters = subject_bytes(&filters)?;
         Ok(self.inner.last_per_subject(&borrowed(&filters)))
+    }
+
+    fn excess(&self, limit: usize) -> Vec<u64> {
+        self.inner.excess(limit)
     }
 
     fn direct(&self, batch: &Batch, prefix: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {

@@ -1,0 +1,206 @@
+//! Records one behind the other in one piece of memory: what a commit appends to a log, and the tail of it in a cache.
+
+use crate::codec::record::{self, Record};
+use crate::log::index::Filters;
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    sequence: u64,
+    end: usize,
+    live: bool,
+}
+
+/// Records by ascending sequence.
+#[derive(Debug, Default)]
+pub struct Block {
+    arena: Vec<u8>,
+    places: Vec<Place>,
+    dead: usize,
+}
+
+impl Block {
+    /// Empty, with room for so many records of so many bytes together.
+    pub fn with_capacity(records: usize, bytes: usize) -> Block {
+        Block { arena: Vec::with_capacity(bytes), places: Vec::with_capacity(records), dead: 0 }
+    }
+
+    /// Encode one more record, above all others.
+    #[inline]
+    pub fn push(&mut self, record: &Record<'_>) {
+        record::encode_into(&mut self.arena, record);
+        self.places.push(Place { sequence: record.sequence, end: self.arena.len(), live: true });
+    }
+
+    /// Take in one more record that is encoded already. False if it isn't above all others.
+    pub fn push_encoded(&mut self, sequence: u64, value: &[u8]) -> bool {
+        if self.places.last().is_some_and(|last| last.sequence >= sequence) {
+            return false;
+        }
+        self.arena.extend_from_slice(value);
+        self.places.push(Place { sequence, end: self.arena.len(), live: true });
+        true
+    }
+
+    /// Take in copies of all records of another block. False, and nothing done, if they aren't above all that are here.
+    pub fn extend(&mut self, more: &Block) -> bool {
+        if let (Some(last), Some(first)) = (self.places.last(), more.places.first()) {
+            if last.sequence >= first.sequence {
+                return false;
+            }
+        }
+        let before = self.arena.len();
+        self.arena.extend_from_slice(&more.arena);
+        self.places.extend(more.places.iter().map(|place| Place { end: before + place.end, ..*place }));
+        self.dead += more.dead;
+        true
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.places.len() - self.dead
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Memory that it takes.
+    pub fn size(&self) -> usize {
+        self.arena.capacity() + self.places.capacity() * std::mem::size_of::<Place>()
+    }
+
+    /// Give back what was reserved in vain.
+    pub fn shrink(&mut self) {
+        if self.arena.capacity() > self.arena.len() + self.arena.len() / 4 + 4096 {
+            self.arena.shrink_to_fit();
+        }
+        if self.places.capacity() > 2 * self.places.len() + 16 {
+            self.places.shrink_to_fit();
+        }
+    }
+
+    /// The first record at or behind a place, and the place behind it.
+    #[inline]
+    pub fn next(&self, mut place: usize) -> Option<(u64, &[u8], usize)> {
+        while let Some(found) = self.places.get(place) {
+            if found.live {
+                return Some((found.sequence, self.value(place), place + 1));
+            }
+            place += 1;
+        }
+        None
+    }
+
+    /// The place of the first record with a sequence from this one on.
+    pub fn place(&self, sequence: u64) -> usize {
+        self.places.partition_point(|place| place.sequence < sequence)
+    }
+
+    /// Records from a place on, ascending.
+    pub fn from_place(&self, mut place: usize) -> impl Iterator<Item = (u64, &[u8])> {
+        std::iter::from_fn(move || {
+            let (sequence, value, behind) = self.next(place)?;
+            place = behind;
+            Some((sequence, value))
+        })
+    }
+
+    /// One record.
+    pub fn get(&self, sequence: u64) -> Option<&[u8]> {
+        let (found, value, _) = self.next(self.place(sequence))?;
+        (found == sequence).then_some(value)
+    }
+
+    /// How many records match any of the filters (none: all).
+    pub fn matching(&self, filters: &[&[u8]]) -> u64 {
+        let filters = Filters::new(filters);
+        if filters.all() {
+            return self.len() as u64;
+        }
+        let (mut count, mut last, mut last_matches) = (0, &[][..], false);
+        for (_, value) in self.from_place(0) {
+            let Ok(record) = record::decode_unverified(value) else { continue };
+            if record.subject != last {
+                (last, last_matches) = (record.subject, filters.matches(record.subject));
+            }
+            count += u64::from(last_matches);
+        }
+        count
+    }
+
+    /// Take one record out, if it is there.
+    pub fn remove(&mut self, sequence: u64) {
+        let place = self.place(sequence);
+        if let Some(found) = self.places.get_mut(place) {
+            if found.sequence == sequence && found.live {
+                found.live = false;
+                self.dead += 1;
+            }
+        }
+    }
+
+    /// Take every record with low <= sequence < high out.
+    pub fn remove_range(&mut self, low: u64, high: u64) {
+        let (from, to) = (self.place(low), self.place(high));
+        for place in self.places.get_mut(from..to).unwrap_or_default() {
+            if std::mem::take(&mut place.live) {
+                self.dead += 1;
+            }
+        }
+    }
+
+    fn value(&self, place: usize) -> &[u8] {
+        let start = place.checked_sub(1).map_or(0, |before| self.places[before].end);
+        &self.arena[start..self.places[place].end]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn holds_what_a_map_holds(
+            gaps in prop::collection::vec((1u64..4, 0usize..20), 0..60),
+            steps in prop::collection::vec((0u64..150, 0u64..30, any::<bool>()), 0..20),
+        ) {
+            let (mut block, mut model, mut last) = (Block::default(), BTreeMap::new(), 0);
+            for (gap, size) in gaps {
+                last += gap;
+                let value = vec![last as u8; size];
+                prop_assert!(block.push_encoded(last, &value));
+                prop_assert!(!block.push_encoded(last, &value));
+                model.insert(last, value);
+            }
+            for (low, width, single) in steps {
+                if single {
+                    block.remove(low);
+                    model.remove(&low);
+                } else {
+                    block.remove_range(low, low + width);
+                    model.retain(|sequence, _| !(low..low + width).contains(sequence));
+                }
+                prop_assert_eq!(block.len(), model.len());
+                for from in [0, 1, low, low + width, last] {
+                    let rest: Vec<_> = model.range(from..).map(|(sequence, value)| (*sequence, &value[..])).collect();
+                    prop_assert_eq!(block.from_place(block.place(from)).collect::<Vec<_>>(), rest);
+                    prop_assert_eq!(block.get(from), model.get(&from).map(|value| &value[..]));
+                }
+                block.remove_range(low + width, low);
+            }
+            let mut more = Block::default();
+            prop_assert!(more.push_encoded(last + 3, b"x") && more.push_encoded(last + 5, b"yz"));
+            more.remove(last + 3);
+            model.insert(last + 5, b"yz".to_vec());
+            prop_assert!(block.extend(&more));
+            prop_assert!(!block.extend(&more));
+            let all: Vec<_> = model.iter().map(|(sequence, value)| (*sequence, &value[..])).collect();
+            prop_assert_eq!(block.from_place(0).collect::<Vec<_>>(), all);
+            prop_assert_eq!(block.len(), model.len());
+        }
+    }
+}

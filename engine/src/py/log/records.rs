@@ -1,0 +1,104 @@
+//! A block of records, to Python.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use super::convert::{borrowed, subject_bytes};
+use crate::codec::record;
+use crate::log::block::Block;
+
+/// Records of one commit.
+#[pyclass(module = "streamd._engine")]
+pub(super) struct Records {
+    pub(super) block: Block,
+}
+
+#[pymethods]
+impl Records {
+    #[new]
+    #[pyo3(signature = (pairs=None))]
+    fn new(pairs: Option<&Bound<'_, PyAny>>) -> PyResult<Records> {
+        let mut block = Block::default();
+        if let Some(pairs) = pairs {
+            for pair in pairs.try_iter()? {
+                let (key, value): (Bound<'_, PyBytes>, Bound<'_, PyBytes>) = pair?.extract()?;
+                let sequence = record::key_sequence(key.as_bytes());
+                if !sequence.is_some_and(|sequence| block.push_encoded(sequence, value.as_bytes())) {
+                    return Err(PyValueError::new_err("keys are 8 bytes and ascend"));
+                }
+            }
+        }
+        Ok(Records { block })
+    }
+
+    #[getter]
+    fn first_seq(&self) -> u64 {
+        self.block.next(0).map_or(0, |(sequence, ..)| sequence)
+    }
+
+    #[getter]
+    fn size(&self) -> usize {
+        self.block.size()
+    }
+
+    fn __len__(&self) -> usize {
+        self.block.len()
+    }
+
+    fn __iter__(slf: Bound<'_, Records>) -> Pairs {
+        Pairs { records: slf.unbind(), place: 0 }
+    }
+
+    fn read<'py>(&self, py: Python<'py>, from_seq: u64, limit: usize) -> Vec<Bound<'py, PyBytes>> {
+        let values = self.block.from_place(self.block.place(from_seq)).take(limit);
+        values.map(|(_, value)| PyBytes::new(py, value)).collect()
+    }
+
+    fn get<'py>(&self, py: Python<'py>, sequence: u64) -> Option<Bound<'py, PyBytes>> {
+        self.block.get(sequence).map(|value| PyBytes::new(py, value))
+    }
+
+    fn matching(&self, filters: Vec<Bound<'_, PyAny>>) -> PyResult<u64> {
+        let filters = subject_bytes(&filters)?;
+        Ok(self.block.matching(&borrowed(&filters)))
+    }
+
+    fn extend(&mut self, more: &Records) -> PyResult<()> {
+        if !self.block.extend(&more.block) {
+            return Err(PyValueError::new_err("records ascend"));
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self, keys: Vec<Bound<'_, PyBytes>>) {
+        for sequence in keys.iter().filter_map(|key| record::key_sequence(key.as_bytes())) {
+            self.block.remove(sequence);
+        }
+    }
+
+    fn discard_range(&mut self, low: u64, high: u64) {
+        self.block.remove_range(low, high);
+    }
+}
+
+/// Walks over the records as a store takes them.
+#[pyclass(module = "streamd._engine")]
+struct Pairs {
+    records: Py<Records>,
+    place: usize,
+}
+
+#[pymethods]
+impl Pairs {
+    fn __iter__(slf: Bound<'_, Pairs>) -> Bound<'_, Pairs> {
+        slf
+    }
+
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let records = self.records.try_borrow(py)?;
+        let Some((sequence, value, behind)) = records.block.next(self.place) else { return Ok(None) };
+        self.place = behind;
+        PyTuple::new(py, [PyBytes::new(py, &record::key(sequence)), PyBytes::new(py, value)]).map(Some)
+    }
+}

@@ -1,0 +1,8 @@
+package main
+
+import (
+	_ "github.com/nats-io/nats.go"
+	_ "github.com/nats-io/nats.go/jetstream"
+)
+
+func main() {}
