@@ -130,7 +130,7 @@ class Worker:
                 for message in messages:
                     self._ledger.deliver(self.stream, message.metadata.sequence.stream)
                 wanted = [message for message in messages if until_empty or self._wants(message)]
-                await asyncio.gather(*map(self._ack, wanted))
+                await asyncio.gather(*(message.ack() if until_empty else self._ack(message) for message in wanted))
                 if until_empty and not messages:
                     info = await subscription.consumer_info()
                     if not info.num_pending and not info.num_ack_pending:
@@ -213,7 +213,7 @@ class Load:
 
     async def finish(self, url: str) -> None:
         """Consume everything that is left."""
-        await asyncio.wait_for(asyncio.gather(*(worker.run(url, until_empty=True) for worker in self.workers)), 60)
+        await asyncio.wait_for(asyncio.gather(*(worker.run(url, until_empty=True) for worker in self.workers)), 300)
 
 
 async def _ignore(error: Exception) -> None:
