@@ -2,7 +2,7 @@
 
 The machine (what is pending, what comes again, who waits) is native: `ConsumerState`. This file decides when to call it.
 Guarantee:  a confirmation of an ack leaves only once the ack is durable; what a client has been shown is in the log.
-Source:     interop 6.10, 6.11.
+Source:     nats-server 2.15.2.
 """
 
 from __future__ import annotations
@@ -302,10 +302,15 @@ class Consumer:
 
     def forget(self, sequences: Sequence[int]) -> None:
         """Messages were deleted from the stream: nobody needs to ack them any more."""
+        if self._lasts:
+            gone = set(sequences)
+            self._lasts = deque(sequence for sequence in self._lasts if sequence not in gone)
         self._settled_by_deletion(self.state.forget(sequences))
 
     def forget_below(self, sequence: int) -> None:
         """The same for all messages below a sequence."""
+        while self._lasts and self._lasts[0] < sequence:
+            self._lasts.popleft()
         self._settled_by_deletion(self.state.forget_below(sequence))
 
     def purged(self, pattern: str | None) -> None:

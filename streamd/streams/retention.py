@@ -1,7 +1,7 @@
 """What leaves a stream: by its limits, by age, by deletes and purges.
 
 Guarantee:  the machine and the log lose the same messages in the same commit; consumers hear of it once that is durable.
-Source:     interop 6.6, 6.7.
+Source:     nats-server 2.15.2.
 """
 
 from __future__ import annotations
@@ -45,17 +45,18 @@ class Retention:
             stream.log.delete(work, admission.deletes)
         if admission.ids:
             stream.remember_ids(work, admission.ids, now_ns)
-        if admission.over:
+        if admission.over or rolled_up(admission):
             stream.log.keep_from(work, stream.state.first_seq)
         for subject, below in admission.purges:
-            stream.services.commits.at_rest(self.purge_job(subject or None, below, lambda _removed, _error: None))
+            if subject:
+                stream.services.commits.at_rest(self.purge_job(subject, below, lambda _removed, _error: None))
 
     def after(self, admission: Admission, first_seq: int) -> None:
         """The admission is durable, and the stream began at `first_seq` with it."""
         stream = self._stream
         if admission.deletes:
             stream.deleted([int.from_bytes(key, "big") for key in admission.deletes])
-        if admission.over:
+        if admission.over or rolled_up(admission):
             stream.trimmed(first_seq)
         self.arm()
 
@@ -256,3 +257,8 @@ class Retention:
             if len(found) >= REMOVE_RECORDS_MAX:
                 return found, sequence
         return found, 0
+
+
+def rolled_up(admission: Admission) -> bool:
+    """Whether a message of it replaced the whole stream: the machine has forgotten all before it already."""
+    return any(not subject for subject, _below in admission.purges)

@@ -40,6 +40,7 @@ class Session:
     """One connection to one server. Inboxes and sids are counted, so that they are the same on every server."""
 
     def __init__(self, port: int, connect: bytes = CONNECT) -> None:
+        self.port = port
         self.transcript: list[str] = []
         self.aliases: dict[str, str] = {}
         self.heard: dict[str, list[Message]] = {}
