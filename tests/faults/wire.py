@@ -128,6 +128,12 @@ class Wire:
                 if line.startswith(b"-ERR"):
                     self.errors.append(line.decode().strip())
 
+    def stop_reading(self) -> None:
+        """Leave what comes where it is."""
+        transport = self.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+
     async def close(self) -> None:
         """Close at once."""
         self.writer.transport.abort()
