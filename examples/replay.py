@@ -27,7 +27,12 @@ async def quiet(_error: Exception) -> None:
 async def connect(server: str) -> Client:
     try:
         return await nats.connect(
-            server, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.1, error_cb=quiet
+            server,
+            connect_timeout=10,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.1,
+            error_cb=quiet,
         )
     except NoServersError as error:
         raise click.ClickException(f"no server answers at {server}: `make run` starts one") from error

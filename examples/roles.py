@@ -21,7 +21,12 @@ async def quiet(_error: Exception) -> None:
 async def connect(server: str) -> Client:
     try:
         return await nats.connect(
-            server, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.1, error_cb=quiet
+            server,
+            connect_timeout=10,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.1,
+            error_cb=quiet,
         )
     except NoServersError as error:
         raise click.ClickException(f"no server answers at {server}: `make run` starts one") from error
@@ -30,7 +35,7 @@ async def connect(server: str) -> Client:
 async def publish(client: Client, count: int) -> None:
     for number in range(1, count + 1):
         await client.publish("updates", b"update %d" % number)
-    await client.flush()
+    await client.flush(timeout=60)
     click.echo(f"published {count} messages to updates")
 
 

@@ -506,7 +506,7 @@ class AckOutcome:
 class ConsumerState:
     """Deterministic machine of one consumer: what was delivered, what is pending, what comes again, who waits for it.
 
-    Source: interop 6.10 and 6.11. Sequences: consumer_seq counts deliveries, stream_seq is the log's.
+    Source: nats-server 2.15.2. Sequences: consumer_seq counts deliveries, stream_seq is the log's.
     """
 
     def __new__(

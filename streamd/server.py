@@ -22,6 +22,7 @@ import anyio
 from streamd import __version__, startup
 from streamd.api.wire import time_text
 from streamd.config.models import Config, JetStreamConfig
+from streamd.config.reading import host_port
 from streamd.core.core import Core, CoreLimits
 from streamd.core.info import PROTOCOL_VERSION, Connect, Identity, new_server_id
 
@@ -115,12 +116,16 @@ class Server:
             self._start_jetstream(stack, config.jetstream)
         if config.http_port is not None:
             await self._start_monitor(stack)
+        host, port = config.host, self.port
+        if config.client_advertise:
+            host, named = host_port(config.client_advertise)
+            port = named or self.port
         identity = Identity(
             server_id=self.server_id,
             server_name=self.name,
             version=__version__,
-            host=config.host,
-            port=self.port,
+            host=host,
+            port=port,
             max_payload_bytes=config.max_payload,
             headers=not config.no_header_support,
             auth_required=config.authorization is not None,
@@ -138,6 +143,7 @@ class Server:
         startup.log_ready(self.log)
 
     def _start_jetstream(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> None:
+        from streamd.state.limits import Limits
         from streamd.store import Sync
         from streamd.streams.clock import LoopClock
         from streamd.streams.jetstream import JetStream
@@ -164,6 +170,11 @@ class Server:
             server_name=self.name,
             sync=sync,
             strict=config.strict,
+            limits=Limits(
+                duplicate_window_ns_max=config.limits.duplicate_window_ns or 0,
+                max_ack_pending=config.limits.max_ack_pending or -1,
+                max_request_batch=config.limits.max_request_batch or 0,
+            ),
             max_memory_bytes=max_memory,
             max_storage_bytes=max_storage,
             notify=self.core.loop.call_soon_threadsafe,
@@ -204,7 +215,7 @@ class Server:
     # what it says of itself
 
     def varz(self) -> Mapping[str, Any]:
-        """The fields of /varz that there are. Source: interop 5.1."""
+        """The fields of /varz that there are. Source: nats-server 2.15.2."""
         from streamd.monitor.varz import Process, configured, uptime_text
 
         core = self.core
@@ -281,12 +292,14 @@ def _core_limits(config: Config) -> CoreLimits:
 
 
 def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:
-    """(bytes of memory, bytes of storage) that streams may use: as configured, else three quarters of what there is."""
+    """(bytes of memory, bytes of storage) that streams may use: as configured, else three quarters of what there is free."""
     memory, storage = config.max_memory_bytes, config.max_storage_bytes
     if memory is None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
     if storage is None:
-        storage = shutil.disk_usage(directory).free * 3 // 4
+        # What the store has already is not free any more, but it is the store's.
+        held = sum(entry.stat().st_blocks * 512 for entry in directory.iterdir())
+        storage = held + shutil.disk_usage(directory).free * 3 // 4
     return memory, storage
 
 

@@ -1,4 +1,4 @@
-//! Rules of acks, redelivery and the ack floor. Source: interop 6.10 and 6.11.
+//! Rules of acks, redelivery and the ack floor. Source: nats-server 2.15.2.
 
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 

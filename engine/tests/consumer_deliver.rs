@@ -1,4 +1,4 @@
-//! Rules of deliveries, pull requests and push extras. Source: interop 6.11.
+//! Rules of deliveries, pull requests and push extras. Source: nats-server 2.15.2.
 
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 

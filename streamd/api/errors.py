@@ -107,6 +107,7 @@ MAX_EXPIRES_SMALL = Row(400, 10115, "consumer max request expires needs to be >=
 MAX_DELIVER_BACKOFF = Row(400, 10116, "max deliver is required to be > length of backoff values")
 MAX_ACK_PENDING_EXCEEDS = Row(400, 10121, "consumer max ack pending exceeds system limit of {limit}")
 STREAM_BYTES_EXCEEDED = Row(400, 10122, "stream max bytes exceeds account limit max stream bytes")
+MAX_BATCH_EXCEEDS = Row(400, 10125, "consumer max request batch exceeds server limit of {limit}")
 CONSUMER_REPLICAS_EXCEED = Row(400, 10126, "consumer config replica count exceeds parent stream")
 CONSUMER_NAME_PATH = Row(400, 10127, "Consumer name can not contain path separators")
 STREAM_NAME_PATH = Row(400, 10128, "Stream name can not contain path separators")

@@ -150,6 +150,8 @@ class Config(_Block):
     def _consistent(self) -> Self:
         if self.max_payload > self.max_pending:
             raise ValueError(f"max_payload ({self.max_payload}) cannot be higher than max_pending ({self.max_pending})")
+        if self.client_advertise:
+            reading.host_port(self.client_advertise)
         if any(character.isspace() for character in self.server_name):
             raise ValueError("server name cannot contain spaces")
         if self.lame_duck_duration_ns < 30 * SECOND_NS:

@@ -83,6 +83,7 @@ class Core:
         self._connections: dict[int, Connection] = {}
         self._listener: asyncio.Server | None = None
         self._flush_planned = False
+        self._flush_follows = False  # events are being handled, and the engine is flushed behind them
         self._all_gone = asyncio.Event()
         self._handlers: dict[int, Callable[[int, Any], None]] = {
             _engine.CONNECT: self._on_connect,
@@ -141,13 +142,17 @@ class Core:
                 owner.write(data)
             if not events:
                 return
-            for kind, ident, detail in events:
-                self._handlers[kind](ident, detail)
+            self._flush_follows = True
+            try:
+                for kind, ident, detail in events:
+                    self._handlers[kind](ident, detail)
+            finally:
+                self._flush_follows = False
             turn = self.engine.flush()
 
     def flush_soon(self) -> None:
-        """One flush at the end of this loop iteration, however often it is asked for."""
-        if not self._flush_planned:
+        """One flush at the end of this loop iteration or sooner, however often it is asked for."""
+        if not self._flush_planned and not self._flush_follows:
             self._flush_planned = True
             self.loop.call_soon(self._flush)
 

@@ -145,6 +145,8 @@ def consumer_defaults(
             setattr(new, name, 0)
     if config.deliver_subject == "" and new.max_waiting == 0:
         new.max_waiting = MAX_WAITING
+    if config.deliver_subject == "" and new.max_batch == 0 and limits.max_request_batch > 0:
+        new.max_batch = limits.max_request_batch
     if config.ack_wait == 0 and config.ack_policy in ("explicit", "all"):
         new.ack_wait = ACK_WAIT_NS
     if config.backoff:
@@ -307,6 +309,8 @@ def check_limits(config: ConsumerConfig, stream: StreamConfig, limits: Limits) -
     for limit in (ours.max_ack_pending, limits.account.max_ack_pending, limits.max_ack_pending):
         if 0 < limit < config.max_ack_pending:
             raise errors.MAX_ACK_PENDING_EXCEEDS(limit=limit)
+    if 0 < limits.max_request_batch < config.max_batch:
+        raise errors.MAX_BATCH_EXCEEDS(limit=limits.max_request_batch)
     if 0 < ours.inactive_threshold < config.inactive_threshold:
         raise errors.INACTIVE_EXCEEDS(limit=duration_text(ours.inactive_threshold))
 

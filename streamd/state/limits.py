@@ -34,6 +34,7 @@ class Limits:
     clustered: bool = False  # whether replicas > 1 can be had
     duplicate_window_ns_max: int = 0
     max_ack_pending: int = -1  # of the server, beside the account's
+    max_request_batch: int = 0  # of one pull request
 
 
 def metadata_bytes(metadata: dict[str, str]) -> int:

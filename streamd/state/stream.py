@@ -77,7 +77,7 @@ def stream_update(old: StreamConfig, request: StreamConfigRequest, name: str, li
 def settled(request: StreamConfigRequest, limits: Limits) -> StreamConfig:
     """Defaults and checks that creating and updating share."""
     stream_name_check(request.name)
-    config = stream_defaults(request.config(), pedantic=request.pedantic)
+    config = stream_defaults(request.config(), limits, pedantic=request.pedantic)
     stream_check(config, limits)
     return config
 
@@ -107,7 +107,7 @@ def subjects_overlap(first: Sequence[str], second: Sequence[str]) -> bool:
     return any(subject_collides(one, other) for one in first for other in second)
 
 
-def stream_defaults(config: StreamConfig, *, pedantic: bool = False) -> StreamConfig:
+def stream_defaults(config: StreamConfig, limits: Limits, *, pedantic: bool = False) -> StreamConfig:
     """The configuration with every default settled, as nats-server echoes it.
 
     Errors: ApiError 10157 if pedantic and a given value would be replaced.
@@ -125,10 +125,11 @@ def stream_defaults(config: StreamConfig, *, pedantic: bool = False) -> StreamCo
     if config.num_replicas == 0:
         new.num_replicas = 1
     if config.duplicate_window == 0 and not external:
-        short = 0 < config.max_age < DUPLICATE_WINDOW_NS
+        window = min(DUPLICATE_WINDOW_NS, limits.duplicate_window_ns_max or DUPLICATE_WINDOW_NS)
+        short = 0 < config.max_age < window
         if pedantic and short:
             raise PEDANTIC(err="duplicate window cannot be bigger than max age")
-        new.duplicate_window = config.max_age if short else DUPLICATE_WINDOW_NS
+        new.duplicate_window = config.max_age if short else window
     placement = config.placement
     if placement is not None and not (placement.cluster or placement.tags or placement.preferred):
         new.placement = None

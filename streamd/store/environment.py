@@ -75,6 +75,33 @@ class Sync:
         return "no fsync: a power cut may cost what was acked, or the store"
 
 
+class Read:
+    """A read transaction as a context manager."""
+
+    __slots__ = ("_environment", "_txn")
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def __enter__(self) -> Transaction[bytes]:
+        environment = self._environment
+        environment.map_lock.acquire()
+        try:
+            self._txn = environment.opened().begin()
+        except BaseException as error:
+            environment.map_lock.release()
+            if isinstance(error, lmdb.Error):
+                raise environment.explain(error) from error
+            raise
+        return self._txn
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._txn.abort()
+        self._environment.map_lock.release()
+        if isinstance(error, lmdb.Error):
+            raise self._environment.explain(error) from error
+
+
 class Environment:
     """One store directory, open."""
 
@@ -90,7 +117,7 @@ class Environment:
         self._page_bytes = env.stat()["psize"]
         self._env: lmdb.Environment | None = env
         # Growing the map moves it: no read may be under way. Uncontended but for that moment.
-        self._map = threading.Lock()
+        self.map_lock = threading.Lock()
 
     @classmethod
     def open(cls, directory: Path, *, sync: Sync | None = None, map_bytes: int = limits.STORE_MAP_BYTES) -> Environment:
@@ -124,21 +151,21 @@ class Environment:
 
     def _prepare(self) -> None:
         """Open what is there; check that the meta page in force belongs to its content."""
-        with self._errors(), self._opened().begin(write=True) as txn:
+        with self._errors(), self.opened().begin(write=True) as txn:
             # A handle stays valid only if the transaction that opened it commits; empty, that costs no I/O.
-            self.meta = self._opened().open_db(layout.META, txn=txn, create=False)
+            self.meta = self.opened().open_db(layout.META, txn=txn, create=False)
             number = self.get(txn, layout.COMMIT)
             if number != b"%d" % (txn.id() - 1):
                 raise StoreCorrupt(self.directory, f"commit {txn.id() - 1} holds the content of {number!r}")
             self.clean = self.get(txn, layout.RUNNING) == b"0"
-            for name in self._opened().dbs(txn):
+            for name in self.opened().dbs(txn):
                 if name == layout.META:
                     continue
                 if name[:1] != b"s" or not name[1:].isdigit():
                     raise StoreCorrupt(self.directory, f"unknown database {name[:32]!r}")
                 if int(name[1:]) in self.damaged:
                     continue
-                self.databases[int(name[1:])] = self._opened().open_db(name, txn=txn, create=False)
+                self.databases[int(name[1:])] = self.opened().open_db(name, txn=txn, create=False)
 
     def known(self, stream: int) -> bool:
         """Whether that number is taken, be it by a damaged stream."""
@@ -162,16 +189,14 @@ class Environment:
 
     # --- transactions
 
-    @contextmanager
-    def read(self) -> Iterator[Transaction[bytes]]:
+    def read(self) -> Read:
         """A short read transaction, on the loop thread. Keep it shorter than a millisecond or two: the map
         can't grow meanwhile and pages stay in use. Errors: StoreError."""
-        with self._map, self._errors(), self._opened().begin() as txn:
-            yield txn
+        return Read(self)
 
     def begin(self) -> Transaction[bytes]:
         """The write transaction, on the writer's thread; end it by `commit` or its own abort."""
-        return self._opened().begin(write=True)
+        return self.opened().begin(write=True)
 
     def commit(self, txn: Transaction[bytes]) -> int:
         """Commit and return the number of the commit. Errors: those of LMDB, see `explain`."""
@@ -192,19 +217,19 @@ class Environment:
             self.databases.pop(stream, None)
         again = [stream for stream in dropped if stream not in created]
         if again:
-            with self._opened().begin(write=True) as txn:
+            with self.opened().begin(write=True) as txn:
                 for stream in again:
                     self.databases[stream] = self.open_database(txn, stream, create=False)
 
     def flush(self) -> None:
         """fsync what was committed, for `sync` interval. Errors: those of LMDB, see `explain`."""
-        self._opened().sync(True)
+        self.opened().sync(True)
 
     # --- the map
 
     def used(self) -> tuple[int, int]:
         """(bytes in use, bytes mapped)."""
-        info = self._opened().info()
+        info = self.opened().info()
         return (info["last_pgno"] + 1) * self._page_bytes, info["map_size"]
 
     def reserve(self, need_bytes: int) -> None:
@@ -220,8 +245,8 @@ class Environment:
         size = 2 * mapped
         while size < least_bytes:
             size *= 2
-        with self._map:
-            self._opened().set_mapsize(size)
+        with self.map_lock:
+            self.opened().set_mapsize(size)
 
     # --- errors and the end
 
@@ -242,20 +267,21 @@ class Environment:
         except lmdb.Error as error:
             raise self.explain(error) from error
 
-    def _opened(self) -> lmdb.Environment:
+    def opened(self) -> lmdb.Environment:
+        """LMDB's side of it. Errors: StoreClosed."""
         if self._env is None:
             raise StoreClosed(self.directory)
         return self._env
 
     def open_database(self, txn: Transaction[bytes], stream: int, *, create: bool = True) -> Database:
         """The handle of a stream's records; valid after an abort only if it was there before."""
-        return self._opened().open_db(layout.database(stream), txn=txn, create=create)
+        return self.opened().open_db(layout.database(stream), txn=txn, create=create)
 
     def close(self) -> None:
         """Release everything. The writer closes first, and leaves the mark of a clean stop."""
         if self._env is None:
             return
-        with self._map:
+        with self.map_lock:
             self._env.close()
             self._env = None
         self.databases.clear()

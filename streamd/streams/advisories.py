@@ -1,6 +1,6 @@
 """Advisories and metrics: what happened to streams and consumers, as messages for whoever listens.
 
-Source: interop 6.13.
+Source: nats-server 2.15.2.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Requests on $JS.API: find the row, read the body, call the handler, answer.
 
-Handlers are methods named as the rows of `streamd.api.subjects` name them, one class a noun. Source: interop 6.1.
+Handlers are methods named as the rows of `streamd.api.subjects` name them, one class a noun. Source: nats-server 2.15.2.
 """
 
 from __future__ import annotations

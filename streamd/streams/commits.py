@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from streamd._engine import Admission, refuse_batch
-from streamd.api.errors import STORAGE_EXCEEDED, STREAM_SEALED, ApiError
+from streamd.api.errors import INSUFFICIENT_RESOURCES, STORAGE_EXCEEDED, STREAM_SEALED, ApiError
 from streamd.errors import StoreFull
 from streamd.store import Outcome, Work
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamd.store import Writer
     from streamd.streams.clock import Clock, Timer
     from streamd.streams.consumer import Consumer
+    from streamd.streams.room import Room
     from streamd.streams.stream import Stream
 
 #: One stream contributes at most this to a commit; the rest is in the next one.
@@ -43,7 +44,8 @@ Job = Callable[[Work], Callable[[Outcome], None] | None]
 class Commits:
     """The one queue towards the store."""
 
-    def __init__(self, writer: Writer, bus: Bus, clock: Clock, log: logging.Logger) -> None:
+    def __init__(self, writer: Writer, bus: Bus, clock: Clock, log: logging.Logger, rooms: dict[bool, Room]) -> None:
+        """`rooms`: by whether streams are in memory."""
         self._writer = writer
         self._bus = bus
         self._clock = clock
@@ -59,6 +61,8 @@ class Commits:
         self._saved_at_ns = 0
         self._save_timer: Timer | None = None
         self._full_until_ns = 0
+        self._rooms = rooms
+        self._crowded = False  # whether the last batch found no room
         self.closed = False
 
     # what others ask for
@@ -205,7 +209,7 @@ class Commits:
             batch = None if stream.binding is None else stream.binding.take(BATCH_BYTES_MAX)
             if batch is None:
                 continue
-            refusal = self._refusal(stream, now_ns)
+            refusal = self._refusal(stream, batch, now_ns)
             if refusal is not None:
                 self._refuse(stream, batch, refusal)
                 continue
@@ -216,7 +220,7 @@ class Commits:
             admitted.append((stream, admission, stream.state.first_seq))
         return admitted
 
-    def _refusal(self, stream: Stream, now_ns: int) -> ApiError | None:
+    def _refusal(self, stream: Stream, batch: Batch, now_ns: int) -> ApiError | None:
         """Why nothing can be stored in a stream now."""
         if stream.offline is not None:
             return ApiError(503, 10077, stream.offline)
@@ -224,6 +228,15 @@ class Commits:
             return STREAM_SEALED()
         if now_ns < self._full_until_ns and not stream.in_memory:
             return STORAGE_EXCEEDED()
+        if not self._rooms[stream.in_memory].take(batch.size()):
+            if not self._crowded:
+                kind = "max_mem" if stream.in_memory else "max_file"
+                self._log.error(
+                    "JetStream holds as much as %s allows: publishes are refused until streams shrink", kind
+                )
+            self._crowded = True
+            return INSUFFICIENT_RESOURCES()
+        self._crowded = False
         return None
 
     def _refuse(self, stream: Stream, batch: Batch, error: ApiError) -> None:

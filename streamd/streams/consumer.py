@@ -2,7 +2,7 @@
 
 The machine (what is pending, what comes again, who waits) is native: `ConsumerState`. This file decides when to call it.
 Guarantee:  a confirmation of an ack leaves only once the ack is durable; what a client has been shown is in the log.
-Source:     interop 6.10, 6.11.
+Source:     nats-server 2.15.2.
 """
 
 from __future__ import annotations

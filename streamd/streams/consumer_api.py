@@ -1,4 +1,4 @@
-"""Handlers of consumers: create in its forms, names, list, info, delete. Source: interop 6.10, 6.11."""
+"""Handlers of consumers: create in its forms, names, list, info, delete. Source: nats-server 2.15.2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from streamd.api.metadata import dynamic
 from streamd.api.wire import time_parse
 from streamd.core.info import PROTOCOL_VERSION
 from streamd.state.consumer import consumer_create, consumer_named
-from streamd.state.limits import Limits
 from streamd.streams.failures import storage_error
 from streamd.streams.records import sequence_of
 
@@ -36,7 +35,6 @@ class ConsumerApi:
 
     def __init__(self, jetstream: JetStream) -> None:
         self._jetstream = jetstream
-        self._limits = Limits()
 
     def consumer_create(self, call: Call, request: wire.ConsumerCreateRequest) -> None:
         """CREATE.S, CREATE.S.C and CREATE.S.C.filter."""
@@ -54,7 +52,7 @@ class ConsumerApi:
         settled = consumer_create(
             config,
             stream.config,
-            self._limits,
+            self._jetstream.limits,
             old=existing.config if existing else None,
             action=request.action,
             pedantic=request.pedantic,

@@ -1,6 +1,6 @@
 """Direct gets: reads of single messages, a batch of requests at a time, resolved and answered natively.
 
-Source: interop 6.9. Many messages at once are answered in `direct_batch`.
+Source: nats-server 2.15.2. Many messages at once are answered in `direct_batch`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Direct gets of many messages: from a sequence or time on, or the last ones of several subjects, up to a point in time.
 
 Purpose:    one request, its messages in order, an end mark. Long answers go out in pieces, so that others are served between.
-Source:     interop 6.9.
+Source:     nats-server 2.15.2.
 """
 
 from __future__ import annotations

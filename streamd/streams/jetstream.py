@@ -7,6 +7,7 @@ needed.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import ConsumerState, CorruptRecord, StreamState
@@ -30,6 +31,7 @@ from streamd.streams.api import Api
 from streamd.streams.commits import Commits
 from streamd.streams.consumer import Consumer, state_options
 from streamd.streams.failures import storage_error
+from streamd.streams.room import Room
 from streamd.streams.services import Services
 from streamd.streams.stream import Stream
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from streamd.api.errors import ApiError
     from streamd.core.bus import Binding, Bus
+    from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
     from streamd.streams.clock import Clock
 
@@ -82,6 +85,7 @@ class JetStream:
         server_name: str,
         sync: Sync,
         strict: bool,
+        limits: Limits,
         max_memory_bytes: int,
         max_storage_bytes: int,
         notify: Callable[[Callable[[], None]], object] | None,
@@ -89,14 +93,18 @@ class JetStream:
         """Opens the store and recovers what it holds. Errors: StoreError."""
         self.server_name = server_name
         self.strict = strict
+        self.limits = limits
         self.max_memory_bytes = max_memory_bytes
         self.max_storage_bytes = max_storage_bytes
         self.environment = Environment.open(directory, sync=sync)
         self.streams: dict[str, Stream] = {}
+        bounds = {True: max_memory_bytes, False: max_storage_bytes}
+        #: By whether streams are in memory.
+        self.rooms = {memory: Room(most, partial(self._of_kind, memory)) for memory, most in bounds.items()}
         self._cache = TailCache()
         try:
             self.writer = Writer(self.environment, notify=notify)
-            commits = Commits(self.writer, bus, clock, log)
+            commits = Commits(self.writer, bus, clock, log, self.rooms)
             self.services = Services(
                 bus=bus,
                 clock=clock,
@@ -315,10 +323,13 @@ class JetStream:
 
         self.services.commits.at_rest(job)
 
+    def _of_kind(self, memory: bool) -> list[Stream]:
+        return [stream for stream in self.streams.values() if stream.in_memory == memory]
+
     def usage(self) -> tuple[int, int, int]:
         """(bytes in memory streams, bytes in stored streams, consumers)."""
-        memory = sum(stream.state.bytes for stream in self.streams.values() if stream.in_memory)
-        stored = sum(stream.state.bytes for stream in self.streams.values() if not stream.in_memory)
+        memory = sum(stream.state.bytes for stream in self._of_kind(True))
+        stored = sum(stream.state.bytes for stream in self._of_kind(False))
         return memory, stored, sum(len(stream.consumers) for stream in self.streams.values())
 
 

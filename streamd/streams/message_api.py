@@ -1,4 +1,4 @@
-"""Handlers of single messages: get, delete, and purge. Source: interop 6.2, 6.7."""
+"""Handlers of single messages: get, delete, and purge. Source: nats-server 2.15.2."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What leaves a stream: by its limits, by age, by deletes and purges.
 
 Guarantee:  the machine and the log lose the same messages in the same commit; consumers hear of it once that is durable.
-Source:     interop 6.6, 6.7.
+Source:     nats-server 2.15.2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Handlers of streams: create, update, names, list, info, delete. Source: interop 6.2, 6.3."""
+"""Handlers of streams: create, update, names, list, info, delete. Source: nats-server 2.15.2."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING
 
 from streamd._engine import subject_collides
 from streamd.api import stream as wire
-from streamd.api.errors import STREAM_NAME_EXISTS, STREAM_NOT_FOUND, SUBJECT_OVERLAP, ApiError
+from streamd.api.errors import (
+    MEMORY_EXCEEDED,
+    STORAGE_EXCEEDED,
+    STREAM_NAME_EXISTS,
+    STREAM_NOT_FOUND,
+    SUBJECT_OVERLAP,
+    ApiError,
+)
 from streamd.api.metadata import dynamic
 from streamd.core.info import PROTOCOL_VERSION
-from streamd.state.limits import Limits
 from streamd.state.stream import stream_create, stream_equal, stream_update, subjects_overlap
 
 if TYPE_CHECKING:
@@ -25,12 +31,11 @@ class StreamApi:
 
     def __init__(self, jetstream: JetStream) -> None:
         self._jetstream = jetstream
-        self._limits = Limits()
 
     def stream_create(self, call: Call, request: wire.StreamConfigRequest) -> None:
         """Make a stream, or answer as if it was made when there is the same."""
         jetstream = self._jetstream
-        config = stream_create(request, call.arguments[0], self._limits)
+        config = stream_create(request, call.arguments[0], self._jetstream.limits)
         existing = jetstream.streams.get(config.name)
         if existing is not None:
             if not stream_equal(existing.config, config):
@@ -38,6 +43,7 @@ class StreamApi:
             call.answer(wire.StreamCreateResponse(info=self.info(existing, clustered=False)))
             return
         self._check_overlap(config.subjects, jetstream.streams.values())
+        self._check_room(config, None)
 
         def done(stream: Stream, error: ApiError | None) -> None:
             if error is not None:
@@ -51,8 +57,9 @@ class StreamApi:
         """Change what may change of a stream."""
         jetstream = self._jetstream
         stream = call.stream_online()
-        config = stream_update(stream.config, request, call.arguments[0], self._limits)
+        config = stream_update(stream.config, request, call.arguments[0], self._jetstream.limits)
         self._check_overlap(config.subjects, (other for other in jetstream.streams.values() if other is not stream))
+        self._check_room(config, stream)
 
         def done(error: ApiError | None) -> None:
             if error is not None:
@@ -65,6 +72,11 @@ class StreamApi:
     def _check_overlap(self, subjects: Sequence[str], others: Iterable[Stream]) -> None:
         if any(subjects_overlap(subjects, other.config.subjects) for other in others):
             raise SUBJECT_OVERLAP()
+
+    def _check_room(self, config: wire.StreamConfig, stream: Stream | None) -> None:
+        room = self._jetstream.rooms[config.storage == "memory"]
+        if not room.reservable(config.max_bytes, besides=stream):
+            raise MEMORY_EXCEEDED() if config.storage == "memory" else STORAGE_EXCEEDED()
 
     def stream_names(self, call: Call, request: wire.StreamNamesRequest) -> None:
         """Names, sorted, a page at a time."""

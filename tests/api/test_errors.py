@@ -38,6 +38,7 @@ STATED: dict[int, ApiError] = {
     10102: ApiError(400, 10102, "consumer name is too long, maximum allowed is {max}"),
     10113: ApiError(400, 10113, "account requires a stream config to have max bytes set"),
     10122: ApiError(400, 10122, "stream max bytes exceeds account limit max stream bytes"),
+    10125: ApiError(400, 10125, "consumer max request batch exceeds server limit of {limit}"),
     10126: ApiError(400, 10126, "consumer config replica count exceeds parent stream"),
     10185: ApiError(412, 10185, "JetStream minimum api level required"),
 }

@@ -1,10 +1,8 @@
-"""The grammar, row by row, and against random text; with STREAMD_PEER, against a real nats-server."""
+"""The grammar, row by row, and against random text; against nats-server in tests/interop."""
 
 from __future__ import annotations
 
-import os
 import string
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +15,6 @@ from streamd.config.parse import parse_file, parse_text
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PEER = os.environ.get("STREAMD_PEER", "")
 
 # (text, what it means)
 VALID: list[tuple[str, object]] = [
@@ -251,38 +247,3 @@ def _written(value: object) -> str:
 @given(trees)
 def test_what_is_written_is_read_back(tree: dict[str, object]) -> None:
     assert tree == parse_text(_written(tree)).plain()
-
-
-def _peer(path: Path) -> tuple[bool, str]:
-    """Whether nats-server could parse the file, and its digest if it took it altogether."""
-    done = subprocess.run([PEER, "-c", str(path), "-t"], capture_output=True, text=True, check=False, env=ENVIRON)
-    parsed = not any(sign in done.stderr for sign in ("Parse error", "is invalid", "not be found", "out of the range"))
-    return parsed, done.stderr.rsplit("(", 1)[-1].strip(")\n") if done.returncode == 0 else ""
-
-
-@pytest.mark.skipif(not PEER, reason="STREAMD_PEER names no nats-server binary to compare with")
-@pytest.mark.parametrize("text", [
-    *(text for text, _ in VALID if not text.startswith(";") and "[1" not in text),
-    *(text for text, _, _ in INVALID if "LOOP" not in text and "BROKEN" not in text and "include" not in text
-      and "13-02" not in text and not text.startswith(",") and "\n," not in text),
-    "port: -1", "port: 1kb", "server_name: 'a\"b'", "server_name: a\\x41", "server_name: \"\\xff\"",
-    "ping_interval: 1h",
-    "server_tags: [a, 'b'\n c]", "server_metadata {a: b, \"c\": 'd' # e\n}", "authorization {timeout: 1.5}",
-])  # fmt: skip
-def test_nats_server_agrees(tmp_path: Path, text: str) -> None:
-    """The same verdict on the syntax, and the same digest where nats-server takes the file.
-
-    Left out: arrays of numbers (its lexer trips over `1]`), and what it reads as a key that begins
-    with a comma.
-    """
-    path = tmp_path / "x.conf"
-    path.write_text(text, encoding="utf-8", newline="")
-    try:
-        mine = digest(parse_text(text, file=str(path), environ=ENVIRON))
-    except ConfigError:
-        mine = ""
-
-    parsed, theirs = _peer(path)
-
-    assert parsed == bool(mine)
-    assert theirs in ("", mine)

@@ -1,6 +1,6 @@
 """The client protocol byte for byte: what goes in, what comes out, whether the connection stays.
 
-Rows follow interop 1.4 to 1.9 ([obs] lines were recorded from nats-server). `make interop` runs the same rows against
+Rows follow the NATS client protocol and nats-server 2.15.2. `make interop` runs the same rows against
 a real nats-server.
 """
 

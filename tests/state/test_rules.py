@@ -168,9 +168,9 @@ def test_settling_changes_no_argument() -> None:
     config = StreamConfig(name="S", metadata={"a": "1"})
     before = config.model_copy(deep=True)
 
-    assert stream_defaults(config) != config
+    assert stream_defaults(config, Limits()) != config
     assert config == before
-    assert stream_defaults(stream_defaults(config)) == stream_defaults(config)
+    assert stream_defaults(stream_defaults(config, Limits()), Limits()) == stream_defaults(config, Limits())
 
 
 def test_an_unchanged_update_returns_the_consumer_itself() -> None:

@@ -1,7 +1,7 @@
 //! Publish acks: `{"stream":"S","seq":N}`, `{"stream":"S","seq":N,"duplicate": true}` and
 //! `{"error":{"code":400,"err_code":10071,"description":"..."},"stream":"S","seq":0}`.
 //!
-//! Source: interop 6.4, field order and spaces as nats-server writes them.
+//! Source: nats-server 2.15.2, whose field order and spaces these are.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
 //! Deterministic machine of one consumer: what was delivered, what is pending, what comes again, who waits for it.
 //!
 //! It never reads the log: whoever drives it loads the records that `next_seq` and `due` ask for and hands them to
-//! `deliver`. Time is an argument. Source: interop 6.10 and 6.11.
+//! `deliver`. Time is an argument. Source: nats-server 2.15.2.
 
 mod acks;
 mod deliver;

@@ -1,6 +1,6 @@
 //! Waiting pull requests: strict round robin, one message each.
 //!
-//! Source: ADR-13; interop 6.11.
+//! Source: ADR-13; nats-server 2.15.2.
 
 use std::collections::VecDeque;
 

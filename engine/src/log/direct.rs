@@ -1,6 +1,6 @@
 //! Direct gets: what is asked for, and the answers.
 //!
-//! Source: interop 6.9. Only the plain forms are read here; everything else is left to whoever parses whole JSON.
+//! Source: nats-server 2.15.2. Only the plain forms are read here; everything else is left to whoever parses whole JSON.
 
 use super::StreamState;
 use crate::batch::{Batch, Message};

@@ -1,7 +1,7 @@
 //! The header lines that decide about storing. Keys compare case-sensitively and the first of equal keys counts; a key
 //! without a value counts as absent.
 //!
-//! Source: interop 1.9 and 6.4.
+//! Source: the NATS client protocol and nats-server 2.15.2.
 
 /// What a block asks for. None: the key is not there.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The log of a stream: which message gets which sequence, what the limits remove, which message id was seen.
 //!
 //! A deterministic machine that knows subjects, counts and sequences, never payloads. Records of the past come as
-//! arguments. Source: interop 6.2, 6.4, 6.6, 6.7 and 6.9.
+//! arguments. Source: nats-server 2.15.2.
 
 pub mod admit;
 pub mod block;
