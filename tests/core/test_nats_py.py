@@ -250,7 +250,11 @@ CREDENTIALS: list[tuple[AuthorizationConfig, dict[str, str], list[dict[str, str]
         {"user": "me", "password": "secret"},
         [{}, {"user": "me", "password": "wrong"}, {"user": "you", "password": "secret"}, {"token": "secret"}],
     ),
-    (AuthorizationConfig(token="t0ken"), {"token": "t0ken"}, [{}, {"token": "t"}, {"user": "t0ken", "password": "t0ken"}]),
+    (
+        AuthorizationConfig(token="t0ken"),
+        {"token": "t0ken"},
+        [{}, {"token": "t"}, {"user": "t0ken", "password": "t0ken"}],
+    ),
 ]
 
 
