@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from streamd.api.errors import ApiError
+    from streamd.api.errors import STREAM_NOT_FOUND, ApiError
     from streamd.core.bus import Binding, Bus
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
@@ -234,13 +234,20 @@ class JetStream:
             if outcome.error is not None and stream.stream_id:
                 done(storage_error(outcome.error))
                 return
+            at_rest(apply)
+
+        def apply(work: Work) -> Callable[[Outcome], None] | None:
+            if stream.closed:
+                done(STREAM_NOT_FOUND())
+                return None
             stream.reconfigure(config, stream_options(config))
             self.services.advisories.stream_action(stream.name, "modify")
-            at_rest, retention = self.services.commits.at_rest, stream.retention
-            excess = retention.excess_job(lambda _error: done(None))
-            at_rest(retention.trim_job(0, lambda _removed, _error: at_rest(excess)))
+            return trim(work)
 
-        self.services.commits.at_rest(job)
+        at_rest, retention = self.services.commits.at_rest, stream.retention
+        excess = retention.excess_job(lambda _error: done(None))
+        trim = retention.trim_job(0, lambda _removed, _error: at_rest(excess))
+        at_rest(job)
 
     def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
         """Remove a stream with all its consumers; `done` once that is durable."""

@@ -94,7 +94,7 @@ class Stream:
             consumer.close("409 Server Shutdown")
 
     def reconfigure(self, config: StreamConfig, options: dict[str, Any]) -> None:
-        """Take on a new configuration that is already durable."""
+        """Take on a new configuration that is already durable; only in a job of the commits."""
         self.config = config
         if self.state.configure(**options):
             self._rebuild_queues()
@@ -105,13 +105,20 @@ class Stream:
         self.direct.reconfigure()
 
     def _rebuild_queues(self) -> None:
-        """A limit per subject is new: the machine needs to know every message of every subject."""
+        """A limit per subject is new: the machine needs to know every message of every subject.
+
+        Nothing may be under way, as it forgets what isn't in the log.
+        """
         sequence = self.state.rebuild()
-        while sequence <= self.committed_seq:
-            values, covered = self.read(sequence, SCAN_RECORDS, SCAN_BYTES)
-            self.state.replay(values)
-            sequence = covered + 1
-        self.state.replayed()
+        try:
+            while values := self.log.read(sequence, SCAN_RECORDS, SCAN_BYTES):
+                self.state.replay(values)
+                sequence = sequence_of(values[-1]) + 1
+            if not self.state.replayed():
+                raise CorruptRecord("its records are not those that were counted")
+        except CorruptRecord as error:
+            self.damaged(error)
+            return
         self._changes = CHECKPOINT_CHANGES * 1000  # the next delta needs a checkpoint beside it
         self.services.commits.touch(self)
 
