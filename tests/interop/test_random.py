@@ -90,14 +90,15 @@ class Program:
         pending = s.api(f"CONSUMER.INFO.S.{name}")["num_pending"]
         s.heard.setdefault("drain", [])
         s.sub("drain", "drain")
-        count, fresh = 0, [None]
-        while fresh:
+        count, more = 0, True
+        while more:
             s.pub(f"$JS.API.CONSUMER.MSG.NEXT.S.{name}", '{"batch":100,"no_wait":true,"expires":40000000}', "drain")
             found = [message for message in s.gather("drain", seconds=0.15) if message.reply]
             for message in found:
                 s.ask(message.reply, b"+TERM", seconds=0.1)
             fresh = [message for message in found if message.reply.split(".")[4] == "1"]
             count += len(fresh)
+            more = bool(fresh)
         return name, pending, count
 
     def subject(self) -> str:
