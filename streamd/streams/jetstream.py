@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import ConsumerState, CorruptRecord, StreamState
 from streamd.api.consumer import ConsumerConfig
+from streamd.api.errors import STREAM_NOT_FOUND
 from streamd.api.stream import StreamConfig
 from streamd.errors import StoreError
 from streamd.store import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from streamd.api.errors import STREAM_NOT_FOUND, ApiError
+    from streamd.api.errors import ApiError
     from streamd.core.bus import Binding, Bus
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work

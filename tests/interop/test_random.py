@@ -90,8 +90,8 @@ class Program:
         pending = s.api(f"CONSUMER.INFO.S.{name}")["num_pending"]
         s.heard.setdefault("drain", [])
         s.sub("drain", "drain")
-        count = 0
-        while True:
+        count, more = 0, True
+        while more:
             s.pub(f"$JS.API.CONSUMER.MSG.NEXT.S.{name}", '{"batch":100,"no_wait":true,"expires":40000000}', "drain")
             found = [message for message in s.gather("drain", seconds=0.15) if message.reply]
             for message in found:
@@ -100,6 +100,8 @@ class Program:
             if not fresh:
                 return name, pending, count
             count += len(fresh)
+            more = bool(fresh)
+        return name, pending, count
 
     def subject(self) -> str:
         """One of a few."""

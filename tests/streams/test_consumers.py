@@ -32,10 +32,10 @@ async def fill(js: JetStreamContext, count: int = 6, **config: Any) -> None:
         await js.publish(f"s.{number % 2}", b"%d" % number)
 
 
-async def pulled(sub: JetStreamContext.PullSubscription, batch: int = 20, timeout: float = 0.2) -> list[Msg]:
+async def pulled(sub: JetStreamContext.PullSubscription, batch: int = 20, seconds: float = 0.2) -> list[Msg]:
     """What a fetch brings in the time, none included."""
     try:
-        return await sub.fetch(batch, timeout=timeout)
+        return await sub.fetch(batch, timeout=seconds)
     except NatsTimeout:
         return []
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from nats.aio.client import Client
+    from nats.aio.msg import Msg
 
     from tests.process import ServerProcess
 
@@ -140,7 +141,7 @@ async def test_a_client_goes_on_by_itself(process: ServerProcess) -> None:
     await js.add_stream(name="S", subjects=["s"])
     pushed: set[int] = set()
 
-    async def record(msg: nats.aio.msg.Msg) -> None:
+    async def record(msg: Msg) -> None:
         pushed.add(msg.metadata.sequence.stream)
         await msg.ack()
 

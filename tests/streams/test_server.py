@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nats
 import pytest
@@ -12,6 +12,9 @@ import pytest
 from streamd import Server
 from streamd.config.models import Config, JetStreamConfig
 from streamd.errors import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
