@@ -11,7 +11,6 @@ import nats
 import pytest
 
 from streamd import Server
-from tests.needs import not_run
 from tests.process import ServerProcess
 from tests.store import fuse
 
@@ -67,7 +66,7 @@ def _fuse_missing(tmp_path_factory: pytest.TempPathFactory) -> str:
 def fuse_mounts(_fuse_missing: str) -> None:
     """The test mounts a file system of its own."""
     if _fuse_missing:
-        not_run(_fuse_missing)
+        pytest.skip(_fuse_missing)
 
 
 @pytest.fixture
@@ -77,6 +76,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     directory.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", 0, b"size=8m"):
-        not_run(f"no tmpfs can be mounted here: {os.strerror(ctypes.get_errno())}")
+        pytest.skip(f"no tmpfs can be mounted here: {os.strerror(ctypes.get_errno())}")
     yield directory
     libc.umount2(os.fsencode(directory), 2)
