@@ -84,4 +84,4 @@ lock:
 	rm -rf .lock
 
 clean:
-	rm -rf $(VENV) dist engine/target engine/fuzz/target
+	rm -rf $(VENV) dist engine/target engine/fuzz/target streamd/_engine*.so .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -9,6 +9,7 @@ from typing import Final
 # --- store: the environment
 # Named databases, one per stream; LMDB fixes the number when it opens. Costs 1 MB and 10 µs a fresh reader.
 STORE_DATABASES_MAX: Final = 16_384
+STORE_STREAMS_MAX: Final = 16_000  # streams on disk; the rest is for meta and for those just being removed
 STORE_READERS_MAX: Final = 126  # slots in LMDB's reader table: ours, a backup's
 STORE_READERS_BYTES: Final = 16 << 10  # their table, 64 bytes each and a head; may be larger
 STORE_VERIFY_BYTES_MAX: Final = 4 << 30  # up to here the leaves are checked at start too: 0.3 s a GB

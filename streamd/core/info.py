@@ -48,7 +48,10 @@ class Connect(BaseModel):
 
         Errors: ValueError for anything that is not null or a JSON object with fields of the right types.
         """
-        fields = json.loads(text)
+        try:
+            fields = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("CONNECT is nested too deeply") from error
         if fields is None:
             fields = {}
         if not isinstance(fields, dict):

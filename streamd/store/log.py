@@ -1,21 +1,21 @@
 """The records of one stream, as the loop thread sees them.
 
 In the walk:  `streams/` stages changes here into a `Work`, and reads; below it the tail cache and LMDB.
-Guarantee:    reads see what is committed, and nothing else but `first`, which counts staged changes in.
+Guarantee:    reads see what is committed; `read` without what is staged to go.
 Not here:     what a record means. A sequence that is absent may be deleted or damaged: `StreamState.check`
               tells.
 """
 
 from __future__ import annotations
 
-from itertools import accumulate, chain, islice, repeat
+from itertools import accumulate, islice, repeat
 from typing import TYPE_CHECKING, Protocol
 
 from streamd import limits
 from streamd.errors import StoreCorrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from lmdb import Cursor
 
@@ -45,8 +45,8 @@ class Log(Protocol):
     def read(
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
-        """Committed records from from_seq on, ascending; at least one if there is one, then within the
-        limits."""
+        """Committed records from from_seq on that aren't staged to go, ascending; at least one if there is one, then
+        within the limits."""
 
     def read_back(self, to_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
         """Committed records from to_seq downwards."""
@@ -56,10 +56,6 @@ class Log(Protocol):
 
     def get_many(self, sequences: Sequence[int]) -> list[bytes | None]:
         """Committed records in the order asked for."""
-
-    def first(self, from_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
-        """Records from from_seq on as they will be when all that is staged is committed, for
-        `StreamState.trim`."""
 
 
 class StreamLog:
@@ -120,24 +116,21 @@ class StreamLog:
     def read(
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
-        values = self._read(from_seq, limit, bytes_max)
         parts = [part for _, part in self._staged.values() if part.deletes or part.ranges or part.keep_from]
         if not parts:
-            return values
+            return self._read(from_seq, limit, bytes_max)
         # The machine has forgotten these records already, while the commit that removes them is still under way.
-        keep_from = max(part.keep_from for part in parts)
-        gone: set[bytes] = set().union(*(part.deletes for part in parts))
+        from_seq = max(from_seq, *(part.keep_from for part in parts))
+        gone = {name[::-1] for part in parts for name in part.deletes}  # as the sequence stands in a record
         ranges = [bounds for part in parts for bounds in part.ranges]
-        while values:
-            left = []
-            for value in values:
-                place = int.from_bytes(value[5:13], "little")
-                removed = place < keep_from or any(low <= place < high for low, high in ranges)
-                if not removed and key(place) not in gone:
-                    left.append(value)
-            if left:
-                return left
-            values = self._read(int.from_bytes(values[-1][5:13], "little") + 1, limit, bytes_max)
+        while values := self._read(from_seq, limit, bytes_max):
+            from_seq = sequence_of(values[-1]) + 1
+            if gone:
+                values = [value for value in values if value[5:13] not in gone]
+            for low, high in ranges:
+                values = [value for value in values if not low <= sequence_of(value) < high]
+            if values:
+                break
         return values
 
     def _read(self, from_seq: int, limit: int, bytes_max: int) -> list[bytes]:
@@ -173,44 +166,15 @@ class StreamLog:
             values = list(map(txn.get, map(key, sequences), repeat(None), repeat(database)))
         for sequence, value in zip(sequences, values, strict=True):
             # A record that lies where another should is sound in itself: its checksum can't tell.
-            if value is not None and value[5:13] != sequence.to_bytes(8, "little"):
+            if value is not None and sequence_of(value) != sequence:
                 found = f"the record of stream number {self.stream} at {sequence} is another's"
                 raise StoreCorrupt(self._environment.directory, found)
         return values
-
-    def first(self, from_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
-        parts = [part for _, part in self._staged.values()]
-        start = key(max([from_seq, *(part.keep_from for part in parts)]))
-        gone: set[bytes] = set().union(*(part.deletes for part in parts))
-        ranges = [(key(low), key(high)) for part in parts for low, high in part.ranges]
-        records = []
-        for record in self._records(start, parts):
-            if record[0] in gone or any(low <= record[0] < high for low, high in ranges):
-                continue
-            records.append(record[1])
-            if len(records) >= limit:
-                break
-        return records
 
     def count(self) -> int:
         """How many records are committed, as LMDB counts them."""
         with self._environment.read() as txn:
             return txn.stat(self._environment.databases[self.stream])["entries"]
-
-    def _records(self, start: bytes, parts: list[LogWork]) -> Iterator[tuple[bytes, bytes]]:
-        """Committed records from `start` on, then staged ones; a commit that is done but not yet settled
-        counts once."""
-        last = b""
-        if self.stream in self._environment.databases:
-            with self._cursor() as cursor:
-                if cursor.set_range(start):
-                    for record in cursor:
-                        yield record
-                        last = record[0]
-        for part in parts:
-            for record in chain.from_iterable(part.appends):
-                if record[0] > last and record[0] >= start:
-                    yield record
 
     def _cursor(self) -> _Reading:
         return _Reading(self._environment, self.stream)
@@ -230,6 +194,11 @@ class _Reading:
 
     def __exit__(self, *error: object) -> None:
         self._read.__exit__(*error)  # type: ignore[arg-type]
+
+
+def sequence_of(value: bytes) -> int:
+    """The sequence that a record names as its own."""
+    return int.from_bytes(value[5:13], "little")
 
 
 def key(sequence: int) -> bytes:

@@ -65,9 +65,6 @@ class MemoryLog:
     def get_many(self, sequences: Sequence[int]) -> list[bytes | None]:
         return [self._values.get(key(sequence)) for sequence in sequences]
 
-    def first(self, from_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
-        return self.read(from_seq, limit, limits.READ_BYTES_MAX)
-
     def _shrink(self) -> None:
         """Forget the keys of deleted records once they are the greater part."""
         if len(self._keys) > 2 * len(self._values) + _TRIM_MIN:

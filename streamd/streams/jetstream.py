@@ -182,7 +182,10 @@ class JetStream:
         stream.consumers[config.name] = consumer
 
     def _read_back(self, stream: Stream) -> StreamState:
-        stored = next(found for found in recover_store(self.environment) if found.stream == stream.stream_id)
+        stored = next((found for found in recover_store(self.environment) if found.stream == stream.stream_id), None)
+        if stored is None:
+            # That commit was to make the stream: there is nothing to go back to, and who asked for it is told.
+            return stream.state
         now_ns = self.services.clock.now_ns()
         log = stream.log
         assert isinstance(log, StreamLog)
@@ -333,6 +336,10 @@ class JetStream:
 
     def _of_kind(self, memory: bool) -> list[Stream]:
         return [stream for stream in self.streams.values() if stream.in_memory == memory]
+
+    def stored_streams(self) -> int:
+        """How many streams are on disk."""
+        return len(self._of_kind(False))
 
     def usage(self) -> tuple[int, int, int]:
         """(bytes in memory streams, bytes in stored streams, consumers)."""

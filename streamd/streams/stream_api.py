@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamd import limits
 from streamd._engine import subject_collides
 from streamd.api import stream as wire
 from streamd.api.errors import (
@@ -11,6 +12,7 @@ from streamd.api.errors import (
     STORAGE_EXCEEDED,
     STREAM_NAME_EXISTS,
     STREAM_NOT_FOUND,
+    STREAMS_MAX,
     SUBJECT_OVERLAP,
     ApiError,
 )
@@ -43,6 +45,8 @@ class StreamApi:
             call.answer(wire.StreamCreateResponse(info=self.info(existing, clustered=False)))
             return
         self._check_overlap(config.subjects, jetstream.streams.values())
+        if config.storage != "memory" and jetstream.stored_streams() >= limits.STORE_STREAMS_MAX:
+            raise STREAMS_MAX()
         self._check_room(config, None)
 
         def done(stream: Stream, error: ApiError | None) -> None:

@@ -92,7 +92,8 @@ async def read(port: int, stream: str, first: int, last: int) -> dict[int, bytes
         }
         request = json.dumps({"stream_name": stream, "config": config}).encode()
         wire.publish(f"$JS.API.CONSUMER.CREATE.{stream}", request, "_READY")
-        while max(found, default=0) < last:
+        sequence = 0
+        while sequence < last:
             message = await wire.next()
             assert message is not None, wire.errors
             if message.subject == "_READY":

@@ -92,6 +92,11 @@ class Publisher:
                     self._ledger.ack(answer["stream"], answer["seq"], payload)
                 self._fill(wire)
 
+    @property
+    def waiting(self) -> str:
+        """What is unacked, for a failed test."""
+        return f"{len(self._waiting)} from {min(self._waiting, default=0)}"
+
     def _fill(self, wire: Wire) -> None:
         while len(self._waiting) < self._window:
             self._waiting[self._next] = f"{self.name}:{self._next}:".encode() + b"." * self._size
@@ -125,7 +130,7 @@ class Worker:
                 for message in messages:
                     self._ledger.deliver(self.stream, message.metadata.sequence.stream)
                 wanted = [message for message in messages if until_empty or self._wants(message)]
-                await asyncio.gather(*map(self._ack, wanted))
+                await asyncio.gather(*(message.ack() if until_empty else self._ack(message) for message in wanted))
                 if until_empty and not messages:
                     info = await subscription.consumer_info()
                     if not info.num_pending and not info.num_ack_pending:
@@ -141,7 +146,7 @@ class Worker:
 
     async def _ack(self, message: Msg) -> None:
         sequence = message.metadata.sequence.stream
-        await message.ack_sync(timeout=10)
+        await message.ack_sync(timeout=30)
         self._ledger.confirmed[self.stream].add(sequence)
 
 
@@ -195,16 +200,20 @@ class Load:
                 raise result
 
     async def acks(self, more: int, timeout_seconds: float = 30) -> None:
-        """Wait for so many acks more."""
+        """Wait for so many acks more. Errors: AssertionError says who waits for which."""
         wanted = self.ledger.acks + more
-        async with asyncio.timeout(timeout_seconds):
-            while self.ledger.acks < wanted:
-                self.ledger.more.clear()
-                await self.ledger.more.wait()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while self.ledger.acks < wanted:
+                    self.ledger.more.clear()
+                    await self.ledger.more.wait()
+        except TimeoutError:
+            waiting = {publisher.name: publisher.waiting for publisher in self.publishers}
+            raise AssertionError(f"{wanted - self.ledger.acks} of {more} acks never came: {waiting}") from None
 
     async def finish(self, url: str) -> None:
         """Consume everything that is left."""
-        await asyncio.wait_for(asyncio.gather(*(worker.run(url, until_empty=True) for worker in self.workers)), 60)
+        await asyncio.wait_for(asyncio.gather(*(worker.run(url, until_empty=True) for worker in self.workers)), 300)
 
 
 async def _ignore(error: Exception) -> None:

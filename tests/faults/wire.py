@@ -119,6 +119,21 @@ class Wire:
                 self.pongs += line.startswith(b"PONG")
         return True
 
+    async def next_error(self, count: int) -> None:
+        """Wait until so many -ERR lines have come."""
+        async with asyncio.timeout(10):
+            while len(self.errors) < count:
+                line = await self.reader.readline()
+                assert line, self.errors
+                if line.startswith(b"-ERR"):
+                    self.errors.append(line.decode().strip())
+
+    def stop_reading(self) -> None:
+        """Leave what comes where it is."""
+        transport = self.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+
     async def close(self) -> None:
         """Close at once."""
         self.writer.transport.abort()

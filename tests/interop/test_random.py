@@ -97,6 +97,8 @@ class Program:
             for message in found:
                 s.ask(message.reply, b"+TERM", seconds=0.1)
             fresh = [message for message in found if message.reply.split(".")[4] == "1"]
+            if not fresh:
+                return name, pending, count
             count += len(fresh)
             more = bool(fresh)
         return name, pending, count

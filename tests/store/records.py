@@ -5,36 +5,20 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from streamd._engine import Records
+import google_crc32c as crc32c
+
+from streamd._engine import CorruptRecord, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _HEAD = struct.Struct("<BQqHI")
-_TABLE = []
-for _byte in range(256):
-    _crc = _byte
-    for _ in range(8):
-        _crc = _crc >> 1 ^ (0x82F63B78 if _crc & 1 else 0)
-    _TABLE.append(_crc)
-
-
-class CorruptRecord(ValueError):
-    """A record whose checksum is wrong."""
-
-
-def crc32c(data: bytes) -> int:
-    """Castagnoli's."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 255]
-    return crc ^ 0xFFFFFFFF
 
 
 def record(sequence: int, payload: bytes = b"", subject: bytes = b"a.b") -> bytes:
     """One record as the engine writes it."""
     body = _HEAD.pack(0, sequence, 0, len(subject), 0) + subject + payload
-    return struct.pack("<I", crc32c(body)) + body
+    return struct.pack("<I", crc32c.value(body)) + body
 
 
 def pair(sequence: int, payload: bytes = b"") -> tuple[bytes, bytes]:
@@ -49,7 +33,7 @@ def records(low: int, high: int, payload: bytes = b"") -> Records:
 
 def sequence(value: bytes) -> int:
     """The sequence of a sound record. Errors: CorruptRecord."""
-    if len(value) < 27 or struct.unpack_from("<I", value)[0] != crc32c(value[4:]):
+    if len(value) < 27 or struct.unpack_from("<I", value)[0] != crc32c.value(value[4:]):
         raise CorruptRecord("checksum")
     return int.from_bytes(value[5:13], "little")
 

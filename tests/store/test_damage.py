@@ -20,7 +20,7 @@ from streamd.store import StreamLog, Sync, Work, recover, recovery
 from streamd.store.directory import DATA_FILE
 from tests.store import flips, program
 from tests.store.conftest import Store
-from tests.store.records import CorruptRecord, Index, pair, records, sequence
+from tests.store.records import Index, pair, records, sequence
 
 _ROOT = Path(__file__).parents[2]
 
@@ -70,7 +70,6 @@ def test_flipped_bits_are_never_served(tmp_path: Path, count: int) -> None:
 def restore(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[int, Index | StreamCorrupt]:
     """Every stream's index, or why there is none."""
     monkeypatch.setattr(_engine, "StreamState", Index)
-    monkeypatch.setattr(_engine, "CorruptRecord", CorruptRecord)
     found: dict[int, Index | StreamCorrupt] = {}
     for stored in recover(store.environment):
         log = StreamLog(store.environment, store.cache, stored.stream)

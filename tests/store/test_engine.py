@@ -38,7 +38,8 @@ class Publisher:
         self.log.append(work, admission.records)
         self.log.delete(work, admission.deletes)
         while self.state.over():
-            self.state.trim(self.log.first(self.state.first_seq), 1_000)
+            first = self.state.first_seq
+            self.state.trim(self.log.read(first) or admission.records.read(first, count), 1_000)
             self.log.keep_from(work, self.state.first_seq)
         part = self.log.of(work)
         part.delta(*self.state.delta())

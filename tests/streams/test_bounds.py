@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from streamd import Config, JetStreamConfig, Server
 from streamd.config.models import JetStreamLimits
+from streamd.store import Environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,3 +101,27 @@ async def test_info_tells_the_advertised_address(client: Client) -> None:
 def test_an_address_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="client_advertise"):
         Config(client_advertise=text)
+
+
+async def test_number_of_streams(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LMDB has a fixed number of databases; a stream that goes gives its place back."""
+    monkeypatch.setattr("streamd.limits.STORE_STREAMS_MAX", 2)
+    for name in ("A", "B"):
+        assert code(await create(client, name)) == 0
+    assert code(await create(client, "C")) == 10027
+    assert code(await create(client, "M", storage="memory")) == 0
+    await ask(client, "$JS.API.STREAM.DELETE.A")
+    assert code(await create(client, "C")) == 0
+
+
+async def test_stream_that_found_no_room_on_the_disk(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked for it is told, it isn't there, and it can be made once there is room."""
+
+    def full(environment: Environment, txn: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Environment, "commit", full)
+        assert code(await create(client, "A")) == 10047
+        assert code(await ask(client, "$JS.API.STREAM.INFO.A")) == 10059
+    assert code(await create(client, "A")) == 0

@@ -64,12 +64,18 @@ async def test_reading_while_messages_leave(
         await js.publish(f"s.{number}", b"%d" % number)
     sub = await js.pull_subscribe("s.*", "c", config=ConsumerConfig(ack_policy=AckPolicy.NONE))
     landed: list[Writer] = []
+    ended = asyncio.Event()
     land = Writer._land
-    monkeypatch.setattr(Writer, "_land", lambda self: landed.append(self))  # nobody hears of the end of the commit
+
+    def keep_quiet(writer: Writer) -> None:
+        """Nobody hears of the end of the commit."""
+        landed.append(writer)
+        ended.set()
+
+    monkeypatch.setattr(Writer, "_land", keep_quiet)
     going = asyncio.ensure_future(action(js))
     async with asyncio.timeout(10):
-        while not landed:
-            await asyncio.sleep(0.001)
+        await ended.wait()
     got: list[bytes] = []
     try:
         while len(got) < len(left):
