@@ -97,7 +97,6 @@ def configs(s: Session) -> None:
         {"compression": "s2"},
         {"compression": "zip"},
         {"compression": "s2", "storage": "memory"},
-        {"first_seq": 100},
         {"allow_direct": True},
         {"mirror_direct": True},
         {"sealed": True},
