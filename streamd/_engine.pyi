@@ -271,6 +271,7 @@ class Admission:
     records: Records  # without those that the same batch superseded
     deletes: list[bytes]  # keys of older records that must go (per-subject limits), ascending
     purges: list[tuple[str, int]]  # rollups: (subject or "" for all, delete below this sequence) beyond `deletes`
+    rolled_up: bool  # whether `purges` names all: the machine has forgotten everything before that message already
     ids: bytes  # message ids to remember, one opaque segment; b"" when none
     over: bool  # limits are exceeded: `StreamState.trim` must be called with the first records
     stored: int  # messages stored

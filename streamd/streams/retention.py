@@ -45,7 +45,7 @@ class Retention:
             stream.log.delete(work, admission.deletes)
         if admission.ids:
             stream.remember_ids(work, admission.ids, now_ns)
-        if admission.over or rolled_up(admission):
+        if admission.over or admission.rolled_up:
             stream.log.keep_from(work, stream.state.first_seq)
         for subject, below in admission.purges:
             if subject:
@@ -56,7 +56,7 @@ class Retention:
         stream = self._stream
         if admission.deletes:
             stream.deleted([int.from_bytes(key, "big") for key in admission.deletes])
-        if admission.over or rolled_up(admission):
+        if admission.over or admission.rolled_up:
             stream.trimmed(first_seq)
         self.arm()
 
@@ -257,8 +257,3 @@ class Retention:
             if len(found) >= REMOVE_RECORDS_MAX:
                 return found, sequence
         return found, 0
-
-
-def rolled_up(admission: Admission) -> bool:
-    """Whether a message of it replaced the whole stream: the machine has forgotten all before it already."""
-    return any(not subject for subject, _below in admission.purges)

@@ -52,6 +52,11 @@ impl Admission {
     }
 
     #[getter]
+    fn rolled_up(&self) -> bool {
+        self.inner.purges.iter().any(|(subject, _)| subject.is_empty())
+    }
+
+    #[getter]
     fn ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.inner.ids)
     }
