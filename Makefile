@@ -29,6 +29,7 @@ $(VENV)/.dependencies: $(VENV)/.python requirements.lock pyproject.toml
 $(INSTALLED): $(VENV)/.dependencies pyproject.toml engine/Cargo.toml engine/Cargo.lock $(RUST_SOURCES)
 	$(BIN)/pip install -q -c requirements.lock --build-constraint requirements.lock -e .
 	$(BIN)/python -m compileall -q streamd
+	PYTHONDONTWRITEBYTECODE= $(BIN)/streamd -t -c conf/single.conf >/dev/null 2>&1
 	touch $@
 
 run: install

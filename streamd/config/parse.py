@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,8 +43,16 @@ _WORDS: Final = {
 
 @cache
 def _grammar() -> Lark:
-    text = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
-    return Lark(text, parser="lalr", lexer="contextual", maybe_placeholders=False)
+    place = Path(__file__).with_name("grammar.lark")
+    # The tables take longer to make than all else at start, so lark keeps them beside the bytecode, where it may.
+    kept = place.with_name("__pycache__") / "grammar.tables"
+    return Lark(
+        place.read_text(encoding="utf-8"),
+        parser="lalr",
+        lexer="contextual",
+        maybe_placeholders=False,
+        cache=str(kept) if kept.exists() or not sys.dont_write_bytecode else False,
+    )
 
 
 def parse_file(path: str | os.PathLike[str], *, environ: dict[str, str] | None = None) -> Node:
