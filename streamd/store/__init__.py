@@ -17,7 +17,7 @@ Not here:     what subjects mean, who may publish, Raft, asyncio.
 
 from streamd.store.cache import TailCache
 from streamd.store.environment import Environment, Sync
-from streamd.store.log import Log, StreamLog
+from streamd.store.log import Log, StreamLog, sequence_of
 from streamd.store.memory import MemoryLog
 from streamd.store.recovery import StoredConsumer, StoredStream, checkpoint_due, recover, restore_state
 from streamd.store.work import LogWork, Outcome, Work
@@ -39,4 +39,5 @@ __all__ = [
     "checkpoint_due",
     "recover",
     "restore_state",
+    "sequence_of",
 ]

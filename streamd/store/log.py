@@ -197,7 +197,7 @@ class _Reading:
 
 
 def sequence_of(value: bytes) -> int:
-    """The sequence that a record names as its own."""
+    """The sequence that a record names as its own (layout: streamd._engine, "The log of a stream")."""
     return int.from_bytes(value[5:13], "little")
 
 

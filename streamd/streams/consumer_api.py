@@ -17,8 +17,8 @@ from streamd.api.metadata import dynamic
 from streamd.api.wire import time_parse
 from streamd.core.info import PROTOCOL_VERSION
 from streamd.state.consumer import consumer_create, consumer_named
+from streamd.store import sequence_of
 from streamd.streams.failures import storage_error
-from streamd.streams.records import sequence_of
 
 if TYPE_CHECKING:
     from streamd.errors import StoreError

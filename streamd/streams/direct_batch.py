@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from streamd._engine import CorruptRecord, record_decode, select
 from streamd.api.wire import time_parse
-from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of, stored_headers
+from streamd.store import sequence_of
+from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, stored_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

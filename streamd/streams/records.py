@@ -8,16 +8,10 @@ from typing import Final
 from streamd._engine import record_decode
 from streamd.api.wire import time_text
 
-_SEQUENCE: Final = struct.Struct("<Q")
 _TIMESTAMP: Final = struct.Struct("<q")
 #: One step of a scan.
 SCAN_RECORDS: Final = 4096
 SCAN_BYTES: Final = 4 << 20
-
-
-def sequence_of(value: bytes) -> int:
-    """The sequence inside a record (layout: streamd._engine, "The log of a stream")."""
-    return int(_SEQUENCE.unpack_from(value, 5)[0])
 
 
 def timestamp_of(value: bytes) -> int:

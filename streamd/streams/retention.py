@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from streamd._engine import CorruptRecord, record_key, select
-from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of
+from streamd.store import sequence_of
+from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

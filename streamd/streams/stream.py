@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Admission, CorruptRecord, StreamState, count_matching, select
 from streamd.errors import StoreError
-from streamd.store import StreamLog
+from streamd.store import StreamLog, checkpoint_due, sequence_of
 from streamd.streams.direct import DirectGets
-from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, sequence_of, timestamp_of
+from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, timestamp_of
 from streamd.streams.retention import Retention
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from streamd.streams.services import Services
 
 
-#: The index is stored whole after so many changes: what a restart has to read again.
-CHECKPOINT_CHANGES: Final = 250_000
+#: More changes than any stream has: a checkpoint is due whatever came before.
+CHECKPOINT_AT_ONCE: Final = 1 << 62
 
 
 class Stream:
@@ -119,7 +119,7 @@ class Stream:
         except CorruptRecord as error:
             self.damaged(error)
             return
-        self._changes = CHECKPOINT_CHANGES * 1000  # the next delta needs a checkpoint beside it
+        self._changes = CHECKPOINT_AT_ONCE  # the next delta needs a checkpoint beside it
         self.services.commits.touch(self)
 
     def next_consumer_id(self) -> int:
@@ -156,7 +156,7 @@ class Stream:
     def checkpoint_due(self, changes: int) -> bool:
         """Whether the index should be stored whole now, given so many more changes since the last time."""
         self._changes += changes
-        if self._changes < max(CHECKPOINT_CHANGES, 2 * self.state.num_subjects):
+        if not checkpoint_due(self._changes, self.state.num_subjects):
             return False
         self._changes = 0
         return True
