@@ -24,6 +24,12 @@ COMMIT_RECORDS_MAX: Final = 8_192  # a bigger group is split between commits; th
 COMMIT_BYTES_MAX: Final = 8 << 20
 META_CHUNK_BYTES: Final = 256 << 10  # a checkpoint is stored in pieces of this size
 
+# --- store: the journal of small commits
+JOURNAL_BYTES: Final = 1 << 20  # the file; when it is full LMDB takes over what it holds, in a millisecond or two
+JOURNAL_ENTRIES_MAX: Final = 2_048
+JOURNAL_RECORDS_MAX: Final = 64  # a work with more goes to LMDB: there it costs less than being written twice
+JOURNAL_ENTRY_BYTES_MAX: Final = 16 << 10  # of records, likewise
+
 # --- store: reading
 READ_RECORDS_MAX: Final = 4_096  # what one read returns unless told otherwise
 READ_BYTES_MAX: Final = 4 << 20

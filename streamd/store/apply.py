@@ -91,10 +91,12 @@ def _meta(environment: Environment, txn: Transaction[bytes], part: LogWork) -> N
         put(txn, _next(environment, txn, layout.key(layout.REMOVALS, stream)), part.removals)
     if part.totals is not None:
         put(txn, layout.key(layout.TOTALS, stream), part.totals)
+    if part.ids:
+        first = _next(environment, txn, layout.key(layout.IDS, stream))
+        for number, segment in enumerate(part.ids, int.from_bytes(first[-8:], "big")):
+            put(txn, first[:-8] + key(number), segment)
     if part.ids_drop:
         _forget(environment, txn, layout.key(layout.IDS, stream), part.ids_drop)
-    if part.ids:
-        put(txn, _next(environment, txn, layout.key(layout.IDS, stream)), part.ids)
     for consumer, definition in part.consumers.items():
         put(txn, layout.key(layout.CONSUMER, stream, consumer), definition)
     for consumer, state in part.consumer_states.items():

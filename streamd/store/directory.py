@@ -29,6 +29,7 @@ LOCK_FILE: Final = "lock"
 DATA_FILE: Final = "data.mdb"
 TRIAL_FILE: Final = "trial"
 READERS_FILE: Final = "lock.mdb"
+JOURNAL_FILE: Final = "journal"
 SCRATCH_DIRECTORY: Final = "new"
 _OURS: Final = {
     FORMAT_FILE,
@@ -36,6 +37,7 @@ _OURS: Final = {
     LOCK_FILE,
     DATA_FILE,
     READERS_FILE,
+    JOURNAL_FILE,
     TRIAL_FILE,
     SCRATCH_DIRECTORY,
     "lost+found",
@@ -49,7 +51,7 @@ def lock_directory(directory: Path) -> int:
         made = not directory.exists()
         directory.mkdir(parents=True, exist_ok=True)
         if made:
-            _sync_directory(directory.parent)
+            sync_directory(directory.parent)
         names = {entry.name for entry in directory.iterdir()}
         if FORMAT_FILE not in names and (DATA_FILE in names or names - _OURS):
             raise StoreForeign(directory, _foreign(names))
@@ -88,7 +90,7 @@ def prepare(directory: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         new.rename(path)
-        _sync_directory(directory)
+        sync_directory(directory)
         return
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -129,7 +131,7 @@ def create(directory: Path) -> None:
         raise StoreUnavailable(directory, str(error)) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    _sync_directory(directory)
+    sync_directory(directory)
 
 
 def full(directory: Path) -> bool:
@@ -162,7 +164,7 @@ def os_error(directory: Path, error: OSError) -> StoreError:
     return StoreUnavailable(directory, error.strerror or str(error))
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make the names in a directory durable: LMDB syncs its file, not the directory."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -10,8 +10,11 @@ Source:       the LMDB documentation (data format 0.9).
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import shutil
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -28,8 +31,10 @@ from streamd.errors import (
     StoreUnavailable,
 )
 from streamd.store import layout, pages
+from streamd.store.apply import apply
 from streamd.store.directory import (
     DATA_FILE,
+    JOURNAL_FILE,
     NO_ROOM,
     create,
     full,
@@ -38,6 +43,7 @@ from streamd.store.directory import (
     prepare,
     reserve_lock_table,
 )
+from streamd.store.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,8 +51,12 @@ if TYPE_CHECKING:
 
     from lmdb import Transaction
 
+    from streamd.store.work import Work
+
     # LMDB's handle of a named database has no public name.
     Database = Any
+
+_log = logging.getLogger(__name__)
 
 _CORRUPT: Final = (
     lmdb.CorruptedError,
@@ -113,6 +123,7 @@ class Environment:
         self.meta: Database = None
         self.databases: dict[int, Database] = {}  # of streams, by id
         self.damaged: dict[int, str] = {}  # streams whose records LMDB can't walk, and why: never touched
+        self.journal: Journal | None = None  # where small commits go first, if they are synced
         self._lock = lock
         self._page_bytes = env.stat()["psize"]
         self._env: lmdb.Environment | None = env
@@ -140,6 +151,7 @@ class Environment:
             self = cls(directory, sync, lock, env)
             self.damaged = damaged
             self._prepare()
+            self._take_over()
         except BaseException as error:
             if env is not None:
                 env.close()
@@ -166,6 +178,49 @@ class Environment:
                 if int(name[1:]) in self.damaged:
                     continue
                 self.databases[int(name[1:])] = self.opened().open_db(name, txn=txn, create=False)
+
+    def _take_over(self) -> None:
+        """Commit what the last run left in the journal, then use it for the commits of this one."""
+        with self._errors():
+            with self.opened().begin() as txn:
+                number = txn.id()
+            journal = Journal.open(self.directory, number)
+            if journal is None:
+                return
+            try:
+                work = journal.read()
+                if work.logs:
+                    number = self._commit_left(work)
+                    journal.begin(number)
+            except BaseException:
+                journal.close()
+                raise
+        if self.sync.mode == "always":
+            self.journal = journal
+        else:
+            journal.close()
+
+    def _commit_left(self, work: Work) -> int:
+        lost = [stream for stream in work.logs if stream not in self.databases]
+        if lost:
+            # Such a stream is restored from a backup, or deleted: what it got last is of no use to the store.
+            kept = self.directory / f"{JOURNAL_FILE}.{time.time_ns()}"
+            shutil.copyfile(self.directory / JOURNAL_FILE, kept)
+            _log.error("store.journal_kept streams=%s file=%s", lost, kept)
+        for stream in lost:
+            del work.logs[stream]
+        txn = self.begin()
+        try:
+            apply(self, txn, work, [], [])
+            self.stamp(txn)
+            number = self.commit(txn)
+        except BaseException:
+            txn.abort()
+            raise
+        # Whatever `sync` is now: it was acked as synced.
+        self.flush()
+        self.clean = False
+        return number
 
     def known(self, stream: int) -> bool:
         """Whether that number is taken, be it by a damaged stream."""
@@ -284,6 +339,9 @@ class Environment:
         with self.map_lock:
             self._env.close()
             self._env = None
+        if self.journal is not None:
+            self.journal.close()
+            self.journal = None
         self.databases.clear()
         os.close(self._lock)
 

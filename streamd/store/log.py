@@ -48,9 +48,6 @@ class Log(Protocol):
         """Committed records from from_seq on that aren't staged to go, ascending; at least one if there is one, then
         within the limits."""
 
-    def read_back(self, to_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
-        """Committed records from to_seq downwards."""
-
     def get(self, sequence: int) -> bytes | None:
         """One committed record."""
 
@@ -67,6 +64,7 @@ class StreamLog:
         self._environment = environment
         self._cache = cache
         self._staged: dict[int, tuple[Work, LogWork]] = {}  # by id(Work), in the order of staging
+        self.journaled: Records | None = None  # committed, but to the journal: behind all that LMDB has
 
     # --- staging
 
@@ -139,21 +137,20 @@ class StreamLog:
         values: list[bytes] = []
         left = bytes_max
         with self._cursor() as cursor:
-            if not cursor.set_range(key(from_seq)):
-                return values
-            records = cursor.iternext(keys=False, values=True)
+            records = cursor.iternext(keys=False, values=True) if cursor.set_range(key(from_seq)) else iter(())
             while left > 0 and len(values) < limit:
                 step = list(islice(records, min(limits.READ_STEP_RECORDS, limit - len(values))))
                 if not step:
                     break
                 left -= sum(map(len, step))
                 values += step
+        if self.journaled is not None and left > 0 and len(values) < limit:
+            # LMDB may have taken these over a moment ago.
+            from_seq = max(from_seq, sequence_of(values[-1]) + 1) if values else from_seq
+            step = self.journaled.read(from_seq, limit - len(values))
+            left -= sum(map(len, step))
+            values += step
         return within(values, bytes_max) if left < 0 else values
-
-    def read_back(self, to_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
-        with self._cursor() as cursor:
-            found = cursor.prev() if cursor.set_range(key(to_seq + 1)) else cursor.last()
-            return list(islice(cursor.iterprev(keys=False, values=True), limit)) if found else []
 
     def get(self, sequence: int) -> bytes | None:
         return self.get_many((sequence,))[0]
@@ -169,12 +166,18 @@ class StreamLog:
             if value is not None and sequence_of(value) != sequence:
                 found = f"the record of stream number {self.stream} at {sequence} is another's"
                 raise StoreCorrupt(self._environment.directory, found)
+        if self.journaled is not None:
+            return [
+                self.journaled.get(sequence) if value is None else value
+                for sequence, value in zip(sequences, values, strict=True)
+            ]
         return values
 
     def count(self) -> int:
-        """How many records are committed, as LMDB counts them."""
+        """How many records are committed, as LMDB counts them and those that it is still to take over."""
         with self._environment.read() as txn:
-            return txn.stat(self._environment.databases[self.stream])["entries"]
+            entries = txn.stat(self._environment.databases[self.stream])["entries"]
+        return entries + (len(self.journaled) if self.journaled is not None else 0)
 
     def _cursor(self) -> _Reading:
         return _Reading(self._environment, self.stream)

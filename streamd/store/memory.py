@@ -5,7 +5,7 @@ Guarantee:  the interface of `StreamLog`; staged changes hold at once, nothing s
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -53,11 +53,6 @@ class MemoryLog:
     ) -> list[bytes]:
         names = islice(self._keys, bisect_left(self._keys, key(from_seq)), None)
         return within(list(islice(filter(None, map(self._values.get, names)), limit)), bytes_max)
-
-    def read_back(self, to_seq: int, limit: int = limits.READ_RECORDS_MAX) -> list[bytes]:
-        end = bisect_right(self._keys, key(to_seq))
-        names = (self._keys[at] for at in range(end - 1, -1, -1))
-        return list(islice(filter(None, map(self._values.get, names)), limit))
 
     def get(self, sequence: int) -> bytes | None:
         return self._values.get(key(sequence))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from streamd._engine import StreamState
     from streamd.store.environment import Environment
     from streamd.store.log import StreamLog
+    from streamd.store.work import Work
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,13 @@ class StoredStream:
     ids: list[bytes] = field(default_factory=list)
     consumers: dict[int, StoredConsumer] = field(default_factory=dict)
     damage: StreamCorrupt | None = None  # keep it offline with this reason; never delete it unasked
+
+    def follow(self, journaled: Work) -> None:
+        """Catch up with what LMDB hasn't taken over yet."""
+        part = journaled.logs.get(self.stream)
+        if part is not None:
+            self.totals = part.totals or self.totals
+            self.ids = (self.ids + part.ids)[part.ids_drop :]
 
     @property
     def name(self) -> str:

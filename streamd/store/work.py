@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamd import limits
+from streamd._engine import Records
 
 if TYPE_CHECKING:
-    from streamd._engine import Records
     from streamd.errors import StoreError
     from streamd.store.log import StreamLog
 
@@ -34,13 +34,27 @@ class LogWork:
     keep_from: int = 0  # delete every sequence below
     totals: bytes | None = None  # `StreamState.delta`: replaces the one before
     removals: bytes = b""  # `StreamState.delta`: added to those since the checkpoint
-    ids: bytes = b""  # `Admission.ids`: one more segment
-    ids_drop: int = 0  # drop so many of the oldest segments
+    ids: list[bytes] = field(default_factory=list)  # `Admission.ids`: further segments
+    ids_drop: int = 0  # then drop so many of the oldest segments
     checkpoint: bytes | None = None  # replaces the one before, and the removals up to and with this work's
     consumers: dict[int, bytes] = field(default_factory=dict)  # definitions
     consumer_states: dict[int, bytes] = field(default_factory=dict)
     consumers_drop: list[int] = field(default_factory=list)
     drop: bool = False  # remove the stream with all that belongs to it; last
+
+    def adds_only(self) -> bool:
+        """Whether it appends and overwrites, and neither removes nor defines anything."""
+        return not (
+            self.definition is not None
+            or self.deletes
+            or self.ranges
+            or self.keep_from
+            or self.removals
+            or self.checkpoint is not None
+            or self.consumers
+            or self.consumers_drop
+            or self.drop
+        )
 
     def delta(self, totals: bytes, removals: bytes) -> None:
         """Take what `StreamState.delta` returned; once a Work, as segments are stored apart."""
@@ -65,6 +79,22 @@ class Work:
             part = self.logs[stream] = LogWork(stream)
         return part
 
+    def absorb(self, later: Work) -> None:
+        """Take in a work that only adds and that follows this one."""
+        for stream, part in later.logs.items():
+            mine = self.of(stream)
+            mine.log = part.log or mine.log
+            for records in part.appends:
+                if not mine.appends:
+                    mine.appends.append(Records())
+                mine.appends[0].extend(records)
+            mine.totals = mine.totals if part.totals is None else part.totals
+            mine.ids += part.ids
+            mine.ids_drop += part.ids_drop
+            mine.consumer_states.update(part.consumer_states)
+        self.bytes += later.bytes
+        self.records += later.records
+
     def full(self) -> bool:
         """Whether it should be submitted before more is added."""
         return self.records >= limits.COMMIT_RECORDS_MAX or self.bytes >= limits.COMMIT_BYTES_MAX
@@ -76,4 +106,4 @@ class Outcome:
 
     work: Work
     error: StoreError | None = None
-    commit: int = 0  # number of the commit that holds it
+    commit: int = 0  # number of the commit to LMDB that holds it; 0: none yet, the journal does

@@ -27,6 +27,7 @@ import lmdb
 from streamd import limits
 from streamd.errors import StoreClosed, StoreError, StoreFailed, StoreFull
 from streamd.store.apply import apply
+from streamd.store.journal import small
 from streamd.store.work import Outcome, Work
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _log = logging.getLogger(__name__)
 class _Group:
     """Works that share a commit."""
 
-    __slots__ = ("bytes", "commit", "error", "records", "works")
+    __slots__ = ("bytes", "commit", "entry", "error", "records", "works")
 
     def __init__(self) -> None:
         self.works: list[tuple[Work, Done]] = []
@@ -50,6 +51,7 @@ class _Group:
         self.bytes = 0
         self.error: StoreError | None = None
         self.commit = 0
+        self.entry: bytes | None = None  # for the journal; None: it goes to LMDB
 
 
 class Writer:
@@ -68,6 +70,7 @@ class Writer:
         self._waiting: deque[tuple[Work, Done]] = deque()
         self._flying: _Group | None = None
         self._landed: _Group | None = None  # done in the thread, not yet told
+        self.journaled = Work()  # durable in the journal: the next commit to LMDB begins with it
         self._closing = False
         self._unsynced = False
         self._unreserved = limits.STORE_MAP_CHECK_BYTES  # what was written since the map was looked at
@@ -127,13 +130,15 @@ class Writer:
             group = self._flying = self._gather()
             if self.failed is not None:
                 group.error = self.failed
-            elif self._in_line:
-                self._commit(group)
             else:
-                self._ended.acquire()
-                self._handed.release()
-                self._applied.acquire()
-                return
+                group.entry = self._entry(group)
+                if not self._in_line:
+                    self._ended.acquire()
+                    self._handed.release()
+                    if group.entry is None:
+                        self._applied.acquire()
+                    return
+                self._commit(group)
             if group.error is not None:
                 self._take_rest(group)
             # What `done` submits now joins the queue of this loop: no recursion.
@@ -156,6 +161,16 @@ class Writer:
             group.records += work.records
             group.bytes += work.bytes
         return group
+
+    def _entry(self, group: _Group) -> bytes | None:
+        """The group as an entry of the journal, if it may go there and has room."""
+        environment = self.environment
+        if environment.journal is None or environment.clean:  # LMDB holds the mark of a run that goes on
+            return None
+        for work, _ in group.works:
+            if not small(work) or not environment.databases.keys() >= work.logs.keys():
+                return None
+        return environment.journal.entry(work for work, _ in group.works)
 
     def _take_rest(self, group: _Group) -> None:
         """Works admitted behind one that failed count on its sequences: they fail with it."""
@@ -180,10 +195,29 @@ class Writer:
 
     def _settle(self, group: _Group) -> None:
         """Bring the logs' view up to date, before anybody hears of it."""
+        committed = group.error is None
         for work, _ in group.works:
             for part in work.logs.values():
                 if part.log is not None:
-                    part.log.settled(work, committed=group.error is None)
+                    part.log.settled(work, committed=committed)
+        if committed and group.entry is not None:
+            for work, _ in group.works:
+                self.journaled.absorb(work)
+            for work, _ in group.works:
+                for stream, part in work.logs.items():
+                    if part.log is not None and part.appends:
+                        part.log.journaled = self.journaled.logs[stream].appends[0]
+        elif committed and group.commit:
+            self._taken_over(group.commit)
+
+    def _taken_over(self, commit: int) -> None:
+        """LMDB holds all that the journal does."""
+        for part in self.journaled.logs.values():
+            if part.log is not None:
+                part.log.journaled = None
+        self.journaled = Work()
+        if self.environment.journal is not None:
+            self.environment.journal.begin(commit)
 
     def _announce(self, group: _Group) -> None:
         for work, done in group.works:
@@ -201,7 +235,7 @@ class Writer:
             group = self._flying
             if group is None:
                 return
-            self._blocking = True
+            self._blocking = group.entry is None
             self._commit(group)
             self._release_loop()
             self._landed = group
@@ -215,21 +249,15 @@ class Writer:
             self._applied.release()
 
     def _commit(self, group: _Group) -> None:
-        """Apply and commit a group, growing the map as often as needed; the outcome is left in the group."""
+        """Make a group durable; the outcome is left in it."""
         environment = self.environment
         started = time.monotonic_ns()
         try:
-            # Looking at the map costs more than a small commit, so it is looked at once in a while.
-            self._unreserved += 2 * group.bytes + limits.COMMIT_OVERHEAD_BYTES
-            if self._unreserved > limits.STORE_MAP_CHECK_BYTES:
-                environment.reserve(self._unreserved)
-                self._unreserved = 0
-            while True:
-                try:
-                    self._attempt(group)
-                    break
-                except lmdb.MapFullError:
-                    environment.grow()
+            if group.entry is None:
+                self._commit_pages(group)
+            else:
+                assert environment.journal is not None
+                environment.journal.append(group.entry)
         except (lmdb.Error, OSError) as error:
             group.error = environment.explain(error)
             if not isinstance(group.error, StoreFull):
@@ -245,12 +273,28 @@ class Writer:
         if group.error is None:
             self._unsynced = True
 
+    def _commit_pages(self, group: _Group) -> None:
+        """Apply and commit a group to LMDB, growing the map as often as needed."""
+        environment = self.environment
+        # Looking at the map costs more than a small commit, so it is looked at once in a while.
+        self._unreserved += 2 * (group.bytes + self.journaled.bytes) + limits.COMMIT_OVERHEAD_BYTES
+        if self._unreserved > limits.STORE_MAP_CHECK_BYTES:
+            environment.reserve(self._unreserved)
+            self._unreserved = 0
+        while True:
+            try:
+                self._attempt(group)
+                break
+            except lmdb.MapFullError:
+                environment.grow()
+
     def _attempt(self, group: _Group) -> None:
         environment = self.environment
         txn = environment.begin()
         created: list[int] = []
         dropped: list[int] = []
         try:
+            apply(environment, txn, self.journaled, created, dropped)
             for work, _ in group.works:
                 apply(environment, txn, work, created, dropped)
             environment.stamp(txn)
@@ -268,8 +312,9 @@ class Writer:
         try:
             txn = environment.begin()
             try:
+                apply(environment, txn, self.journaled, [], [])
                 environment.stamp(txn, running=False)
-                environment.commit(txn)
+                self._taken_over(environment.commit(txn))
             except BaseException:
                 txn.abort()
                 raise

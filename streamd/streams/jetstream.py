@@ -186,6 +186,7 @@ class JetStream:
         if stored is None:
             # That commit was to make the stream: there is nothing to go back to, and who asked for it is told.
             return stream.state
+        stored.follow(self.writer.journaled)
         now_ns = self.services.clock.now_ns()
         log = stream.log
         assert isinstance(log, StreamLog)

@@ -166,7 +166,7 @@ class Stream:
         if not self.stream_id:
             return
         part = self.part(work)
-        part.ids = segment
+        part.ids.append(segment)
         self._id_segments.append(now_ns)
         horizon_ns = now_ns - self.config.duplicate_window
         while self._id_segments[0] < horizon_ns:

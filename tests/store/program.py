@@ -41,7 +41,7 @@ def write(directory: Path, sync: Sync, limit: int = 0, report: Callable[[int], o
     for log in logs:
         log.of(first).definition = b'{"name": "S%d"}' % log.stream
         if log.stream in environment.databases:
-            last = max([last, *map(sequence, log.read_back(1 << 60, 1))])
+            last = max([last, *map(sequence, log.read(0, 1 << 40, 1 << 40)[-1:])])
 
     def done(outcome: Outcome) -> None:
         assert outcome.error is None, outcome.error

@@ -99,7 +99,7 @@ def filled(store: Store, stream: int) -> StreamLog:
     work = Work()
     log.delete(work, [pair(7)[0], pair(110)[0]])
     log.of(work).delta(index.delta(), b"7,110")
-    log.of(work).ids = b"ids"
+    log.of(work).ids = [b"ids"]
     log.of(work).consumers[3] = b"{}"
     log.of(work).consumer_states[3] = b"state"
     store.commit(work)

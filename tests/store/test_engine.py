@@ -43,7 +43,7 @@ class Publisher:
             self.log.keep_from(work, self.state.first_seq)
         part = self.log.of(work)
         part.delta(*self.state.delta())
-        part.ids = admission.ids
+        part.ids += [admission.ids] if admission.ids else []
         if checkpoint:
             part.checkpoint = self.state.checkpoint()
         self.store.commit(work)

@@ -80,11 +80,6 @@ def test_log_holds_what_the_model_holds(steps: list[tuple[str, object, int]], ca
                 assert bool(seen) == bool(rest)
                 if kind == "commit":
                     assert len(seen) == min(7, len(rest))
-                assert log.read_back(start) == [value for value in reversed(expected) if sequence(value) <= start]
-                assert (
-                    memory.read_back(start, 5)
-                    == [model[number] for number in sorted(model, reverse=True) if number <= start][:5]
-                )
                 assert log.get(start) == committed.get(start)
                 assert memory.get(start) == model.get(start)
             assert log.get_many([last, 1, 3]) == [committed.get(last), committed.get(1), committed.get(3)]
@@ -135,7 +130,7 @@ def test_dropped_stream_leaves_nothing(store: Store) -> None:
         work = Work()
         one.append(work, records(1, 100))
         part = one.of(work)
-        part.totals, part.ids, part.checkpoint = b"t", b"i", b"c"
+        part.totals, part.ids, part.checkpoint = b"t", [b"i"], b"c"
         part.consumers[7], part.consumer_states[7] = b"{}", b"s"
         store.commit(work)
     store.change(log, lambda part: setattr(part, "drop", True))

@@ -1,0 +1,182 @@
+"""Small commits, in a file of their own until LMDB takes them over.
+
+In the walk:  the writer appends what a lone publish brings here, one flush for each; the next commit to LMDB holds it too.
+Guarantee:    an entry that `append` returned for is found by `read` until LMDB has it; one that was cut short is not, and
+              damage before the last entry is told, never passed over.
+Not here:     anything that removes or defines: that goes to LMDB at once.
+Why:          a synced commit of LMDB flushes twice (pages, then the meta page that makes them valid), and its file grows.
+              Here one flush overwrites blocks that the file already has.
+
+    file    entry, entry, ... ; what lies behind the last one, or stands on another commit, is of earlier rounds
+    entry   crc32 of all that follows | bytes of the items | commit of LMDB that it stands on | its number, from 0 | items
+    item    kind | stream | bytes of the value | value          (little endian)
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from streamd import limits
+from streamd._engine import Records
+from streamd.errors import StoreCorrupt
+from streamd.store.directory import JOURNAL_FILE, NO_ROOM, sync_directory
+from streamd.store.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+_HEAD: Final = struct.Struct("<IIQI")
+_CRC_BYTES: Final = 4
+_COMMIT_AT: Final = 8
+_ITEM: Final = struct.Struct("<cQI")
+_CONSUMER: Final = struct.Struct("<Q")
+_COUNT: Final = struct.Struct("<I")
+_RECORD, _TOTALS, _IDS, _IDS_DROP, _CONSUMER_STATE = b"R", b"T", b"I", b"D", b"P"
+
+
+class Journal:
+    """The file, open."""
+
+    def __init__(self, directory: Path, descriptor: int, commit: int) -> None:
+        """Use `open`."""
+        self._directory = directory
+        self._descriptor = descriptor
+        self._commit = commit
+        self._number = 0
+        self._at = 0
+
+    @classmethod
+    def open(cls, directory: Path, commit: int) -> Journal | None:
+        """Open it, or make it; None if there is no room for it. `commit`: where LMDB stands. Errors: OSError."""
+        path = directory / JOURNAL_FILE
+        made = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            if os.fstat(descriptor).st_size < limits.JOURNAL_BYTES:
+                os.posix_fallocate(descriptor, 0, limits.JOURNAL_BYTES)
+                os.fsync(descriptor)
+            if made:
+                sync_directory(directory)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in NO_ROOM:
+                raise
+            return None
+        return cls(directory, descriptor, commit)
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._descriptor)
+
+    # --- writing
+
+    def begin(self, commit: int) -> None:
+        """LMDB holds all that is here, by that commit: start over."""
+        self._commit = commit
+        self._number = 0
+        self._at = 0
+
+    def entry(self, works: Iterable[Work]) -> bytes | None:
+        """What `append` takes, None if there is no room until LMDB takes over. The works are all `small`."""
+        items = b"".join(_items(works))
+        size = _HEAD.size + len(items)
+        if self._at + size > limits.JOURNAL_BYTES or self._number == limits.JOURNAL_ENTRIES_MAX:
+            return None
+        entry = bytearray(_HEAD.pack(0, len(items), self._commit, self._number) + items)
+        _COUNT.pack_into(entry, 0, zlib.crc32(memoryview(entry)[_CRC_BYTES:]))
+        return bytes(entry)
+
+    def append(self, entry: bytes) -> None:
+        """Make an entry durable. Errors: OSError; it may be there nevertheless."""
+        written = os.pwrite(self._descriptor, entry, self._at)
+        while written < len(entry):
+            written += os.pwrite(self._descriptor, entry[written:], self._at + written)
+        os.fdatasync(self._descriptor)
+        self._at += len(entry)
+        self._number += 1
+
+    # --- reading
+
+    def read(self) -> Work:
+        """All that LMDB hasn't taken over. Errors: StoreCorrupt."""
+        data = os.pread(self._descriptor, limits.JOURNAL_BYTES, 0)
+        at = number = 0
+        work = Work()
+        while size := self._sound(data, at, number):
+            work.absorb(_work(memoryview(data)[at + _HEAD.size : at + size]))
+            at += size
+            number += 1
+        # An entry is written when the one before is on the disk: what was cut short is the last.
+        stands_on = self._commit.to_bytes(8, "little")
+        later = data.find(stands_on, at + _COMMIT_AT)
+        while later >= 0:
+            if self._sound(data, later - _COMMIT_AT):
+                raise StoreCorrupt(self._directory, f"{JOURNAL_FILE}: entry {number}, and there are more behind it")
+            later = data.find(stands_on, later + 1)
+        return work
+
+    def _sound(self, data: bytes, at: int, number: int | None = None) -> int:
+        """Bytes of the entry there, 0 if it is none that stands on the commit of LMDB (and has that number)."""
+        if at + _HEAD.size > len(data):
+            return 0
+        crc, size, commit, found = _HEAD.unpack_from(data, at)
+        end = at + _HEAD.size + size
+        if commit != self._commit or number not in (None, found) or end > len(data):
+            return 0
+        return _HEAD.size + size if zlib.crc32(memoryview(data)[at + _CRC_BYTES : end]) == crc else 0
+
+
+def small(work: Work) -> bool:
+    """Whether a work may go this way: a few records and states, and nothing that has to be in LMDB at once."""
+    return (
+        work.records <= limits.JOURNAL_RECORDS_MAX
+        and work.bytes <= limits.JOURNAL_ENTRY_BYTES_MAX
+        and all(part.adds_only() for part in work.logs.values())
+    )
+
+
+def _items(works: Iterable[Work]) -> Iterator[bytes]:
+    for work in works:
+        for stream, part in work.logs.items():
+            for records in part.appends:
+                for _, value in records:
+                    yield _ITEM.pack(_RECORD, stream, len(value)) + value
+            if part.totals is not None:
+                yield _ITEM.pack(_TOTALS, stream, len(part.totals)) + part.totals
+            for segment in part.ids:
+                yield _ITEM.pack(_IDS, stream, len(segment)) + segment
+            if part.ids_drop:
+                yield _ITEM.pack(_IDS_DROP, stream, _COUNT.size) + _COUNT.pack(part.ids_drop)
+            for consumer, state in part.consumer_states.items():
+                yield (
+                    _ITEM.pack(_CONSUMER_STATE, stream, _CONSUMER.size + len(state)) + _CONSUMER.pack(consumer) + state
+                )
+
+
+def _work(items: memoryview) -> Work:
+    work = Work()
+    records: dict[int, list[tuple[bytes, bytes]]] = {}
+    at = 0
+    while at < len(items):
+        kind, stream, size = _ITEM.unpack_from(items, at)
+        at += _ITEM.size
+        value = bytes(items[at : at + size])
+        at += size
+        part = work.of(stream)
+        if kind == _RECORD:
+            records.setdefault(stream, []).append((value[5:13][::-1], value))
+        elif kind == _TOTALS:
+            part.totals = value
+        elif kind == _IDS:
+            part.ids.append(value)
+        elif kind == _IDS_DROP:
+            part.ids_drop += _COUNT.unpack(value)[0]
+        else:
+            part.consumer_states[_CONSUMER.unpack_from(value)[0]] = value[_CONSUMER.size :]
+    for stream, pairs in records.items():
+        work.of(stream).appends.append(Records(pairs))
+    return work
