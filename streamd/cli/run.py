@@ -67,6 +67,7 @@ def with_store(config: Config) -> Config:
 def _serve(config: Config, log: Log, signals: Signals) -> int:
     import asyncio
 
+    from streamd.cli.loop import new_event_loop
     from streamd.cli.memory import keep_freed_memory
     from streamd.server import Server
 
@@ -96,7 +97,8 @@ def _serve(config: Config, log: Log, signals: Signals) -> int:
         finally:
             signals.detach()
 
-    asyncio.run(serve())
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(serve())
     return 0
 
 

@@ -9,6 +9,7 @@ Not here:     what subjects mean, who may publish, Raft, asyncio.
     environment   LMDB: transactions, growth
     work          what one commit contains
     writer        the thread that commits
+    journal       small commits, until LMDB takes them over
     log, memory   the records of one stream, on disk or in RAM
     cache         the ends of logs that were just written
     recovery      what is found at start

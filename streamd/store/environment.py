@@ -9,13 +9,13 @@ Source:       the LMDB documentation (data format 0.9).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import shutil
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -123,6 +123,7 @@ class Environment:
         self.meta: Database = None
         self.databases: dict[int, Database] = {}  # of streams, by id
         self.damaged: dict[int, str] = {}  # streams whose records LMDB can't walk, and why: never touched
+        self._held_bytes = 0  # the data file has blocks at least up to here
         self.journal: Journal | None = None  # where small commits go first, if they are synced
         self._lock = lock
         self._page_bytes = env.stat()["psize"]
@@ -303,6 +304,23 @@ class Environment:
         with self.map_lock:
             self.opened().set_mapsize(size)
 
+    def hold_room(self, need_bytes: int) -> bool:
+        """Have blocks of the disk for so much beyond what is in use, so that a commit of that size can't find it full."""
+        used = self.used()[0]
+        if used + need_bytes <= self._held_bytes:
+            return True
+        descriptor = os.open(self.directory / DATA_FILE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            # Twice as much at a time; with less room just what is needed.
+            for more in (2 * need_bytes, need_bytes):
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(descriptor, used, more)
+                    self._held_bytes = used + more
+                    return True
+        finally:
+            os.close(descriptor)
+        return False
+
     # --- errors and the end
 
     def explain(self, error: lmdb.Error | OSError) -> StoreError:
@@ -315,7 +333,7 @@ class Environment:
             return StoreCorrupt(self.directory, str(error))
         return StoreFailed(self.directory, str(error))
 
-    @contextmanager
+    @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield

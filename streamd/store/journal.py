@@ -26,11 +26,12 @@ from streamd.store.directory import JOURNAL_FILE, NO_ROOM, sync_directory
 from streamd.store.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
 _HEAD: Final = struct.Struct("<IIQI")
-_CRC_BYTES: Final = 4
+_CRC: Final = struct.Struct("<I")
+_REST: Final = struct.Struct("<IQI")
 _COMMIT_AT: Final = 8
 _ITEM: Final = struct.Struct("<cQI")
 _CONSUMER: Final = struct.Struct("<Q")
@@ -54,7 +55,7 @@ class Journal:
         """Open it, or make it; None if there is no room for it. `commit`: where LMDB stands. Errors: OSError."""
         path = directory / JOURNAL_FILE
         made = not path.exists()
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DSYNC | os.O_CLOEXEC, 0o640)
         try:
             if os.fstat(descriptor).st_size < limits.JOURNAL_BYTES:
                 os.posix_fallocate(descriptor, 0, limits.JOURNAL_BYTES)
@@ -82,20 +83,18 @@ class Journal:
 
     def entry(self, works: Iterable[Work]) -> bytes | None:
         """What `append` takes, None if there is no room until LMDB takes over. The works are all `small`."""
-        items = b"".join(_items(works))
+        items = _items(works)
         size = _HEAD.size + len(items)
         if self._at + size > limits.JOURNAL_BYTES or self._number == limits.JOURNAL_ENTRIES_MAX:
             return None
-        entry = bytearray(_HEAD.pack(0, len(items), self._commit, self._number) + items)
-        _COUNT.pack_into(entry, 0, zlib.crc32(memoryview(entry)[_CRC_BYTES:]))
-        return bytes(entry)
+        rest = _REST.pack(len(items), self._commit, self._number) + items
+        return _CRC.pack(zlib.crc32(rest)) + rest
 
     def append(self, entry: bytes) -> None:
         """Make an entry durable. Errors: OSError; it may be there nevertheless."""
         written = os.pwrite(self._descriptor, entry, self._at)
         while written < len(entry):
             written += os.pwrite(self._descriptor, entry[written:], self._at + written)
-        os.fdatasync(self._descriptor)
         self._at += len(entry)
         self._number += 1
 
@@ -127,7 +126,7 @@ class Journal:
         end = at + _HEAD.size + size
         if commit != self._commit or number not in (None, found) or end > len(data):
             return 0
-        return _HEAD.size + size if zlib.crc32(memoryview(data)[at + _CRC_BYTES : end]) == crc else 0
+        return _HEAD.size + size if zlib.crc32(memoryview(data)[at + _CRC.size : end]) == crc else 0
 
 
 def small(work: Work) -> bool:
@@ -139,22 +138,23 @@ def small(work: Work) -> bool:
     )
 
 
-def _items(works: Iterable[Work]) -> Iterator[bytes]:
+def _items(works: Iterable[Work]) -> bytes:
+    parts: list[bytes] = []
     for work in works:
         for stream, part in work.logs.items():
             for records in part.appends:
                 for _, value in records:
-                    yield _ITEM.pack(_RECORD, stream, len(value)) + value
+                    parts += (_ITEM.pack(_RECORD, stream, len(value)), value)
             if part.totals is not None:
-                yield _ITEM.pack(_TOTALS, stream, len(part.totals)) + part.totals
+                parts += (_ITEM.pack(_TOTALS, stream, len(part.totals)), part.totals)
             for segment in part.ids:
-                yield _ITEM.pack(_IDS, stream, len(segment)) + segment
+                parts += (_ITEM.pack(_IDS, stream, len(segment)), segment)
             if part.ids_drop:
-                yield _ITEM.pack(_IDS_DROP, stream, _COUNT.size) + _COUNT.pack(part.ids_drop)
+                parts += (_ITEM.pack(_IDS_DROP, stream, _COUNT.size), _COUNT.pack(part.ids_drop))
             for consumer, state in part.consumer_states.items():
-                yield (
-                    _ITEM.pack(_CONSUMER_STATE, stream, _CONSUMER.size + len(state)) + _CONSUMER.pack(consumer) + state
-                )
+                size = _CONSUMER.size + len(state)
+                parts += (_ITEM.pack(_CONSUMER_STATE, stream, size), _CONSUMER.pack(consumer), state)
+    return b"".join(parts)
 
 
 def _work(items: memoryview) -> Work:

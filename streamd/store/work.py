@@ -13,6 +13,8 @@ from streamd import limits
 from streamd._engine import Records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamd.errors import StoreError
     from streamd.store.log import StreamLog
 
@@ -71,6 +73,7 @@ class Work:
     logs: dict[int, LogWork] = field(default_factory=dict)
     bytes: int = 0  # of records, kept by `StreamLog.append`
     records: int = 0
+    durable: Callable[[], None] | None = None  # called as soon as it is, before readers may see it: for acks alone
 
     def of(self, stream: int) -> LogWork:
         """The part of one stream, begun if need be."""

@@ -6,6 +6,7 @@ Guarantee:    works are applied in the order of `submit`, each whole or not at a
               file's state is unknown ends all writing.
 Threads:      `submit` and `close` belong to the loop thread.
 
+A synced commit that is small goes to the journal, and LMDB takes it over with the next one that isn't, or a second later.
 With a relaxed `sync` a commit costs no disk: the loop thread makes it in line, and the thread only syncs now
 and then. Else the hand-over is a rendezvous: py-lmdb gives up the GIL at every put, so a writer thread that puts
 records beside a busy loop waits for the GIL once a record, some thousand records a second. Therefore the loop
@@ -71,6 +72,7 @@ class Writer:
         self._flying: _Group | None = None
         self._landed: _Group | None = None  # done in the thread, not yet told
         self.journaled = Work()  # durable in the journal: the next commit to LMDB begins with it
+        self._journaled_since = 0.0
         self._closing = False
         self._unsynced = False
         self._unreserved = limits.STORE_MAP_CHECK_BYTES  # what was written since the map was looked at
@@ -167,9 +169,18 @@ class Writer:
         environment = self.environment
         if environment.journal is None or environment.clean:  # LMDB holds the mark of a run that goes on
             return None
+        if self.journaled.logs and time.monotonic() - self._journaled_since > limits.JOURNAL_SECONDS_MAX:
+            return None
+        streams = set(self.journaled.logs)
+        need = 2 * (self.journaled.bytes + group.bytes)  # LMDB rounds up to pages
         for work, _ in group.works:
-            if not small(work) or not environment.databases.keys() >= work.logs.keys():
+            if not work.logs or not small(work) or not environment.databases.keys() >= work.logs.keys():
                 return None
+            streams |= work.logs.keys()
+        if need + len(streams) * limits.JOURNAL_STREAM_BYTES > limits.JOURNAL_ROOM_BYTES:
+            return None
+        if not self.journaled.logs and not environment.hold_room(limits.JOURNAL_ROOM_BYTES):
+            return None
         return environment.journal.entry(work for work, _ in group.works)
 
     def _take_rest(self, group: _Group) -> None:
@@ -194,13 +205,18 @@ class Writer:
             self._next()
 
     def _settle(self, group: _Group) -> None:
-        """Bring the logs' view up to date, before anybody hears of it."""
+        """Tell those who wait for nothing else, then bring the logs' view up to date, before anybody reads."""
         committed = group.error is None
+        for work, _ in group.works if committed else ():
+            if work.durable is not None:
+                work.durable()
         for work, _ in group.works:
             for part in work.logs.values():
                 if part.log is not None:
                     part.log.settled(work, committed=committed)
         if committed and group.entry is not None:
+            if not self.journaled.logs:
+                self._journaled_since = time.monotonic()
             for work, _ in group.works:
                 self.journaled.absorb(work)
             for work, _ in group.works:
@@ -209,6 +225,12 @@ class Writer:
                         part.log.journaled = self.journaled.logs[stream].appends[0]
         elif committed and group.commit:
             self._taken_over(group.commit)
+
+    def _take_over(self) -> None:
+        """Nothing was committed for a while: let LMDB have what the journal holds."""
+        if self.journaled.logs and not self.busy and not self._closing and self.failed is None:
+            # If there is no room for it now, it stays where it is until the next commit.
+            self.submit(Work(), lambda outcome: None)
 
     def _taken_over(self, commit: int) -> None:
         """LMDB holds all that the journal does."""
@@ -227,15 +249,20 @@ class Writer:
 
     def _run(self) -> None:
         assert self._notify is not None
+        journaled = False
         while True:
-            if not self._handed.acquire(timeout=self._sync_seconds()):
-                if self._unsynced:
+            if not self._handed.acquire(timeout=limits.JOURNAL_SECONDS_MAX if journaled else self._sync_seconds()):
+                if journaled:
+                    journaled = False
+                    self._notify(self._take_over)
+                elif self._unsynced:
                     self._sync_now()
                 continue
             group = self._flying
             if group is None:
                 return
-            self._blocking = group.entry is None
+            journaled = group.entry is not None
+            self._blocking = not journaled
             self._commit(group)
             self._release_loop()
             self._landed = group

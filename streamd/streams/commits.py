@@ -165,6 +165,24 @@ class Commits:
         if consumers:
             self._saved_at_ns = self._clock.now_ns()
 
+        acked = False
+
+        def ack() -> None:
+            nonlocal acked
+            acked = True
+            for _, admission, _ in admitted:
+                admission.ack(self._bus.engine)
+
+        def ack_at_once() -> None:
+            if not self._ready:
+                self._ended_ns = self._clock.now_ns()
+                ack()
+                self._bus.flush()
+
+        if len(admitted) == 1 and not admitted[0][0].consumers:
+            # Somebody may be waiting for nothing else: the rest is done while the ack is on its way.
+            work.durable = ack_at_once
+
         def done(outcome: Outcome) -> None:
             self._in_flight = False
             if outcome.error is not None:
@@ -173,14 +191,17 @@ class Commits:
                 if self._ready and not self._jobs and not self.closed:
                     # The disk works on what has come meanwhile while this commit's acks go out.
                     self._run()
+                if not acked:
+                    ack()
                 for stream, admission, first_seq in admitted:
-                    self._settle(stream, admission, first_seq)
+                    self._show(stream, admission, first_seq)
                 for consumer, acks in confirmations:
                     acks.confirm(self._bus.engine, consumer.stream.account)
             for call in after:
                 call(outcome)
             self._bus.flush()
-            self._ended_ns = self._clock.now_ns()
+            if not acked:
+                self._ended_ns = self._clock.now_ns()
             if self._ready or self._jobs or self._confirmations:
                 self._kick()
             elif self._saves:
@@ -192,9 +213,8 @@ class Commits:
         self._in_flight = True
         self._writer.submit(work, done)
 
-    def _settle(self, stream: Stream, admission: Admission, first_seq: int) -> None:
-        """What was admitted is as durable as promised: ack it, show it to readers. `first_seq`: of the stream then."""
-        admission.ack(self._bus.engine)
+    def _show(self, stream: Stream, admission: Admission, first_seq: int) -> None:
+        """What was admitted is as durable as promised: show it to readers. `first_seq`: of the stream then."""
         stream.committed(admission)
         stream.retention.after(admission, first_seq)
 
@@ -274,7 +294,8 @@ class Commits:
             if stream.stream_id:
                 admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
             else:
-                self._settle(stream, admission, first_seq)
+                admission.ack(self._bus.engine)
+                self._show(stream, admission, first_seq)
         for stream in touched:
             stream.put_back()
         for consumer in consumers:

@@ -153,15 +153,23 @@ class Worker:
 class Load:
     """Several streams, publishers of each, a consumer of each."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, lone: bool = False) -> None:
+        """`lone`: two publishers that wait for each ack, so that commits are as small as they can be."""
         self.ledger = ledger = Ledger()
-        self.publishers = [
-            Publisher("p1", "PLAIN", ledger, window=200, size=100, ids=False),
-            Publisher("p2", "PLAIN", ledger, window=1, size=10, ids=False),
-            Publisher("p3", "IDS", ledger, window=100, size=100, ids=True),
-            Publisher("p4", "IDS", ledger, window=10, size=500, ids=True),
-            Publisher("p5", "BIG", ledger, window=8, size=20_000, ids=False),
-        ]
+        self.publishers = (
+            [
+                Publisher("p2", "PLAIN", ledger, window=1, size=10, ids=False),
+                Publisher("p4", "IDS", ledger, window=1, size=500, ids=True),
+            ]
+            if lone
+            else [
+                Publisher("p1", "PLAIN", ledger, window=200, size=100, ids=False),
+                Publisher("p2", "PLAIN", ledger, window=1, size=10, ids=False),
+                Publisher("p3", "IDS", ledger, window=100, size=100, ids=True),
+                Publisher("p4", "IDS", ledger, window=10, size=500, ids=True),
+                Publisher("p5", "BIG", ledger, window=8, size=20_000, ids=False),
+            ]
+        )
         self.workers = [Worker(stream, ledger, seed) for stream in STREAMS]
 
     async def set_up(self, port: int) -> None:

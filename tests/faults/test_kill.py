@@ -19,11 +19,12 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("lone", [False, True])
 @pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
-async def test_kill_loses_and_doubles_nothing(tmp_path: Path, kills: int) -> None:
+async def test_kill_loses_and_doubles_nothing(tmp_path: Path, kills: int, lone: bool) -> None:
     """Every acked message is there once, in order, at its sequence; consumers go on behind what they had confirmed."""
     chance = random.Random(kills)
-    load = Load()
+    load = Load(lone=lone)
     checker = Checker(load.ledger)
     with ServerProcess(tmp_path) as server:
         await load.set_up(server.port)

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("fuse_mounts")]
 
 
-async def cut_and_check(directory: Path, sync: str, survivors: list[str], seed: int) -> list[str]:
+async def cut_and_check(
+    directory: Path, sync: str, survivors: list[str], seed: int, *, lone: bool = False
+) -> list[str]:
     """Cut the power once for each entry of `survivors`, on one store. Returns the first faults that are seen."""
     chance = random.Random(seed)
-    load = Load(seed)
+    load = Load(seed, lone=lone)
     checker = Checker(load.ledger)
     config = f'jetstream {{ sync_interval: "{sync}" }}'
     with Forgetful(directory / "disk", directory / "mount") as disk:
@@ -53,6 +55,15 @@ async def test_power_cut_loses_nothing_acked(tmp_path: Path, cuts: int) -> None:
     survivors = [("none", "some")[number % 2] for number in range(cuts)]
 
     assert await cut_and_check(tmp_path, "always", survivors, seed=cuts) == []
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("cuts", [2, pytest.param(20, marks=pytest.mark.soak)])
+async def test_power_cut_loses_nothing_of_lone_publishers(tmp_path: Path, cuts: int) -> None:
+    """Their commits are in the journal until LMDB takes over."""
+    survivors = [("none", "some")[number % 2] for number in range(cuts)]
+
+    assert await cut_and_check(tmp_path, "always", survivors, seed=cuts, lone=True) == []
 
 
 @pytest.mark.parametrize("survivor", ["none", "some"])
