@@ -167,16 +167,12 @@ class Commits:
 
         acked = False
 
-        def ack() -> None:
-            nonlocal acked
-            acked = True
-            for _, admission, _ in admitted:
-                admission.ack(self._bus.engine)
-
         def ack_at_once() -> None:
+            nonlocal acked
             if not self._ready:
+                acked = True
                 self._ended_ns = self._clock.now_ns()
-                ack()
+                admitted[0][1].ack(self._bus.engine)
                 self._bus.flush()
 
         if len(admitted) == 1 and not admitted[0][0].consumers:
@@ -192,7 +188,8 @@ class Commits:
                     # The disk works on what has come meanwhile while this commit's acks go out.
                     self._run()
                 if not acked:
-                    ack()
+                    for _, admission, _ in admitted:
+                        admission.ack(self._bus.engine)
                 for stream, admission, first_seq in admitted:
                     self._show(stream, admission, first_seq)
                 for consumer, acks in confirmations:
