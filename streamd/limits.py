@@ -26,12 +26,15 @@ META_CHUNK_BYTES: Final = 256 << 10  # a checkpoint is stored in pieces of this 
 
 # --- store: the journal of small commits
 JOURNAL_BYTES: Final = 1 << 20  # the file; when it is full LMDB takes over what it holds, in a millisecond or two
+JOURNAL_HEAD_BYTES: Final = 4_096  # before the first entry: a page that is written once
 JOURNAL_ENTRIES_MAX: Final = 2_048
-JOURNAL_ROOM_BYTES: Final = 4 << 20  # held on the disk for LMDB, so that it can always take over
-JOURNAL_STREAM_BYTES: Final = 16 << 10  # pages that a take-over writes anew, a stream
-JOURNAL_SECONDS_MAX: Final = 1.0  # then LMDB takes over: a copy of its file lacks no more than that
+JOURNAL_STREAMS_MAX: Final = 128  # with something in it
+# Held on the disk for LMDB, so that it can always take over: values rounded up to pages, and pages of each stream.
+JOURNAL_ROOM_BYTES: Final = 2 * JOURNAL_BYTES + JOURNAL_STREAMS_MAX * (16 << 10)
+JOURNAL_SECONDS_MAX: Final = 1.0  # then LMDB takes over, with the next commit or once there was none for so long
 JOURNAL_RECORDS_MAX: Final = 64  # a work with more goes to LMDB: there it costs less than being written twice
-JOURNAL_ENTRY_BYTES_MAX: Final = 16 << 10  # of records, likewise
+JOURNAL_WORK_BYTES_MAX: Final = 16 << 10  # of records, states and message ids, likewise
+JOURNAL_ENTRY_BYTES_MAX: Final = 64 << 10  # of the works that share an entry
 
 # --- store: reading
 READ_RECORDS_MAX: Final = 4_096  # what one read returns unless told otherwise

@@ -182,6 +182,8 @@ class Environment:
 
     def _take_over(self) -> None:
         """Commit what the last run left in the journal, then use it for the commits of this one."""
+        if self.sync.mode != "always" and not (self.directory / JOURNAL_FILE).exists():
+            return
         with self._errors():
             with self.opened().begin() as txn:
                 number = txn.id()
@@ -210,6 +212,7 @@ class Environment:
             _log.error("store.journal_kept streams=%s file=%s", lost, kept)
         for stream in lost:
             del work.logs[stream]
+        self.reserve(limits.JOURNAL_ROOM_BYTES)
         txn = self.begin()
         try:
             apply(self, txn, work, [], [])
@@ -313,6 +316,7 @@ class Environment:
         try:
             # Twice as much at a time; with less room just what is needed.
             for more in (2 * need_bytes, need_bytes):
+                # Whatever else is wrong with the disk, the commit that follows tells.
                 with contextlib.suppress(OSError):
                     os.posix_fallocate(descriptor, used, more)
                     self._held_bytes = used + more

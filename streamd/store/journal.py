@@ -7,9 +7,14 @@ Not here:     anything that removes or defines: that goes to LMDB at once.
 Why:          a synced commit of LMDB flushes twice (pages, then the meta page that makes them valid), and its file grows.
               Here one flush overwrites blocks that the file already has.
 
-    file    entry, entry, ... ; what lies behind the last one, or stands on another commit, is of earlier rounds
-    entry   crc32 of all that follows | bytes of the items | commit of LMDB that it stands on | its number, from 0 | items
+    file    head, and from JOURNAL_HEAD_BYTES on entries; what lies behind the last, or stands on another commit, is of
+            earlier rounds
+    head    magic | random key | crc32 of both
+    entry   crc32, keyed, of all that follows | bytes of the items | commit of LMDB that it stands on | its number, from 0 |
+            items
     item    kind | stream | bytes of the value | value          (little endian)
+
+The key is why a payload can't pose as an entry: who publishes can write anything but a checksum that fits.
 """
 
 from __future__ import annotations
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+_FILE_HEAD: Final = struct.Struct("<4s12sI")
+_MAGIC: Final = b"SDJ1"
+_KEY_BYTES: Final = 12
 _HEAD: Final = struct.Struct("<IIQI")
 _CRC: Final = struct.Struct("<I")
 _REST: Final = struct.Struct("<IQI")
@@ -42,32 +50,28 @@ _RECORD, _TOTALS, _IDS, _IDS_DROP, _CONSUMER_STATE = b"R", b"T", b"I", b"D", b"P
 class Journal:
     """The file, open."""
 
-    def __init__(self, directory: Path, descriptor: int, commit: int) -> None:
+    def __init__(self, directory: Path, descriptor: int, key: bytes, commit: int) -> None:
         """Use `open`."""
         self._directory = directory
         self._descriptor = descriptor
-        self._commit = commit
-        self._number = 0
-        self._at = 0
+        self._seed = zlib.crc32(key)
+        self.begin(commit)
 
     @classmethod
     def open(cls, directory: Path, commit: int) -> Journal | None:
-        """Open it, or make it; None if there is no room for it. `commit`: where LMDB stands. Errors: OSError."""
-        path = directory / JOURNAL_FILE
-        made = not path.exists()
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DSYNC | os.O_CLOEXEC, 0o640)
+        """Open it, or make it; None if there is no room for it. `commit`: where LMDB stands.
+
+        Errors: StoreCorrupt, OSError.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_DSYNC | os.O_CLOEXEC
+        descriptor = os.open(directory / JOURNAL_FILE, flags, 0o640)
         try:
-            if os.fstat(descriptor).st_size < limits.JOURNAL_BYTES:
-                os.posix_fallocate(descriptor, 0, limits.JOURNAL_BYTES)
-                os.fsync(descriptor)
-            if made:
-                sync_directory(directory)
-        except OSError as error:
+            return cls(directory, descriptor, _key(directory, descriptor), commit)
+        except BaseException as error:
             os.close(descriptor)
-            if error.errno not in NO_ROOM:
-                raise
-            return None
-        return cls(directory, descriptor, commit)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                return None
+            raise
 
     def close(self) -> None:
         """Release the file."""
@@ -79,16 +83,18 @@ class Journal:
         """LMDB holds all that is here, by that commit: start over."""
         self._commit = commit
         self._number = 0
-        self._at = 0
+        self._at = limits.JOURNAL_HEAD_BYTES
 
     def entry(self, works: Iterable[Work]) -> bytes | None:
         """What `append` takes, None if there is no room until LMDB takes over. The works are all `small`."""
         items = _items(works)
         size = _HEAD.size + len(items)
-        if self._at + size > limits.JOURNAL_BYTES or self._number == limits.JOURNAL_ENTRIES_MAX:
+        if size > min(limits.JOURNAL_ENTRY_BYTES_MAX, limits.JOURNAL_BYTES - self._at):
+            return None
+        if self._number == limits.JOURNAL_ENTRIES_MAX:
             return None
         rest = _REST.pack(len(items), self._commit, self._number) + items
-        return _CRC.pack(zlib.crc32(rest)) + rest
+        return _CRC.pack(zlib.crc32(rest, self._seed)) + rest
 
     def append(self, entry: bytes) -> None:
         """Make an entry durable. Errors: OSError; it may be there nevertheless."""
@@ -103,7 +109,7 @@ class Journal:
     def read(self) -> Work:
         """All that LMDB hasn't taken over. Errors: StoreCorrupt."""
         data = os.pread(self._descriptor, limits.JOURNAL_BYTES, 0)
-        at = number = 0
+        at, number = limits.JOURNAL_HEAD_BYTES, 0
         work = Work()
         while size := self._sound(data, at, number):
             work.absorb(_work(memoryview(data)[at + _HEAD.size : at + size]))
@@ -114,7 +120,8 @@ class Journal:
         later = data.find(stands_on, at + _COMMIT_AT)
         while later >= 0:
             if self._sound(data, later - _COMMIT_AT):
-                raise StoreCorrupt(self._directory, f"{JOURNAL_FILE}: entry {number}, and there are more behind it")
+                found = f"{JOURNAL_FILE}: entry {number}, and there are more behind it"
+                raise StoreCorrupt(self._directory, f"{found}; without that file the store opens, and lacks them")
             later = data.find(stands_on, later + 1)
         return work
 
@@ -124,18 +131,38 @@ class Journal:
             return 0
         crc, size, commit, found = _HEAD.unpack_from(data, at)
         end = at + _HEAD.size + size
-        if commit != self._commit or number not in (None, found) or end > len(data):
+        if commit != self._commit or number not in (None, found):
             return 0
-        return _HEAD.size + size if zlib.crc32(memoryview(data)[at + _CRC.size : end]) == crc else 0
+        if end - at > limits.JOURNAL_ENTRY_BYTES_MAX or end > len(data):
+            return 0
+        return end - at if zlib.crc32(memoryview(data)[at + _CRC.size : end], self._seed) == crc else 0
 
 
 def small(work: Work) -> bool:
     """Whether a work may go this way: a few records and states, and nothing that has to be in LMDB at once."""
-    return (
-        work.records <= limits.JOURNAL_RECORDS_MAX
-        and work.bytes <= limits.JOURNAL_ENTRY_BYTES_MAX
-        and all(part.adds_only() for part in work.logs.values())
-    )
+    size = work.bytes
+    for part in work.logs.values():
+        if not part.adds_only():
+            return False
+        size += sum(map(len, part.ids)) + sum(map(len, part.consumer_states.values()))
+    return work.records <= limits.JOURNAL_RECORDS_MAX and size <= limits.JOURNAL_WORK_BYTES_MAX
+
+
+def _key(directory: Path, descriptor: int) -> bytes:
+    """The key of the file; one that was never used is made ready first. Errors: StoreCorrupt, OSError."""
+    head = os.pread(descriptor, _FILE_HEAD.size, 0).ljust(_FILE_HEAD.size, b"\0")
+    if not any(head):
+        os.posix_fallocate(descriptor, 0, limits.JOURNAL_BYTES)
+        os.fsync(descriptor)
+        sync_directory(directory)
+        key = os.urandom(_KEY_BYTES)
+        head = _FILE_HEAD.pack(_MAGIC, key, zlib.crc32(_MAGIC + key))
+        # Last, so that whatever comes in between begins here again.
+        os.pwrite(descriptor, head, 0)
+    magic, key, crc = _FILE_HEAD.unpack(head)
+    if magic != _MAGIC or crc != zlib.crc32(magic + key):
+        raise StoreCorrupt(directory, f"{JOURNAL_FILE}: its head")
+    return bytes(key)
 
 
 def _items(works: Iterable[Work]) -> bytes:

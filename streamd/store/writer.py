@@ -119,11 +119,13 @@ class Writer:
         if self._closing:
             return
         self.settle()
+        self._take_over()
+        self.settle()
         self._closing = True
         if self._thread is not None:
             self._handed.release()
             self._thread.join(limits.WRITER_JOIN_SECONDS_MAX)
-        if self.failed is None:
+        if self.failed is None and not self.journaled.logs:
             self._mark_clean()
 
     def _next(self) -> None:
@@ -172,12 +174,11 @@ class Writer:
         if self.journaled.logs and time.monotonic() - self._journaled_since > limits.JOURNAL_SECONDS_MAX:
             return None
         streams = set(self.journaled.logs)
-        need = 2 * (self.journaled.bytes + group.bytes)  # LMDB rounds up to pages
         for work, _ in group.works:
             if not work.logs or not small(work) or not environment.databases.keys() >= work.logs.keys():
                 return None
             streams |= work.logs.keys()
-        if need + len(streams) * limits.JOURNAL_STREAM_BYTES > limits.JOURNAL_ROOM_BYTES:
+        if len(streams) > limits.JOURNAL_STREAMS_MAX:
             return None
         if not self.journaled.logs and not environment.hold_room(limits.JOURNAL_ROOM_BYTES):
             return None
@@ -227,7 +228,7 @@ class Writer:
             self._taken_over(group.commit)
 
     def _take_over(self) -> None:
-        """Nothing was committed for a while: let LMDB have what the journal holds."""
+        """Nothing was committed for a while, or nothing will be: let LMDB have what the journal holds."""
         if self.journaled.logs and not self.busy and not self._closing and self.failed is None:
             # If there is no room for it now, it stays where it is until the next commit.
             self.submit(Work(), lambda outcome: None)
@@ -339,9 +340,8 @@ class Writer:
         try:
             txn = environment.begin()
             try:
-                apply(environment, txn, self.journaled, [], [])
                 environment.stamp(txn, running=False)
-                self._taken_over(environment.commit(txn))
+                environment.commit(txn)
             except BaseException:
                 txn.abort()
                 raise

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import queue
 import random
+import struct
+import zlib
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -150,22 +152,25 @@ def test_a_clean_stop_leaves_nothing_in_it(synced: Store) -> None:
 
 
 @pytest.mark.parametrize("mode", ["interval", "never"])
-def test_what_was_synced_stays_synced_when_it_is_opened_relaxed(tmp_path: Path, mode: str) -> None:
+def test_what_was_synced_stays_synced_when_it_is_opened_relaxed(
+    tmp_path: Path, mode: Literal["interval", "never"]
+) -> None:
     """Relaxed stores have no journal, but they take over one."""
     store = Store(tmp_path, sync=Sync("always"))
     store.commit(lone(store.create(1), 1))
     store.environment.close()
-    relaxed = Store(tmp_path, sync=Sync(mode, 10**9))  # type: ignore[arg-type]
+    relaxed = Store(tmp_path, sync=Sync(mode, 10**9))
     assert relaxed.environment.journal is None
     assert relaxed.log(1).count() == 1
     relaxed.close()
 
 
 def entries(directory: Path, count: int) -> list[int]:
-    """Make a journal of so many entries that stands on commit 5; returns where each ends."""
+    """Make a journal of so many entries that stands on commit 5; returns where the first begins and each ends."""
+    directory.mkdir(exist_ok=True)
     journal = Journal.open(directory, 5)
     assert journal is not None
-    ends = [0]
+    ends = [limits.JOURNAL_HEAD_BYTES]
     for number in range(1, count + 1):
         work = Work()
         work.of(number % 3).appends = [records(number, number + 1, b"payload" * number)]
@@ -193,7 +198,7 @@ def test_a_torn_entry_is_the_last(tmp_path: Path) -> None:
     data = (tmp_path / JOURNAL_FILE).read_bytes()
     assert found(tmp_path) == 12
     assert found(tmp_path, 4) == found(tmp_path, 6) == 0
-    for cut in range(0, ends[-1], 7):
+    for cut in range(ends[0], ends[-1], 7):
         (tmp_path / JOURNAL_FILE).write_bytes(data[:cut] + bytes(len(data) - cut))
         assert found(tmp_path) == sum(end <= cut for end in ends[1:])
 
@@ -203,7 +208,7 @@ def test_damage_is_never_served_nor_passed_over(tmp_path: Path) -> None:
     ends = entries(tmp_path, 12)
     chance = random.Random(3)
     for _ in range(300):
-        bit = chance.randrange(8 * ends[-1])
+        bit = chance.randrange(8 * ends[0], 8 * ends[-1])
         flip(tmp_path / JOURNAL_FILE, bit)
         if bit // 8 >= ends[-2]:
             assert found(tmp_path) == 11
@@ -211,6 +216,99 @@ def test_damage_is_never_served_nor_passed_over(tmp_path: Path) -> None:
             with pytest.raises(StoreCorrupt, match="journal: entry"):
                 found(tmp_path)
         flip(tmp_path / JOURNAL_FILE, bit)
+
+
+def test_payloads_cannot_pose_as_entries(tmp_path: Path) -> None:
+    """Whoever publishes knows the format and can guess commits: remains of a payload must not stop a later start."""
+    journal = Journal.open(tmp_path, 5)
+    assert journal is not None
+    work = Work()
+    work.of(1).appends = [records(1, 2)]
+    forged = b""
+    for number in range(1, 40):
+        rest = struct.pack("<IQI", 4, 6, number) + b"left"
+        forged += struct.pack("<I", zlib.crc32(rest)) + rest
+    posing = Work()
+    posing.of(1).appends = [records(1, 2, forged)]
+    entry = journal.entry([posing])
+    assert entry is not None
+    assert forged in entry
+    journal.append(entry)
+    journal.close()
+
+    assert found(tmp_path, 5) == 1
+    assert found(tmp_path, 6) == 0
+
+
+def test_two_journals_are_keyed_apart(tmp_path: Path) -> None:
+    """What one file holds is no entry in another."""
+    entries(tmp_path / "one", 3)
+    entries(tmp_path / "two", 3)
+    head = (tmp_path / "one" / JOURNAL_FILE).read_bytes()[:4096]
+    with (tmp_path / "two" / JOURNAL_FILE).open("r+b") as file:
+        file.write(head)
+    assert found(tmp_path / "one") == 3
+    assert found(tmp_path / "two") == 0
+
+
+def test_a_damaged_head_is_told(tmp_path: Path) -> None:
+    """Without it no entry can be told from remains; all zeros is a file that was never used."""
+    entries(tmp_path, 3)
+    for bit in range(0, 8 * 20, 3):
+        flip(tmp_path / JOURNAL_FILE, bit)
+        with pytest.raises(StoreCorrupt, match="journal: its head"):
+            found(tmp_path)
+        flip(tmp_path / JOURNAL_FILE, bit)
+    assert found(tmp_path) == 3
+    (tmp_path / JOURNAL_FILE).write_bytes(bytes(100))
+    assert found(tmp_path) == 0
+
+
+@pytest.mark.parametrize("what", ["state", "ids"])
+def test_big_states_are_not_small(synced: Store, what: str) -> None:
+    """A consumer with very many pending messages goes to LMDB, however few records come with it."""
+    log = synced.create(1)
+    synced.commit(lone(log, 1))
+    work = lone(log, 2)
+    big = b"x" * limits.JOURNAL_WORK_BYTES_MAX
+    if what == "state":
+        log.of(work).consumer_states[1] = big
+    else:
+        log.of(work).ids.append(big)
+    assert not small(work)
+    synced.commit(work)
+    assert not synced.writer.journaled.logs
+
+
+def test_many_streams_are_taken_over(synced: Store) -> None:
+    """Each costs a take-over pages of its own, and room is held for so many."""
+    logs = [synced.create(number) for number in range(1, limits.JOURNAL_STREAMS_MAX + 3)]
+    held = []
+    for log in logs:
+        synced.commit(lone(log, 1))
+        held.append(len(synced.writer.journaled.logs))
+    assert max(held) == limits.JOURNAL_STREAMS_MAX
+    assert held[-2:] == [0, 1]
+
+
+@pytest.mark.parametrize("ending", ["stop", "crash"])
+def test_a_take_over_may_need_a_bigger_map(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a run and at the start of the next as well as between."""
+    # The room held makes the file longer, and with it the map of the next start.
+    monkeypatch.setattr(Environment, "hold_room", lambda environment, need_bytes: True)
+    store = Store(tmp_path, sync=Sync("always"), map_bytes=1 << 20)
+    log = store.create(1)
+    for number in range(1, 111):
+        store.commit(lone(log, number, b"x" * 8_200))
+    assert store.writer.journaled.records > 100
+    if ending == "stop":
+        store.close()
+    else:
+        store.environment.close()
+    again = Store(tmp_path, sync=Sync("always"), map_bytes=1 << 20)
+    assert again.environment.clean == (ending == "stop")
+    assert again.log(1).count() == 110
+    again.close()
 
 
 def test_damaged_stream_keeps_what_the_journal_had(synced: Store) -> None:
