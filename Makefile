@@ -10,7 +10,7 @@ CARGO := @echo "not run, there is no Rust toolchain (https://rustup.rs): cargo"
 endif
 ENGINE := --manifest-path engine/Cargo.toml
 
-.PHONY: install run test lint unit fmt bench wheel fuzz interop soak lock clean
+.PHONY: install run test lint unit fmt proto bench wheel fuzz interop soak lock clean
 
 install: $(INSTALLED)
 
@@ -53,6 +53,10 @@ fmt: install
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 	$(CARGO) fmt $(ENGINE)
+
+# The generated files are in the repository; this is for whoever changes the schema.
+proto: install
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. streamd/stan/schema.proto
 
 bench: install
 	$(BIN)/python -m benchmarks --plot docs/benchmark.png

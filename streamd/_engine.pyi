@@ -31,13 +31,19 @@ __all__ = [
     "Message",
     "Record",
     "Records",
+    "StanGroup",
+    "StanPublishers",
+    "StanSorted",
     "StreamState",
     "count_matching",
     "record_decode",
+    "record_encode",
     "record_key",
     "refuse_batch",
     "reply_direct",
     "select",
+    "stan_channel_valid",
+    "stan_reply_headers",
     "subject_collides",
     "subject_matches",
     "subject_subset",
@@ -220,6 +226,9 @@ def record_key(sequence: int) -> bytes: ...
 def record_decode(value: bytes) -> Record:
     """Raises CorruptRecord (a ValueError) if the checksum or a length is wrong."""
 
+def record_encode(sequence: int, timestamp_ns: int, subject: str, headers: bytes, payload: bytes) -> bytes:
+    """For an import: a record that was not admitted here. Raises ValueError if the subject is beyond 65,535 bytes."""
+
 class CorruptRecord(ValueError): ...
 
 def select(values: Sequence[bytes], filters: Sequence[str]) -> list[int]:
@@ -314,14 +323,18 @@ class StreamState:
         allow_rollup: bool = False,
         deny_purge: bool = False,
         sealed: bool = False,
+        keep_newest: bool = False,
         memory: bool = False,
         first_seq: int = 1,
         account: str = "$G",
+        channel_len: int = 0,
     ) -> StreamState:
-        """`account`: where acks are published."""
+        """`account`: where acks are published. keep_newest: max_msgs and max_bytes never remove the newest message.
+        channel_len: of the name, in bytes, if this is a channel of NATS Streaming, whose way of counting bytes then holds."""
 
     def configure(self, **limits: Any) -> bool:
-        """New limits (the names of __new__ but name, memory, first_seq and account). True: per-subject queues are needed
+        """New limits (the names of __new__ but name, memory, first_seq, account and
+        channel_len). True: per-subject queues are needed
         (max_msgs_per_subject, allow_rollup) that were not kept so far, so `rebuild` must follow at once."""
 
     def rebuild(self) -> int:
@@ -662,3 +675,110 @@ class ConsumerState:
 
     def decode(self, data: bytes) -> None:
         """Take over what `encode` gave. Errors: CorruptRecord; then nothing has changed."""
+
+# ---------------------------------------------------------------------------------------------------------------------
+# NATS Streaming.
+
+def stan_channel_valid(name: str) -> bool:
+    """Whether a channel may have this name: literal, no empty token, no `/`; spaces and UTF-8 are allowed."""
+
+def stan_reply_headers(reply: bytes) -> bytes:
+    """The header block in which a message is stored that names a reply subject."""
+
+@final
+class StanSorted:
+    """A batch of publishes taken apart."""
+
+    groups: list[tuple[str, Batch]]  # channel, and what goes into its stream; the first message's channel comes first
+    messages: int  # publishes that could be read, refused ones too
+    bytes: int  # theirs, as encoded
+    refusals: int  # they have been answered
+    refused: list[tuple[str, str, str]]  # (reason, client id, channel) of the first of them
+
+@final
+class StanPublishers:
+    """Who may publish, and under which subject a channel is stored.
+
+    Source: NATS Streaming's PubMsg; a publish that names its connection's id is known by that alone.
+    """
+
+    def __new__(cls, prefix: str, native: Sequence[str]) -> StanPublishers:
+        """`prefix`: of the subjects of channels; those that match a pattern of `native` have their own name instead."""
+
+    def add(self, client_id: str, conn_id: bytes) -> None: ...
+    def remove(self, client_id: str, conn_id: bytes) -> None: ...
+    def subject(self, channel: str) -> str:
+        """The subject of a channel's stream; bytes that no subject can hold as `=XX`."""
+
+    def sort(self, batch: Batch, engine: Engine, account: str) -> StanSorted:
+        """Take publishes apart by channel and answer those that are no good (`stan: invalid publish request`)."""
+
+@final
+class StanGroup:
+    """Deterministic machine of one subscription or queue group: what was sent, what is pending with which member.
+
+    Guarantee:  a new message goes to a member only while that one has fewer pending than max_in_flight; what comes again is
+                not held back by that. Redeliveries of a message are one ack_wait apart.
+    Source:     nats-streaming-server 0.25.6.
+    """
+
+    def __new__(cls, channel: str, *, queue: bool, next_seq: int = 1) -> StanGroup: ...
+
+    next_seq: int  # stream sequence to look at next; may be set, but never back
+    num_pending: int
+    num_queued: int  # messages in the redelivery queue
+    stalled: bool  # no member takes new messages
+    deadline_ns: int  # when `due` has something to tell next, 0 if never; look after deliver and ack
+
+    def join(self, number: int, inbox: str, *, ack_wait_ns: int, max_in_flight: int) -> None:
+        """Take a member in. A first one takes over all that is pending, which is due at once."""
+
+    def leave(self, number: int, now_ns: int) -> None:
+        """Let a member go. The others get what it held in 100 ms; without others it stays for the next to join."""
+
+    def set_failing(self, number: int, failing: bool) -> None:
+        """A member's client doesn't answer heartbeats, or does again: others are preferred, redelivery to it alone waits."""
+
+    def members(self) -> list[tuple[int, int, bool]]:
+        """(number, pending, stalled), in the order of choice."""
+
+    def pending_list(self, limit: int) -> list[tuple[int, int, int, int]]:
+        """(sequence, sent at ns, member, deliveries), ascending."""
+
+    def deliver(
+        self,
+        engine: Engine,
+        account: str,
+        values: Sequence[bytes],
+        now_ns: int,
+        *,
+        bytes_max: int = ...,
+        redelivery: bool = False,
+    ) -> Delivery:
+        """Frame and send records as MsgProto: new ones ascending from next_seq on, or those that `due` named.
+
+        `blocked`: 2 every member is stalled, 3 congested, 4 there is no member. Errors: CorruptRecord; the records before
+        the damaged one are sent.
+        """
+
+    def due(self, now_ns: int, limit: int) -> list[int]:
+        """Sequences to send again, at most limit, by the time they fell due; with them what does within 15 ms. They stay
+        queued until sent; for one without a record call `forget`."""
+
+    def ack(self, batch: Batch) -> tuple[int, int]:
+        """Apply Acks. Returns (settled messages, acks that can't be read or speak of another channel)."""
+
+    def forget(self, sequences: Sequence[int]) -> int:
+        """Messages left the stream: settle them. Returns how many were pending."""
+
+    def forget_below(self, sequence: int) -> int:
+        """The same for everything below a sequence; next_seq moves up to it."""
+
+    def encode(self) -> bytes:
+        """Position and pending messages with their members, with a checksum; not how often they were delivered."""
+
+    def decode(self, data: bytes) -> None:
+        """Take over what `encode` gave; members join before. Errors: CorruptRecord; then nothing has changed."""
+
+    def restore(self, next_seq: int, pending: Sequence[tuple[int, int, int]]) -> None:
+        """Begin at a position with pending messages (sequence ascending, sent at ns, member)."""

@@ -43,6 +43,7 @@ fn batch(subjects: u64, start: u64, headers: &str) -> Batch {
             headers: headers.as_bytes(),
             payload: &[b'x'; 128],
             conn: 1,
+            ..Message::default()
         };
         batch.push(message);
     }

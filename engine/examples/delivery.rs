@@ -93,6 +93,7 @@ fn main() {
                     headers: b"",
                     payload: b"+ACK",
                     conn: 1,
+                    ..Message::default()
                 });
             }
             let started = Instant::now();

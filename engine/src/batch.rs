@@ -1,7 +1,7 @@
 //! Messages handed to one receiver inside the server: columns over one arena, so that a batch costs two allocations.
 
 /// One message, borrowed from its batch. An empty `reply` or `headers` means there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Message<'a> {
     /// Subject as published.
     pub subject: &'a [u8],
@@ -13,6 +13,8 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
     /// Publishing connection; 0 is the server itself.
     pub conn: u64,
+    /// What a NATS Streaming client calls its publish: the ack names it. Empty: a message of JetStream or core NATS.
+    pub guid: &'a [u8],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +23,7 @@ struct Entry {
     reply: usize,
     headers: usize,
     payload: usize,
+    guid: usize,
     end: usize,
     conn: u64,
 }
@@ -43,7 +46,9 @@ impl Batch {
         self.arena.extend_from_slice(message.headers);
         let payload = self.arena.len();
         self.arena.extend_from_slice(message.payload);
-        self.entries.push(Entry { start, reply, headers, payload, end: self.arena.len(), conn: message.conn });
+        let guid = self.arena.len();
+        self.arena.extend_from_slice(message.guid);
+        self.entries.push(Entry { start, reply, headers, payload, guid, end: self.arena.len(), conn: message.conn });
     }
 
     /// Append a copy of a message whose headers and payload are in pieces.
@@ -57,7 +62,8 @@ impl Batch {
         let payload_at = self.arena.len();
         payload.iter().for_each(|piece| self.arena.extend_from_slice(piece));
         let end = self.arena.len();
-        self.entries.push(Entry { start, reply: reply_at, headers: headers_at, payload: payload_at, end, conn });
+        let (reply, headers, payload) = (reply_at, headers_at, payload_at);
+        self.entries.push(Entry { start, reply, headers, payload, guid: end, end, conn });
     }
 
     /// The message at a place, None beyond the end.
@@ -90,8 +96,9 @@ impl Batch {
             subject: &self.arena[entry.start..entry.reply],
             reply: &self.arena[entry.reply..entry.headers],
             headers: &self.arena[entry.headers..entry.payload],
-            payload: &self.arena[entry.payload..entry.end],
+            payload: &self.arena[entry.payload..entry.guid],
             conn: entry.conn,
+            guid: &self.arena[entry.guid..entry.end],
         }
     }
 }

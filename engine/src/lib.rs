@@ -9,6 +9,7 @@ pub mod hub;
 pub mod log;
 pub mod pages;
 pub mod publish;
+pub mod stan;
 pub mod subject;
 pub mod trie;
 pub mod wire;

@@ -366,6 +366,7 @@ fn admit(stored: &mut Stored, model: &mut Model, publishes: &[Publish], now_ns: 
             headers: headers.as_bytes(),
             payload: &payload,
             conn: 1,
+            ..Message::default()
         };
         batch.push(message);
     }
@@ -486,7 +487,7 @@ proptest! {
         let mut state = StreamState::new(Identity::default(), Limits::default());
         let mut batch = Batch::default();
         for subject in [&b"a"[..], b"b", b"a", b"c"] {
-            batch.push(Message { subject, reply: b"", headers: b"", payload: b"x", conn: 1 });
+            batch.push(Message { subject, reply: b"", headers: b"", payload: b"x", conn: 1, ..Message::default() });
         }
         let admission = state.admit(&batch, 5);
         let mut checkpoint = state.checkpoint();

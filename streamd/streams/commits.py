@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
 
 from streamd._engine import Admission, refuse_batch
-from streamd.api.errors import INSUFFICIENT_RESOURCES, STORAGE_EXCEEDED, STREAM_SEALED, ApiError
+from streamd.api.errors import INSUFFICIENT_RESOURCES, STORAGE_EXCEEDED, STREAM_NOT_FOUND, STREAM_SEALED, ApiError
 from streamd.errors import StoreFull
 from streamd.store import Outcome, Work
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from streamd.store import Writer
     from streamd.streams.clock import Clock, Timer
     from streamd.streams.consumer import Consumer
+    from streamd.streams.reader import Saved
     from streamd.streams.room import Room
     from streamd.streams.stream import Stream
 
@@ -41,6 +43,26 @@ FULL_PAUSE_NS: Final = 500_000_000
 Job = Callable[[Work], Callable[[Outcome], None] | None]
 
 
+class Source(Protocol):
+    """Where publishes wait."""
+
+    def take(self, limit_bytes: int) -> Iterable[tuple[Stream, Batch]]:
+        """Up to about so many bytes of them, with the streams that they belong to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A batch for a stream that is in the work already: what a commit adds to a stream is admitted at once, or its limits
+    would have to remove what is neither in the log nor in the batch."""
+
+    stream: Stream
+    batch: Batch
+
+    def take(self, limit_bytes: int) -> Iterable[tuple[Stream, Batch]]:
+        """The batch."""
+        return [(self.stream, self.batch)]
+
+
 class Commits:
     """The one queue towards the store."""
 
@@ -50,9 +72,9 @@ class Commits:
         self._bus = bus
         self._clock = clock
         self._log = log
-        self._ready: deque[Stream] = deque()
+        self._ready: deque[Source] = deque()
         self._jobs: list[Job] = []
-        self._saves: dict[Consumer, None] = {}
+        self._saves: dict[Saved, None] = {}
         self._confirmations: list[tuple[Consumer, AckOutcome]] = []
         self._planned = False
         self._in_flight = False
@@ -67,9 +89,9 @@ class Commits:
 
     # what others ask for
 
-    def ready(self, stream: Stream) -> None:
-        """Publishes wait in the stream's tap."""
-        self._ready.append(stream)
+    def ready(self, source: Source) -> None:
+        """Publishes wait, in a stream's tap for example."""
+        self._ready.append(source)
         if self._planned or self._in_flight or self.closed:
             return
         if self._clock.now_ns() - self._ended_ns > BACK_TO_BACK_NS:
@@ -87,7 +109,7 @@ class Commits:
         """A job has changed the machine of a stream: the work that is being filled takes its delta."""
         self._touched[stream] = None
 
-    def save(self, consumer: Consumer) -> None:
+    def save(self, consumer: Saved) -> None:
         """Store a consumer's state soon."""
         self._saves[consumer] = None
         if not self._planned and not self._in_flight:
@@ -116,7 +138,7 @@ class Commits:
             part = stream.part(work)
             part.delta(*stream.state.delta())
             part.checkpoint = stream.state.checkpoint()
-            for consumer in stream.consumers.values():
+            for consumer in (*stream.consumers.values(), *stream.readers):
                 if consumer.consumer_id:
                     part.consumer_states[consumer.consumer_id] = consumer.state.encode()
         if work.logs:
@@ -175,7 +197,7 @@ class Commits:
                 admitted[0][1].ack(self._bus.engine)
                 self._bus.flush()
 
-        if len(admitted) == 1 and not admitted[0][0].consumers:
+        if len(admitted) == 1 and not admitted[0][0].consumers and not admitted[0][0].readers:
             # Somebody may be waiting for nothing else: the rest is done while the ack is on its way.
             work.durable = ack_at_once
 
@@ -217,28 +239,31 @@ class Commits:
 
     def _admit(self, work: Work) -> list[tuple[Stream, Admission, int]]:
         """Take what waits in the taps, number it, and put it into the work."""
-        admitted = []
+        admitted: dict[Stream, tuple[Stream, Admission, int]] = {}
+        held: list[Source] = []
         now_ns = self._clock.now_ns()
         for _ in range(len(self._ready)):
             if work.full():
                 break
-            stream = self._ready.popleft()
-            batch = None if stream.binding is None else stream.binding.take(BATCH_BYTES_MAX)
-            if batch is None:
-                continue
-            refusal = self._refusal(stream, batch, now_ns)
-            if refusal is not None:
-                self._refuse(stream, batch, refusal)
-                continue
-            stream.resolve(stream.state.unresolved(batch))
-            admission = stream.state.admit(batch, now_ns)
-            stream.retention.store(work, admission, now_ns)
-            self.touch(stream)
-            admitted.append((stream, admission, stream.state.first_seq))
-        return admitted
+            for stream, batch in self._ready.popleft().take(BATCH_BYTES_MAX):
+                refusal = self._refusal(stream, batch, now_ns)
+                if refusal is not None:
+                    self._refuse(stream, batch, refusal)
+                elif stream in admitted:
+                    held.append(Held(stream, batch))
+                else:
+                    stream.resolve(stream.state.unresolved(batch))
+                    admission = stream.state.admit(batch, now_ns)
+                    stream.retention.store(work, admission, now_ns)
+                    self.touch(stream)
+                    admitted[stream] = (stream, admission, stream.state.first_seq)
+        self._ready.extendleft(reversed(held))
+        return list(admitted.values())
 
     def _refusal(self, stream: Stream, batch: Batch, now_ns: int) -> ApiError | None:
         """Why nothing can be stored in a stream now."""
+        if stream.closed:
+            return STREAM_NOT_FOUND()
         if stream.offline is not None:
             return ApiError(503, 10077, stream.offline)
         if stream.config.sealed:
@@ -275,7 +300,7 @@ class Commits:
         outcome: Outcome,
         admitted: list[tuple[Stream, Admission, int]],
         touched: list[Stream],
-        consumers: list[Consumer],
+        consumers: list[Saved],
     ) -> None:
         """Nothing of the work was applied: refuse what waited for it, and put the machines back to what is stored."""
         error = outcome.error

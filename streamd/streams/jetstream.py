@@ -10,7 +10,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from streamd._engine import ConsumerState, CorruptRecord, StreamState
+from streamd._engine import CorruptRecord, StreamState
 from streamd.api.consumer import ConsumerConfig
 from streamd.api.errors import STREAM_NOT_FOUND
 from streamd.api.stream import StreamConfig
@@ -30,10 +30,18 @@ from streamd.store import recover as recover_store
 from streamd.streams.advisories import Advisories
 from streamd.streams.api import Api
 from streamd.streams.commits import Commits
-from streamd.streams.consumer import Consumer, state_options
+from streamd.streams.consumer import Consumer
+from streamd.streams.definitions import (
+    channel_len,
+    consumer_definition,
+    new_consumer_state,
+    stream_definition,
+    stream_options,
+)
 from streamd.streams.failures import storage_error
 from streamd.streams.room import Room
 from streamd.streams.services import Services
+from streamd.streams.shelf import Shelf, shelf_definition
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -99,6 +107,7 @@ class JetStream:
         self.max_storage_bytes = max_storage_bytes
         self.environment = Environment.open(directory, sync=sync)
         self.streams: dict[str, Stream] = {}
+        self._shelves: dict[str, StoredStream] = {}  # by service
         bounds = {True: max_memory_bytes, False: max_storage_bytes}
         #: By whether streams are in memory.
         self.rooms = {memory: Room(most, partial(self._of_kind, memory)) for memory, most in bounds.items()}
@@ -147,26 +156,34 @@ class JetStream:
         definition: dict[str, Any] = (
             json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
         )
+        if "service" in definition and stored.damage is None:
+            self._shelves[definition["service"]] = stored
+            return
         config = StreamConfig.model_validate(definition["config"], strict=False)
+        channel = definition.get("channel")
+        options = {**stream_options(config, channel), "channel_len": channel_len(channel)}
         log = StreamLog(self.environment, self._cache, stored.stream)
         now_ns = self.services.clock.now_ns()
         offline = None
         try:
-            state = restore_state(self.environment, stored, log, now_ns=now_ns, **stream_options(config))
+            state = restore_state(self.environment, stored, log, now_ns=now_ns, **options)
         except StoreError as error:
             offline = str(error)
-            state = StreamState(config.name or stored.name, **stream_options(config))
-        stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0))
+            state = StreamState(config.name or stored.name, **options)
+        stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0), channel)
         stream.name = config.name or stored.name
         stream.ids_found(len(stored.ids), now_ns)
         self.streams[stream.name] = stream
         if offline is not None:
             stream.go_offline(offline)
         for consumer in stored.consumers.values():
-            self._recover_consumer(stream, consumer)
+            definition = json.loads(consumer.definition) if consumer.definition else {"service": ""}
+            if "service" in definition:
+                stream.kept[consumer.consumer] = (definition, consumer.state)
+            else:
+                self._recover_consumer(stream, consumer, definition)
 
-    def _recover_consumer(self, stream: Stream, stored: StoredConsumer) -> None:
-        definition = json.loads(stored.definition)
+    def _recover_consumer(self, stream: Stream, stored: StoredConsumer, definition: dict[str, Any]) -> None:
         config = ConsumerConfig.model_validate(definition["config"], strict=False)
         state = new_consumer_state(stream, config, definition.get("start", 1))
         if stored.state is not None:
@@ -190,25 +207,51 @@ class JetStream:
         now_ns = self.services.clock.now_ns()
         log = stream.log
         assert isinstance(log, StreamLog)
-        return restore_state(self.environment, stored, log, now_ns=now_ns, **stream_options(stream.config))
+        options = {**stream_options(stream.config, stream.channel), "channel_len": channel_len(stream.channel)}
+        return restore_state(self.environment, stored, log, now_ns=now_ns, **options)
 
     # making and removing streams
 
-    def create_stream(self, config: StreamConfig, done: Callable[[Stream, ApiError | None], None]) -> None:
-        """Make a stream; `done` once it is durable."""
+    def shelf(self, service: str, about: dict[str, Any], *, stored: bool) -> tuple[dict[str, Any], Shelf]:
+        """What a service has stored, and what it said of itself when that was made; made now if it isn't there."""
+        commits = self.services.commits
+        found = self._shelves.get(service)
+        if not stored or found is None:
+            stream_id = self._next_id if stored else 0
+            if stored:
+                self._next_id += 1
+
+                def job(work: Work) -> None:
+                    work.of(stream_id).definition = shelf_definition(service, about)
+
+                commits.at_rest(job)
+            return about, Shelf(commits, stream_id, service, {})
+        entries = {number: json.loads(entry.definition) for number, entry in found.consumers.items()}
+        return json.loads(found.definition), Shelf(commits, found.stream, service, entries)
+
+    def create_stream(
+        self, config: StreamConfig, done: Callable[[Stream, ApiError | None], None], *, channel: str | None = None
+    ) -> None:
+        """Make a stream; `done` once it is durable. `channel`: that of NATS Streaming which it is to be."""
         created_ns = self.services.clock.now_ns()
         memory = config.storage == "memory"
         stream_id = 0 if memory else self._next_id
         self._next_id += not memory
         log = MemoryLog(0) if memory else StreamLog(self.environment, self._cache, stream_id)
-        state = StreamState(config.name, memory=memory, first_seq=max(config.first_seq, 1), **stream_options(config))
-        stream = Stream(self.services, config, state, log, stream_id, created_ns)
+        state = StreamState(
+            config.name,
+            memory=memory,
+            first_seq=max(config.first_seq, 1),
+            channel_len=channel_len(channel),
+            **stream_options(config, channel),
+        )
+        stream = Stream(self.services, config, state, log, stream_id, created_ns, channel)
         self.streams[config.name] = stream
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream_id:
                 part = stream.part(work)
-                part.definition = definition_of(config, created_ns)
+                part.definition = stream_definition(config, created_ns, channel)
                 self.services.commits.touch(stream)
             return after
 
@@ -229,7 +272,7 @@ class JetStream:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream.stream_id:
-                stream.part(work).definition = definition_of(config, stream.created_ns)
+                stream.part(work).definition = stream_definition(config, stream.created_ns, stream.channel)
             return after
 
         def after(outcome: Outcome) -> None:
@@ -242,7 +285,7 @@ class JetStream:
             if stream.closed:
                 done(STREAM_NOT_FOUND())
                 return None
-            stream.reconfigure(config, stream_options(config))
+            stream.reconfigure(config, stream_options(config, stream.channel))
             self.services.advisories.stream_action(stream.name, "modify")
             return trim(work)
 
@@ -347,50 +390,3 @@ class JetStream:
         memory = sum(stream.state.bytes for stream in self._of_kind(True))
         stored = sum(stream.state.bytes for stream in self._of_kind(False))
         return memory, stored, sum(len(stream.consumers) for stream in self.streams.values())
-
-
-def stream_options(config: StreamConfig) -> dict[str, Any]:
-    """What the native machine needs to know of a configuration."""
-    return {
-        "max_msgs": config.max_msgs,
-        "max_bytes": config.max_bytes,
-        "max_msgs_per_subject": config.max_msgs_per_subject,
-        "max_msg_size": config.max_msg_size,
-        "max_age_ns": config.max_age,
-        "discard_new": config.discard == "new",
-        "discard_new_per_subject": config.discard_new_per_subject,
-        "duplicate_window_ns": config.duplicate_window,
-        "no_ack": config.no_ack,
-        "allow_rollup": config.allow_rollup_hdrs,
-        "deny_purge": config.deny_purge,
-        "sealed": config.sealed,
-    }
-
-
-def new_consumer_state(stream: Stream, config: ConsumerConfig, start_seq: int) -> ConsumerState:
-    """A machine for a configuration that has delivered nothing and begins at a sequence."""
-    return ConsumerState(
-        stream.name,
-        config.name,
-        ack_policy=config.ack_policy,
-        flow_control=config.flow_control,
-        next_seq=start_seq,
-        **state_options(config),
-    )
-
-
-def definition_of(config: StreamConfig, created_ns: int) -> bytes:
-    """The stored form of a stream's definition."""
-    return json.dumps({"name": config.name, "created": created_ns, "config": config.wire()}).encode()
-
-
-def consumer_definition(config: ConsumerConfig, created_ns: int, start_seq: int, until: int) -> bytes:
-    """The stored form of a consumer's definition; `until` as in `Consumer.begin_with_lasts`."""
-    fields = {
-        "name": config.name,
-        "created": created_ns,
-        "start": start_seq,
-        "until": until,
-        "config": config.wire(),
-    }
-    return json.dumps(fields).encode()

@@ -38,5 +38,9 @@ class Room:
         """Whether a stream may have `max_bytes`, beside what the others have reserved."""
         if self.bytes_max < 0 or max_bytes <= 0:
             return True
-        reserved = sum(max(stream.config.max_bytes, 0) for stream in self._streams() if stream is not besides)
+        reserved = sum(max(stream.config.max_bytes, 0) for stream in self._counted(besides))
         return reserved + max_bytes <= self.bytes_max
+
+    def _counted(self, besides: Stream | None) -> Iterable[Stream]:
+        # A channel's bound comes from a default of a gigabyte: it limits, it doesn't claim.
+        return (stream for stream in self._streams() if stream is not besides and stream.channel is None)

@@ -19,10 +19,12 @@ from streamd.streams.retention import Retention
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from streamd._engine import Batch
     from streamd.api.stream import StreamConfig
     from streamd.core.bus import Binding
     from streamd.store import Log, LogWork, Outcome, Work
     from streamd.streams.consumer import Consumer
+    from streamd.streams.reader import Reader
     from streamd.streams.services import Services
 
 
@@ -41,7 +43,9 @@ class Stream:
         log: Log,
         stream_id: int,
         created_ns: int,
+        channel: str | None = None,
     ) -> None:
+        """`channel`: the one of NATS Streaming that this stream is."""
         self.services = services
         self.account = "$G"
         self.config = config
@@ -50,7 +54,11 @@ class Stream:
         self.log = log
         self.stream_id = stream_id  # the store's number; 0: a memory stream
         self.created_ns = created_ns
+        self.channel = channel
         self.consumers: dict[str, Consumer] = {}
+        self.readers: dict[Reader, None] = {}
+        #: What services of other rooms have stored here and not taken up: (definition, state) by the store's number.
+        self.kept: dict[int, tuple[dict[str, Any], bytes | None]] = {}
         self.binding: Binding | None = None
         self.offline: str | None = None  # why it is not served
         self.closed = False
@@ -72,9 +80,18 @@ class Stream:
         """Take publishes on its subjects and start its consumers."""
         if self.binding is None:
             self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
-        self.binding.set_subjects(self.config.subjects)
+        self.binding.set_subjects(self._published())
         self.retention.arm()
         self.direct.reconfigure()
+
+    def _published(self) -> list[str]:
+        """Subjects that everybody may publish to: a channel is NATS Streaming's unless it has its own name as subject."""
+        return self.config.subjects if self.channel in (None, *self.config.subjects) else []
+
+    def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
+        """Publishes that wait."""
+        batch = None if self.binding is None else self.binding.take(limit_bytes)
+        return [] if batch is None else [(self, batch)]
 
     def close(self, status: str) -> None:
         """Stop taking publishes and end every consumer."""
@@ -86,6 +103,9 @@ class Stream:
         for consumer in list(self.consumers.values()):
             consumer.close(status)
         self.consumers.clear()
+        for reader in list(self.readers):
+            reader.stream_closed()
+        self.readers.clear()
 
     def shut_down(self) -> None:
         """The server stops: waiting requests are told, nothing is removed."""
@@ -99,7 +119,7 @@ class Stream:
         if self.state.configure(**options):
             self._rebuild_queues()
         if self.binding is not None:
-            self.binding.set_subjects(config.subjects)
+            self.binding.set_subjects(self._published())
         self.retention.close()
         self.retention.arm()
         self.direct.reconfigure()
@@ -124,7 +144,8 @@ class Stream:
 
     def next_consumer_id(self) -> int:
         """A number for the store that no consumer of this stream has."""
-        return max((consumer.consumer_id for consumer in self.consumers.values()), default=0) + 1
+        taken = [saved.consumer_id for saved in (*self.consumers.values(), *self.readers)]
+        return max([*taken, *self.kept], default=0) + 1
 
     def delete_consumer(self, consumer: Consumer, done: Callable[[StoreError | None], None] | None = None) -> None:
         """Remove a consumer; `done` once that is durable."""
@@ -213,12 +234,16 @@ class Stream:
             self.committed_seq = max(self.committed_seq, admission.last_seq)
         for consumer in self.consumers.values():
             consumer.appended(admission)
+        for reader in self.readers:
+            reader.appended(admission)
 
     def deleted(self, sequences: Sequence[int]) -> None:
         """Interior deletes are durable."""
         for consumer in self.consumers.values():
             consumer.forget(sequences)
             consumer.recount()
+        for reader in self.readers:
+            reader.deleted(sequences)
 
     def trimmed(self, first: int) -> None:
         """Everything below a sequence has gone."""
@@ -228,6 +253,8 @@ class Stream:
                 consumer.forget_below(first)
                 if behind:
                     consumer.recount()
+        for reader in self.readers:
+            reader.trimmed(first)
 
     # reads
 

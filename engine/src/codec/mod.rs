@@ -1,7 +1,9 @@
-//! Stateless forms: the stored record, publish acks, deliveries and acks of JetStream. Neither parser nor trie know them.
+//! Stateless forms: the stored record, publish acks, deliveries and acks of JetStream and of NATS Streaming. Neither parser nor trie know them.
 
 pub mod ack;
 pub mod delivery;
 pub mod puback;
 pub mod record;
+pub mod stan;
 pub mod status;
+pub mod varint;

@@ -180,6 +180,7 @@ impl Consumer {
                     consumer_seq: self.delivered.consumer_seq,
                     delivered_at_ns: how.now_ns,
                     deliveries: 1,
+                    member: 0,
                     wait: Wait::Until(deadline),
                 });
                 self.waits.arm(&self.pending, deadline, record.sequence, false);

@@ -6,10 +6,10 @@
 mod acks;
 mod deliver;
 mod flow;
-mod pending;
+pub(crate) mod pending;
 mod persist;
 mod requests;
-mod waits;
+pub(crate) mod waits;
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ const HOLES_MIN: usize = 64;
 
 /// What an entry waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     /// A hole: it was settled.
     Settled,
     /// An ack, until this moment.
@@ -31,12 +31,14 @@ pub struct Entry {
     pub delivered_at_ns: i64,
     /// How often it was delivered.
     pub deliveries: u32,
-    pub(super) wait: Wait,
+    /// Who of a NATS Streaming queue group has it; 0 elsewhere.
+    pub member: u32,
+    pub(crate) wait: Wait,
 }
 
 /// The table.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     // Ascending in stream_seq; the first is never a hole.
     ring: VecDeque<Entry>,
     live: usize,
@@ -128,7 +130,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn entry(stream_seq: u64) -> Entry {
-        Entry { stream_seq, consumer_seq: 1, delivered_at_ns: 0, deliveries: 1, wait: Wait::Until(0) }
+        Entry { stream_seq, consumer_seq: 1, delivered_at_ns: 0, deliveries: 1, member: 0, wait: Wait::Until(0) }
     }
 
     proptest! {

@@ -11,6 +11,7 @@
 use super::pending::{Entry, Wait};
 use super::{AckPolicy, Consumer, Exhausted, Position, EXHAUSTED_MAX};
 use crate::codec::record::Corrupt;
+use crate::codec::varint::{put, take, unzigzag, zigzag};
 
 const VERSION: u8 = 1;
 const FIXED: usize = 5;
@@ -109,7 +110,7 @@ fn read(data: &[u8]) -> Option<Stored> {
         let delivered_at_ns = last.2.wrapping_add(unzigzag(take(input)?));
         let deliveries = u32::try_from(take(input)?).ok().filter(|deliveries| *deliveries > 0)?;
         last = (stream_seq, consumer_seq, delivered_at_ns);
-        pending.push(Entry { stream_seq, consumer_seq, delivered_at_ns, deliveries, wait: Wait::Until(0) });
+        pending.push(Entry { stream_seq, consumer_seq, delivered_at_ns, deliveries, member: 0, wait: Wait::Until(0) });
     }
     let count = usize::try_from(take(input)?).ok().filter(|count| *count <= EXHAUSTED_MAX.min(input.len() / 3))?;
     let mut exhausted = Vec::with_capacity(count);
@@ -133,38 +134,4 @@ fn step(input: &mut &[u8], last: (u64, u64), delivered: Position) -> Option<(u64
     let ascends = stream_seq > last.0 && consumer_seq > last.1;
     let known = stream_seq <= delivered.stream_seq && consumer_seq <= delivered.consumer_seq;
     (ascends && known).then_some((stream_seq, consumer_seq))
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    ((value >> 1) as i64) ^ -((value & 1) as i64)
-}
-
-#[inline]
-fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn take(input: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = input.split_first()?;
-        *input = rest;
-        let part = u64::from(byte & 0x7f);
-        if part.checked_shl(shift).and_then(|moved| moved.checked_shr(shift)) != Some(part) {
-            return None;
-        }
-        value |= part << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }

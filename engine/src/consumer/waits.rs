@@ -13,7 +13,7 @@ const STALE_MIN: usize = 64;
 
 /// Deadlines and the redelivery queue.
 #[derive(Debug, Default)]
-pub(super) struct Waits {
+pub(crate) struct Waits {
     // (deadline, stream_seq). One wait for all makes deadlines come in order, so that no heap is needed.
     steady: VecDeque<(i64, u64)>,
     // Backoff and delays of NAKs.
@@ -84,17 +84,24 @@ impl Waits {
 
     /// Sequences whose time is over, ascending. They stop waiting here: the caller queues or drops each.
     pub fn expired(&mut self, pending: &Pending, now_ns: i64) -> Vec<u64> {
+        let mut expired: Vec<u64> = self.overdue(pending, now_ns).into_iter().map(|(_, seq)| seq).collect();
+        expired.sort_unstable();
+        expired
+    }
+
+    /// The same with their deadlines, in the order of those.
+    pub fn overdue(&mut self, pending: &Pending, now_ns: i64) -> Vec<(i64, u64)> {
         let mut expired = Vec::new();
         while let Some(item) = self.steady.front().copied().filter(|(deadline, _)| *deadline <= now_ns) {
             self.steady.pop_front();
             if waits_until(pending, item) {
-                expired.push(item.1);
+                expired.push(item);
             }
         }
         while self.odd.peek().is_some_and(|Reverse((deadline, _))| *deadline <= now_ns) {
             if let Some(Reverse(item)) = self.odd.pop() {
                 if waits_until(pending, item) {
-                    expired.push(item.1);
+                    expired.push(item);
                 }
             }
         }

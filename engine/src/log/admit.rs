@@ -3,6 +3,7 @@
 use super::*;
 use crate::batch::{Batch, Message};
 use crate::codec::puback::{Digits, Refusal};
+use crate::codec::stan;
 use crate::log::block::Block;
 use crate::log::dedupe::Segment;
 use crate::log::headers::{self, Wishes};
@@ -18,6 +19,14 @@ enum Answer {
     Stored(u64),
     Duplicate(u64),
     Refused(u32),
+}
+
+/// An answer with the ends of its reply subject and guid.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    reply: usize,
+    guid: usize,
+    answer: Answer,
 }
 
 /// What admitting one batch came to.
@@ -43,9 +52,9 @@ pub struct Admission {
     pub duplicates: u64,
     /// The records to store, ascending, without those that the same batch superseded.
     pub block: Block,
-    // Reply subjects one behind the other; an answer ends where the next begins.
+    // Reply subjects, each followed by its guid, one behind the other; an answer ends where the next begins.
     replies: Vec<u8>,
-    answers: Vec<(usize, Answer)>,
+    answers: Vec<Owed>,
     refusals: Vec<Refusal>,
     segment: Segment,
     acks: std::sync::Arc<PubAck>,
@@ -55,47 +64,63 @@ pub struct Admission {
 impl Admission {
     /// Publish every ack (or error) to its reply subject.
     pub fn ack(&self, publisher: &mut impl Publisher) {
-        let mut start = 0;
-        for (end, answer) in &self.answers {
-            let reply = &self.replies[start..*end];
-            start = *end;
-            match answer {
-                Answer::Stored(sequence) => {
-                    send(publisher, &self.account, reply, &self.acks.stored(&Digits::new(*sequence), false));
+        for (reply, guid, answer) in self.owed() {
+            let refusal = match answer {
+                Answer::Refused(place) => self.refusals.get(place as usize),
+                _ => None,
+            };
+            match (answer, refusal) {
+                (_, Some(refusal)) => self.send_refusal(publisher, reply, guid, refusal),
+                _ if !guid.is_empty() => send(publisher, &self.account, reply, &stan::GuidAck::new(guid).pieces()),
+                (Answer::Duplicate(sequence), _) => {
+                    send(publisher, &self.account, reply, &self.acks.stored(&Digits::new(sequence), true));
                 }
-                Answer::Duplicate(sequence) => {
-                    send(publisher, &self.account, reply, &self.acks.stored(&Digits::new(*sequence), true));
+                (Answer::Stored(sequence), _) => {
+                    send(publisher, &self.account, reply, &self.acks.stored(&Digits::new(sequence), false));
                 }
-                Answer::Refused(place) => {
-                    let body = self.acks.refused(&self.refusals[*place as usize]);
-                    send(publisher, &self.account, reply, &[&body]);
-                }
+                (Answer::Refused(_), None) => {}
             }
         }
     }
 
     /// The same error to every publisher that waits, instead of `ack`.
     pub fn refuse(&self, publisher: &mut impl Publisher, refusal: &Refusal) {
-        let body = self.acks.refused(refusal);
-        let mut start = 0;
-        for (end, _) in &self.answers {
-            send(publisher, &self.account, &self.replies[start..*end], &[&body]);
-            start = *end;
+        for (reply, guid, _) in self.owed() {
+            self.send_refusal(publisher, reply, guid, refusal);
         }
     }
 
-    fn answer(&mut self, reply: &[u8], answer: Answer) {
+    fn send_refusal(&self, publisher: &mut impl Publisher, reply: &[u8], guid: &[u8], refusal: &Refusal) {
+        match guid {
+            b"" => send(publisher, &self.account, reply, &[&self.acks.refused(refusal)]),
+            guid => send(publisher, &self.account, reply, &[&stan::pub_ack(guid, refusal.description.as_bytes())]),
+        }
+    }
+
+    /// Who waits for an answer: reply subject and guid.
+    fn owed(&self) -> impl Iterator<Item = (&[u8], &[u8], Answer)> {
+        let mut start = 0;
+        self.answers.iter().map(move |owed| {
+            let reply = &self.replies[start..owed.reply];
+            start = owed.guid;
+            (reply, &self.replies[owed.reply..owed.guid], owed.answer)
+        })
+    }
+
+    fn answer(&mut self, reply: &[u8], guid: &[u8], answer: Answer) {
         if !reply.is_empty() {
             self.replies.extend_from_slice(reply);
-            self.answers.push((self.replies.len(), answer));
+            let end = self.replies.len();
+            self.replies.extend_from_slice(guid);
+            self.answers.push(Owed { reply: end, guid: self.replies.len(), answer });
         }
     }
 
-    fn refuse_message(&mut self, reply: &[u8], refusal: Refusal) {
+    fn refuse_message(&mut self, reply: &[u8], guid: &[u8], refusal: Refusal) {
         self.refused += 1;
         if !reply.is_empty() {
             self.refusals.push(refusal);
-            self.answer(reply, Answer::Refused(self.refusals.len() as u32 - 1));
+            self.answer(reply, guid, Answer::Refused(self.refusals.len() as u32 - 1));
         }
     }
 
@@ -113,7 +138,13 @@ impl Admission {
 pub fn refuse_batch(batch: &Batch, publisher: &mut impl Publisher, account: &str, stream: &str, refusal: &Refusal) {
     let body = PubAck::new(stream).refused(refusal);
     for message in batch.iter().filter(|message| !message.reply.is_empty()) {
-        send(publisher, account, message.reply, &[&body]);
+        match message.guid {
+            b"" => send(publisher, account, message.reply, &[&body]),
+            guid => {
+                let body = stan::pub_ack(guid, refusal.description.as_bytes());
+                send(publisher, account, message.reply, &[&body]);
+            }
+        }
     }
 }
 
@@ -195,13 +226,13 @@ impl StreamState {
                     let sequence = self.store(&mut admission, &message, timestamp_ns, size, cuts);
                     self.remember(&mut admission, id, sequence, timestamp_ns);
                     self.make_room(&mut admission, message.subject, sequence, rollup);
-                    admission.answer(reply, Answer::Stored(sequence));
+                    admission.answer(reply, message.guid, Answer::Stored(sequence));
                 }
                 Verdict::Duplicate(sequence) => {
                     admission.duplicates += 1;
-                    admission.answer(reply, Answer::Duplicate(sequence));
+                    admission.answer(reply, message.guid, Answer::Duplicate(sequence));
                 }
-                Verdict::Refuse(refusal) => admission.refuse_message(reply, refusal),
+                Verdict::Refuse(refusal) => admission.refuse_message(reply, message.guid, refusal),
             }
         }
         admission.deletes.sort_unstable();
@@ -336,8 +367,16 @@ impl StreamState {
                 Err(refusal) => return Verdict::Refuse(refusal),
             };
         }
-        let headers = message.headers.len() - length_of(wishes.cuts);
-        let size = self.size_of(message.subject.len(), headers, message.payload.len());
+        let size = match length_of(wishes.cuts) {
+            0 => self.size_of(self.last_seq + 1, message.subject.len(), message.headers, message.payload.len()),
+            cut => {
+                // In a channel only the reply counts, which nothing cuts.
+                let headers = if self.identity.channel_len > 0 { 0 } else { cut };
+                let size =
+                    self.size_of(self.last_seq + 1, message.subject.len(), message.headers, message.payload.len());
+                size - headers as u64
+            }
+        };
         match self.check_limits(message.subject, size) {
             Some(refusal) => Verdict::Refuse(refusal),
             None => Verdict::Store { id, rollup, size, cuts: wishes.cuts },

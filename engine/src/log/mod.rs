@@ -17,6 +17,7 @@ mod varint;
 
 use crate::codec::puback::PubAck;
 use crate::codec::record::{self, Corrupt, Record};
+use crate::codec::stan;
 use dedupe::Dedupe;
 use index::Index;
 use journal::Journal;
@@ -51,6 +52,8 @@ pub struct Limits {
     pub deny_purge: bool,
     /// Nothing may be stored any more.
     pub sealed: bool,
+    /// Limits of count and bytes never remove the newest message, as in NATS Streaming.
+    pub keep_newest: bool,
 }
 
 impl Default for Limits {
@@ -68,6 +71,7 @@ impl Default for Limits {
             allow_rollup: false,
             deny_purge: false,
             sealed: false,
+            keep_newest: false,
         }
     }
 }
@@ -90,11 +94,13 @@ pub struct Identity {
     pub memory: bool,
     /// Sequence of the first message.
     pub first_seq: u64,
+    /// Length of the channel's name if this is one of NATS Streaming, whose way of counting bytes then holds; else 0.
+    pub channel_len: usize,
 }
 
 impl Default for Identity {
     fn default() -> Identity {
-        Identity { name: String::new(), account: "$G".to_owned(), memory: false, first_seq: 1 }
+        Identity { name: String::new(), account: "$G".to_owned(), memory: false, first_seq: 1, channel_len: 0 }
     }
 }
 
@@ -217,15 +223,22 @@ impl StreamState {
 
     fn exceeds(&self, messages: u64, bytes: u64) -> bool {
         // Discard new refuses, it never removes: not even when the limit was lowered.
-        if self.limits.discard_new {
+        if self.limits.discard_new || (self.limits.keep_newest && messages <= 1) {
             return false;
         }
         let above = |limit: i64, value: u64| limit > 0 && value > limit as u64;
         above(self.limits.max_msgs, messages) || above(self.limits.max_bytes, bytes)
     }
 
-    /// What a message counts for in `bytes`: nats-server's file form, or its memory form.
-    fn size_of(&self, subject: usize, headers: usize, payload: usize) -> u64 {
+    /// What a message counts for in `bytes`: nats-server's file form, or its memory form; in a channel the same of
+    /// nats-streaming-server.
+    fn size_of(&self, sequence: u64, subject: usize, headers: &[u8], payload: usize) -> u64 {
+        if self.identity.channel_len > 0 {
+            let index = if self.identity.memory { 0 } else { stan::INDEX_ENTRY };
+            let reply = stan::reply(headers).map_or(0, <[u8]>::len);
+            return (stan::message_len(sequence, self.identity.channel_len, reply, payload) + index) as u64;
+        }
+        let headers = headers.len();
         let fixed = match (self.identity.memory, headers) {
             (true, _) => 16,
             (false, 0) => 30,
@@ -235,7 +248,7 @@ impl StreamState {
     }
 
     fn record_size(&self, record: &Record<'_>) -> u64 {
-        self.size_of(record.subject.len(), record.headers.len(), record.payload.len())
+        self.size_of(record.sequence, record.subject.len(), record.headers, record.payload.len())
     }
 
     /// Whether a sequence is stored and not deleted.

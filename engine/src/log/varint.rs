@@ -2,15 +2,7 @@
 
 use crate::codec::record::Corrupt;
 
-/// Append a number, 7 bits a byte, low bits first.
-#[inline]
-pub fn push(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
+pub use crate::codec::varint::put as push;
 
 /// Start a block.
 pub fn block(version: u8) -> Vec<u8> {

@@ -16,7 +16,7 @@ use crate::consumer::{AckPolicy, Ask, Consumer, Entry, How, Options, Outcome, Ta
 type Triple = (u64, u64, u32);
 
 /// Bytes of a str that may hold surrogate escapes, as subjects of clients may.
-fn bytes_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
+pub(super) fn bytes_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
     if let Ok(plain) = text.to_str() {
         return Ok(Cow::Borrowed(plain.as_bytes()));
     }
@@ -24,7 +24,7 @@ fn bytes_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
     Ok(Cow::Owned(encoded.extract()?))
 }
 
-fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(PyString::new(py, text).into_any()),
         Err(_) => PyBytes::new(py, bytes).call_method1("decode", ("utf-8", "surrogateescape")),
@@ -40,13 +40,26 @@ fn triples(entries: &[Entry]) -> Vec<Triple> {
 }
 
 #[pyclass(module = "streamd._engine", frozen, get_all)]
-struct Delivery {
+pub(super) struct Delivery {
     consumed: usize,
     delivered: usize,
     blocked: u8,
     conn: u64,
     bytes: u64,
     last_seq: u64,
+}
+
+impl From<crate::consumer::Delivery> for Delivery {
+    fn from(done: crate::consumer::Delivery) -> Delivery {
+        Delivery {
+            consumed: done.consumed,
+            delivered: done.delivered,
+            blocked: done.blocked as u8,
+            conn: done.conn,
+            bytes: done.bytes,
+            last_seq: done.last_seq,
+        }
+    }
 }
 
 #[pyclass(module = "streamd._engine")]
@@ -343,14 +356,7 @@ impl ConsumerState {
         };
         let how = How { now_ns, bytes_max, upto_ts_ns, redelivery };
         let done = self.inner.deliver(&mut engine.hub, account, &values, target, &how).map_err(corrupt)?;
-        Ok(Delivery {
-            consumed: done.consumed,
-            delivered: done.delivered,
-            blocked: done.blocked as u8,
-            conn: done.conn,
-            bytes: done.bytes,
-            last_seq: done.last_seq,
-        })
+        Ok(done.into())
     }
 
     fn due(&mut self, now_ns: i64, limit: usize) -> Vec<u64> {

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod consumer;
 mod engine;
 mod log;
+mod stan;
 
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -12,5 +13,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BUILD_PROFILE", profile)?;
     engine::register(module)?;
     log::register(module)?;
-    consumer::register(module)
+    consumer::register(module)?;
+    stan::register(module)
 }

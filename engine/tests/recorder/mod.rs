@@ -143,7 +143,7 @@ pub fn acks(rows: &[(u64, u64, &str)]) -> Batch {
         let subject = format!("$JS.ACK.S.C.1.{stream_seq}.{consumer_seq}.10.0");
         let reply = format!("r.{stream_seq}");
         let (subject, reply, payload) = (subject.as_bytes(), reply.as_bytes(), body.as_bytes());
-        batch.push(Message { subject, reply, headers: b"", payload, conn: 1 });
+        batch.push(Message { subject, reply, headers: b"", payload, conn: 1, ..Message::default() });
     }
     batch
 }

@@ -19,7 +19,7 @@ use crate::codec::record as codec;
 use crate::log::{admit, direct, query};
 use crate::pages;
 use crate::py::engine::{Batch, Engine};
-use convert::{borrowed, subject_bytes, subject_to_py, Mapped, Values};
+use convert::{borrowed, subject_bytes, subject_from_py, subject_to_py, Mapped, Values};
 
 create_exception!(streamd._engine, CorruptRecord, PyValueError, "Stored bytes fail their checksum or their form.");
 
@@ -87,6 +87,24 @@ fn record_decode(value: PyBackedBytes) -> PyResult<Record> {
 }
 
 #[pyfunction]
+fn record_encode<'py>(
+    py: Python<'py>,
+    sequence: u64,
+    timestamp_ns: i64,
+    subject: &Bound<'_, PyAny>,
+    headers: &[u8],
+    payload: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    let subject = &subject_from_py(subject)?;
+    if subject.len() > codec::SUBJECT_MAX {
+        return Err(PyValueError::new_err("a subject has at most 65,535 bytes"));
+    }
+    let mut out = Vec::new();
+    codec::encode_into(&mut out, &codec::Record { sequence, timestamp_ns, subject, headers, payload });
+    Ok(PyBytes::new(py, &out))
+}
+
+#[pyfunction]
 fn select(values: Values<'_>, filters: Vec<Bound<'_, PyAny>>) -> PyResult<Vec<u64>> {
     let filters = subject_bytes(&filters)?;
     query::select(&values.slices(), &borrowed(&filters)).map_err(corrupt)
@@ -151,6 +169,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<state::StreamState>()?;
     module.add_function(wrap_pyfunction!(record_key, module)?)?;
     module.add_function(wrap_pyfunction!(record_decode, module)?)?;
+    module.add_function(wrap_pyfunction!(record_encode, module)?)?;
     module.add_function(wrap_pyfunction!(select, module)?)?;
     module.add_function(wrap_pyfunction!(count_matching, module)?)?;
     module.add_function(wrap_pyfunction!(refuse_batch, module)?)?;

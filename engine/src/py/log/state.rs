@@ -34,9 +34,11 @@ fn options(kwargs: Option<&Bound<'_, PyDict>>, limits: &mut Limits, mut made: Op
             ("allow_rollup", _) => limits.allow_rollup = value.extract()?,
             ("deny_purge", _) => limits.deny_purge = value.extract()?,
             ("sealed", _) => limits.sealed = value.extract()?,
+            ("keep_newest", _) => limits.keep_newest = value.extract()?,
             ("memory", Some(made)) => made.memory = value.extract()?,
             ("first_seq", Some(made)) => made.first_seq = value.extract()?,
             ("account", Some(made)) => made.account = value.extract()?,
+            ("channel_len", Some(made)) => made.channel_len = value.extract()?,
             _ => return Err(PyTypeError::new_err(format!("unexpected keyword argument '{name}'"))),
         }
     }
@@ -50,7 +52,7 @@ impl StreamState {
         signature = (name, **limits),
         text_signature = "(name, *, max_msgs=-1, max_bytes=-1, max_msgs_per_subject=-1, max_msg_size=-1, max_age_ns=0, \
             discard_new=False, discard_new_per_subject=False, duplicate_window_ns=0, no_ack=False, allow_rollup=False, \
-            deny_purge=False, sealed=False, memory=False, first_seq=1, account='$G')"
+            deny_purge=False, sealed=False, keep_newest=False, memory=False, first_seq=1, account='$G', channel_len=0)"
     )]
     fn new(name: String, limits: Option<&Bound<'_, PyDict>>) -> PyResult<StreamState> {
         let (mut identity, mut found) = (Identity { name, ..Identity::default() }, Limits::default());

@@ -1,0 +1,163 @@
+//! Who may publish, and a batch of publishes taken apart by channel.
+
+use ahash::RandomState;
+use hashbrown::{HashMap, HashSet};
+
+use crate::batch::{Batch, Message};
+use crate::codec::stan::{self, PubMsg};
+use crate::publish::{Outgoing, Publisher};
+use crate::subject;
+
+const INVALID: &[u8] = b"stan: invalid publish request";
+/// Refusals that are told one by one; more are counted only.
+const TOLD_MAX: usize = 16;
+
+/// Why a publish was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// In words.
+    pub reason: &'static str,
+    /// Who published, as it says.
+    pub client_id: Vec<u8>,
+    /// Into which channel.
+    pub channel: Vec<u8>,
+}
+
+/// A batch taken apart.
+#[derive(Debug, Default)]
+pub struct Sorted {
+    /// Channels with what goes into their streams, in the order of their first message.
+    pub groups: Vec<(Vec<u8>, Batch)>,
+    /// Publishes that could be read, refused ones too.
+    pub messages: u64,
+    /// Their bytes, as encoded.
+    pub bytes: u64,
+    /// How many were refused; their publishers have been told.
+    pub refusals: u64,
+    /// The first of them.
+    pub refused: Vec<Refused>,
+}
+
+/// The clients of a cluster id, as publishing needs to know them.
+#[derive(Debug)]
+pub struct Publishers {
+    prefix: Vec<u8>,
+    // Patterns of channels that are stored under their own name.
+    native: Vec<Vec<u8>>,
+    conn_ids: HashSet<Vec<u8>, RandomState>,
+    client_ids: HashSet<Vec<u8>, RandomState>,
+}
+
+impl Publishers {
+    /// `prefix`: of the subjects under which channels are stored, but for those that match `native`.
+    pub fn new(prefix: &[u8], native: Vec<Vec<u8>>) -> Publishers {
+        Publishers {
+            prefix: prefix.to_vec(),
+            native,
+            conn_ids: HashSet::with_hasher(RandomState::with_seeds(59, 61, 67, 71)),
+            client_ids: HashSet::with_hasher(RandomState::with_seeds(73, 79, 83, 89)),
+        }
+    }
+
+    /// A client has connected.
+    pub fn add(&mut self, client_id: &[u8], conn_id: &[u8]) {
+        self.client_ids.insert(client_id.to_vec());
+        if !conn_id.is_empty() {
+            self.conn_ids.insert(conn_id.to_vec());
+        }
+    }
+
+    /// It has gone, or was replaced.
+    pub fn remove(&mut self, client_id: &[u8], conn_id: &[u8]) {
+        self.client_ids.remove(client_id);
+        self.conn_ids.remove(conn_id);
+    }
+
+    /// The subject of a channel.
+    pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
+        match self.native.iter().any(|pattern| subject::matches(pattern, channel)) {
+            true => channel.to_vec(),
+            false => stan::channel_subject(&self.prefix, channel),
+        }
+    }
+
+    /// Take publishes apart by channel; those that are no good are answered.
+    pub fn sort(&self, batch: &Batch, publisher: &mut dyn Publisher, account: &str) -> Sorted {
+        let mut sorted = Sorted::default();
+        let mut places: HashMap<&[u8], usize, RandomState> =
+            HashMap::with_hasher(RandomState::with_seeds(97, 101, 103, 107));
+        let mut subjects: Vec<Vec<u8>> = Vec::new();
+        // Runs of one channel are the rule.
+        let mut last: (&[u8], usize) = (b"", 0);
+        for message in batch.iter() {
+            let Some(publish) = stan::pub_msg(message.payload) else {
+                sorted.refuse(publisher, account, message.reply, &PubMsg::default(), "it can't be read");
+                continue;
+            };
+            sorted.messages += 1;
+            sorted.bytes += message.payload.len() as u64;
+            if let Some(reason) = self.refusal(&publish, last.0) {
+                sorted.refuse(publisher, account, message.reply, &publish, reason);
+                continue;
+            }
+            if publish.channel != last.0 {
+                let place = *places.entry(publish.channel).or_insert_with(|| {
+                    sorted.groups.push((publish.channel.to_vec(), Batch::default()));
+                    subjects.push(self.subject(publish.channel));
+                    subjects.len() - 1
+                });
+                last = (publish.channel, place);
+            }
+            let headers = match publish.reply {
+                b"" => Vec::new(),
+                reply => stan::reply_headers(reply),
+            };
+            sorted.groups[last.1].1.push(Message {
+                subject: &subjects[last.1],
+                reply: message.reply,
+                headers: &headers,
+                payload: publish.data,
+                conn: message.conn,
+                guid: publish.guid,
+            });
+        }
+        sorted
+    }
+
+    #[inline]
+    fn refusal(&self, publish: &PubMsg<'_>, valid: &[u8]) -> Option<&'static str> {
+        if publish.guid.is_empty() {
+            return Some("it has no guid");
+        }
+        if publish.channel != valid && !stan::channel_valid(publish.channel) {
+            return Some("no channel can have this name");
+        }
+        // Who names an incarnation is known by that alone.
+        let known = match publish.conn_id {
+            b"" => self.client_ids.contains(publish.client_id),
+            conn_id => self.conn_ids.contains(conn_id),
+        };
+        (!known).then_some("the client is not connected, or was replaced")
+    }
+}
+
+impl Sorted {
+    fn refuse(
+        &mut self,
+        publisher: &mut dyn Publisher,
+        account: &str,
+        reply: &[u8],
+        publish: &PubMsg<'_>,
+        reason: &'static str,
+    ) {
+        self.refusals += 1;
+        if self.refused.len() < TOLD_MAX {
+            let (client_id, channel) = (publish.client_id.to_vec(), publish.channel.to_vec());
+            self.refused.push(Refused { reason, client_id, channel });
+        }
+        if !reply.is_empty() {
+            let payload: &[&[u8]] = &[&stan::pub_ack(publish.guid, INVALID)];
+            publisher.publish(account, Outgoing { to: reply, subject: reply, reply: b"", headers: &[], payload });
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""NATS Streaming: clients, channels and subscriptions, as a second face of streams."""

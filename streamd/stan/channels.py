@@ -1,0 +1,226 @@
+"""Channels: each is one stream of the common log, made when it is first used.
+
+Guarantee:  what is stored of a channel is its stream; limits of the configuration are applied to what a start finds.
+Source:     nats-streaming-server 0.25.6 for limits, names and the end of unused channels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from streamd.api.stream import StreamConfig
+from streamd.stan import errors
+from streamd.stan.names import STREAM_NAME_BYTES_MAX, stream_name
+from streamd.state.limits import DUPLICATE_WINDOW_NS
+from streamd.state.stream import stream_equal, subjects_overlap
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from streamd._engine import StanPublishers
+    from streamd.api.errors import ApiError
+    from streamd.config.streaming import Limits, StreamingConfig
+    from streamd.stan.group import Group
+    from streamd.streams.clock import Timer
+    from streamd.streams.jetstream import JetStream
+    from streamd.streams.stream import Stream
+
+
+class Activity(Protocol):
+    """What the deletion of a channel waits for."""
+
+    def barrier(self, call: Callable[[], None]) -> None:
+        """Call once all publishes that have arrived are stored."""
+
+
+class Channel:
+    """One channel and who subscribes to it."""
+
+    def __init__(self, name: str, stream: Stream, limits: Limits) -> None:
+        self.name = name
+        self.stream = stream
+        self.limits = limits
+        self.groups: dict[int, Group] = {}  # by subscription id, in the order of making
+        self.durables: dict[tuple[str, str], Group] = {}  # plain ones by client id and durable name
+        self.queues: dict[str, Group] = {}
+        self.next_id = 1
+        self.going = False
+        self.used_ns = stream.created_ns  # when a subscription last left
+        self.timer: Timer | None = None
+
+    @property
+    def num_subscriptions(self) -> int:
+        """Members of all groups, those that are offline too."""
+        return sum(max(len(group.members), 1) for group in self.groups.values())
+
+    @property
+    def active(self) -> bool:
+        """Whether somebody subscribes now."""
+        return any(group.members for group in self.groups.values())
+
+
+class Channels:
+    """All channels of a cluster id."""
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        config: StreamingConfig,
+        publishers: StanPublishers,
+        log: logging.Logger,
+    ) -> None:
+        self.by_name: dict[str, Channel] = {}
+        self._jetstream = jetstream
+        self._config = config
+        self._publishers = publishers
+        self._log = log
+        self._clock = jetstream.services.clock
+        self._spellings: dict[str, str] = {}  # by the name in lower case
+        self._opening: dict[str, list[Callable[[Channel | None, str], None]]] = {}
+        self.activity: Activity
+
+    @property
+    def memory(self) -> bool:
+        """Whether channels live in memory alone."""
+        return self._config.store == "memory"
+
+    # life
+
+    def recover(self) -> list[Channel]:
+        """The channels that the store holds, with today's limits."""
+        for stream in list(self._jetstream.streams.values()):
+            if stream.channel is None or stream.in_memory != self.memory:
+                continue
+            channel = self._add(stream.channel, stream)
+            wanted = self._stream_config(stream.channel)
+            if stream.offline is None and not stream_equal(stream.config, wanted):
+                self._jetstream.update_stream(stream, wanted, lambda _error: None)
+            self.watch_use(channel)
+        return list(self.by_name.values())
+
+    def close(self) -> None:
+        """The server stops."""
+        for channel in self.by_name.values():
+            if channel.timer is not None:
+                channel.timer.cancel()
+
+    def _add(self, name: str, stream: Stream) -> Channel:
+        channel = Channel(name, stream, self._config.limits_for(name))
+        self.by_name[name] = channel
+        self._spellings[name.lower()] = name
+        return channel
+
+    # opening
+
+    def open(self, name: str, then: Callable[[Channel | None, str], None]) -> None:
+        """`then` with the channel, made if need be, or None and why not."""
+        channel = self.by_name.get(name)
+        if channel is not None:
+            then(None if channel.going else channel, errors.CHANNEL_GOING)
+        elif (waiting := self._opening.get(name)) is not None:
+            waiting.append(then)
+        elif reason := self._refusal(name):
+            self._log.error('STREAM: Creating channel "%s" failed: %s', name, reason)
+            then(None, reason)
+        else:
+            self._opening[name] = [then]
+            self._spellings[name.lower()] = name
+            self._make(name)
+
+    def _refusal(self, name: str) -> str:
+        """Why there can't be such a channel."""
+        most = self._config.max_channels
+        if 0 < most <= len(self.by_name) + len(self._opening):
+            return errors.CHANNELS_MAX
+        existing = self._spellings.get(name.lower())
+        if existing is not None:
+            return errors.channel_case(name, existing)
+        stream = stream_name(name)
+        if len(stream) > STREAM_NAME_BYTES_MAX:
+            return f"the name of channel {name[:40]!r}... is too long: its stream would have more than 255 bytes"
+        if stream in self._jetstream.streams:
+            return f"stream {stream} exists and is not the channel {name!r}: delete or rename one of them"
+        subject = self._publishers.subject(name)
+        for other in self._jetstream.streams.values():
+            if subjects_overlap([subject], other.config.subjects):
+                return f"subject {subject!r} of channel {name!r} belongs to stream {other.name}"
+        return ""
+
+    def _make(self, name: str) -> None:
+        def done(stream: Stream, error: ApiError | None) -> None:
+            waiting = self._opening.pop(name)
+            if error is not None:
+                del self._spellings[name.lower()]
+                self._log.error('STREAM: Creating channel "%s" failed: %s', name, error.description)
+                for then in waiting:
+                    then(None, error.description)
+                return
+            channel = self._add(name, stream)
+            self._log.info('STREAM: Channel "%s" has been created', name)
+            self.watch_use(channel)
+            for then in waiting:
+                then(channel, "")
+
+        self._jetstream.create_stream(self._stream_config(name), done, channel=name)
+
+    def _stream_config(self, name: str) -> StreamConfig:
+        limits = self._config.limits_for(name)
+        window_ns = min(DUPLICATE_WINDOW_NS, limits.max_age_ns or DUPLICATE_WINDOW_NS)
+        fields: dict[str, Any] = {
+            "name": stream_name(name),
+            "subjects": [self._publishers.subject(name)],
+            "retention": "limits",
+            "storage": "memory" if self.memory else "file",
+            "discard": "old",
+            "max_consumers": -1,
+            "max_msgs": limits.max_msgs or -1,
+            "max_bytes": limits.max_bytes or -1,
+            "max_age": limits.max_age_ns,
+            "max_msgs_per_subject": -1,
+            "max_msg_size": -1,
+            "duplicate_window": window_ns,
+            "num_replicas": 1,
+            "allow_direct": True,
+            "metadata": {"nats-streaming.cluster": self._config.cluster_id, "nats-streaming.channel": name},
+        }
+        return StreamConfig.model_validate(fields, strict=False)
+
+    # the end of channels that nobody uses
+
+    def watch_use(self, channel: Channel) -> None:
+        """Plan to look whether a channel is still in use, if unused ones are to go."""
+        if channel.limits.max_inactivity_ns and channel.timer is None and not channel.going:
+            delay_ns = self._used_ns(channel) + channel.limits.max_inactivity_ns - self._clock.now_ns()
+            channel.timer = self._clock.call_later(delay_ns, lambda: self._look(channel))
+
+    def _used_ns(self, channel: Channel) -> int:
+        if channel.active:
+            return self._clock.now_ns()
+        return max(channel.used_ns, channel.stream.state.last_ts_ns)
+
+    def _look(self, channel: Channel) -> None:
+        channel.timer = None
+        if channel.stream.offline is None and self._idle(channel):
+            self.activity.barrier(lambda: self._delete_unused(channel))
+        else:
+            self.watch_use(channel)
+
+    def _idle(self, channel: Channel) -> bool:
+        return self._clock.now_ns() - self._used_ns(channel) >= channel.limits.max_inactivity_ns
+
+    def _delete_unused(self, channel: Channel) -> None:
+        if not self._idle(channel):
+            self.watch_use(channel)
+            return
+        channel.going = True
+
+        def done(error: ApiError | None) -> None:
+            del self.by_name[channel.name]
+            del self._spellings[channel.name.lower()]
+            if error is None:
+                self._log.info('STREAM: Channel "%s" has been deleted', channel.name)
+            else:
+                self._log.error('STREAM: Deleting channel "%s" failed: %s', channel.name, error.description)
+
+        self._jetstream.delete_stream(channel.stream, done)

@@ -1,0 +1,77 @@
+"""Names: of a channel's stream, of the service's subjects, of inboxes. The mapping is documented in docs/nats-streaming.md.
+
+Source: the subjects of NATS Streaming's protocol 1, which permissions in the field name.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+#: Longest name of a stream, in bytes.
+STREAM_NAME_BYTES_MAX: Final = 255
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_CLIENT_ID: Final = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
+_PLAIN: Final = re.compile(rb"[A-Za-z0-9_-]")
+
+
+def stream_name(channel: str) -> str:
+    """The name of a channel's stream: `STAN_` and the channel, other bytes than letters, digits, `_` and `-` as `=XX`."""
+    return "STAN_" + "".join(
+        chr(byte) if _PLAIN.match(bytes([byte])) else f"={byte:02X}"
+        for byte in channel.encode("utf-8", "surrogateescape")
+    )
+
+
+def client_id_valid(client_id: str) -> bool:
+    """Whether a client may call itself so."""
+    return _CLIENT_ID.fullmatch(client_id) is not None
+
+
+def unique() -> str:
+    """22 characters that nobody else has."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(22))
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """What a cluster id's service listens on."""
+
+    cluster_id: str
+    discover_prefix: str
+
+    @property
+    def connect(self) -> str:
+        return f"{self.discover_prefix}.{self.cluster_id}"
+
+    @property
+    def pings(self) -> str:
+        return f"{self.connect}.pings"
+
+    @property
+    def publish(self) -> str:
+        """Prefix of channels."""
+        return f"_STAN.pub.{self.cluster_id}"
+
+    @property
+    def subscribe(self) -> str:
+        return f"_STAN.sub.{self.cluster_id}"
+
+    @property
+    def unsubscribe(self) -> str:
+        return f"_STAN.unsub.{self.cluster_id}"
+
+    @property
+    def close_subscription(self) -> str:
+        return f"_STAN.subclose.{self.cluster_id}"
+
+    @property
+    def close(self) -> str:
+        return f"_STAN.close.{self.cluster_id}"
+
+    @property
+    def stored(self) -> str:
+        """Prefix of the subjects of channels' streams, dot included."""
+        return f"$STAN.{self.cluster_id}."

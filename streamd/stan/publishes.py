@@ -1,0 +1,139 @@
+"""Publishes: from the one subject that all clients publish to into the streams of their channels.
+
+Place in the walk: the tap fills while a commit is under way; the next one asks `take`, which has the batch decoded, checked
+and taken apart by channel natively. From there on a publish is a stream's like any other, but for the form of its ack.
+Guarantee:  publishes of one channel keep their order, also while their channel is being made.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from streamd._engine import refuse_batch
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from streamd._engine import Batch, StanPublishers
+    from streamd.core.bus import Bus
+    from streamd.stan.channels import Channel, Channels
+    from streamd.store import Outcome, Work
+    from streamd.streams.commits import Commits
+    from streamd.streams.stream import Stream
+
+
+class Publishes:
+    """A source of the commits."""
+
+    def __init__(
+        self, bus: Bus, commits: Commits, channels: Channels, publishers: StanPublishers, log: logging.Logger
+    ) -> None:
+        self.messages = 0  # that could be read, refused ones too
+        self.bytes = 0
+        self._bus = bus
+        self._commits = commits
+        self._channels = channels
+        self._publishers = publishers
+        self._log = log
+        self._number = 0  # of the last batch that was taken apart
+        self._staged: deque[tuple[int, Channel, Batch]] = deque()
+        self._parked: dict[str, list[tuple[int, Batch]]] = {}  # by channel, until that is made
+        self._listed = False  # the commits will ask
+        self._binding = bus.collect([], self._announce)
+
+    def start(self, subject: str) -> None:
+        """Take publishes."""
+        self._binding.set_subjects([subject])
+
+    def close(self) -> None:
+        """Take no more."""
+        self._binding.close()
+
+    def _announce(self) -> None:
+        if not self._listed:
+            self._listed = True
+            self._commits.ready(self)
+
+    def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
+        """What waits, at most one batch a stream."""
+        self._listed = False
+        self._pull(limit_bytes)
+        taken: dict[str, tuple[Stream, Batch]] = {}
+        left: deque[tuple[int, Channel, Batch]] = deque()
+        for number, channel, batch in self._staged:
+            if channel.name in taken:
+                left.append((number, channel, batch))
+            else:
+                taken[channel.name] = (channel.stream, batch)
+        self._staged = left
+        if left:
+            self._announce()
+        return list(taken.values())
+
+    def _pull(self, limit_bytes: int) -> None:
+        """Take what has arrived apart."""
+        batch = self._binding.take(limit_bytes)
+        if batch is None:
+            return
+        found = self._publishers.sort(batch, self._bus.engine, self._binding.account)
+        self.messages += found.messages
+        self.bytes += found.bytes
+        for reason, client_id, name in found.refused:
+            text = 'STREAM: [Client:%s] Received invalid client publish message for channel "%s": %s'
+            self._log.error(text, client_id, name, reason)
+        if found.refusals > len(found.refused):
+            self._log.error("STREAM: %d more invalid publish messages", found.refusals - len(found.refused))
+        if found.refusals:
+            self._bus.flush_soon()
+        for name, messages in found.groups:
+            self._number += 1
+            self._file(name, messages)
+
+    def _file(self, name: str, batch: Batch) -> None:
+        """Stage a batch if its channel is there; make that if it isn't."""
+        channel = self._channels.by_name.get(name)
+        if channel is not None and not channel.going and name not in self._parked:
+            self._staged.append((self._number, channel, batch))
+        elif name in self._parked:
+            self._parked[name].append((self._number, batch))
+        else:
+            self._parked[name] = [(self._number, batch)]
+            self._channels.open(name, lambda channel, reason: self._opened(name, channel, reason))
+
+    def _opened(self, name: str, channel: Channel | None, reason: str) -> None:
+        for number, batch in self._parked.pop(name):
+            if channel is None:
+                refuse_batch(batch, self._bus.engine, name, 503, 10077, reason, account=self._binding.account)
+                self._log.error('STREAM: Error processing %d messages for channel "%s": %s', len(batch), name, reason)
+                self._bus.flush_soon()
+            else:
+                self._staged.append((number, channel, batch))
+        if self._staged:
+            self._announce()
+
+    def barrier(self, call: Callable[[], None]) -> None:
+        """Call once everything that has arrived up to now is stored."""
+        self._pull(0)
+        number = self._number
+        if self._staged:
+            self._announce()
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            return after
+
+        def after(outcome: Outcome) -> None:
+            # What was handed over may still be held for the next commit; so one more goes by.
+            self._commits.at_rest(job if self._outstanding() <= number else last)
+
+        def last(work: Work) -> Callable[[Outcome], None]:
+            return lambda outcome: call()
+
+        self._commits.at_rest(job)
+
+    def _outstanding(self) -> int:
+        """The lowest number that has not been handed over."""
+        parked = [number for batches in self._parked.values() for number, _ in batches]
+        staged = [number for number, _, _ in self._staged]
+        return min([*parked, *staged], default=self._number + 1)

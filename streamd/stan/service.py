@@ -1,0 +1,336 @@
+"""NATS Streaming of one server: a service on subjects, as any client could be one.
+
+Place in the walk: subjects of the protocol → a handler here → channels, clients, subscriptions → streams; publishes go their
+own way (publishes.py).
+Guarantee:  an answer leaves once what it says is durable; closing waits for what the client sent before.
+Source:     the protocol of NATS Streaming, version 1, as nats-streaming-server 0.25.6 speaks it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from streamd._engine import CorruptRecord, StanPublishers
+from streamd.errors import StoreError
+from streamd.stan import errors
+from streamd.stan.channels import Channels
+from streamd.stan.clients import Client, Clients
+from streamd.stan.group import SERVICE, Group
+from streamd.stan.names import Subjects, client_id_valid, unique
+from streamd.stan.publishes import Publishes
+from streamd.stan.schema_pb2 import (
+    CloseRequest,
+    CloseResponse,
+    ConnectRequest,
+    ConnectResponse,
+    Ping,
+    PingResponse,
+    SubscriptionRequest,
+    SubscriptionResponse,
+    UnsubscribeRequest,
+)
+from streamd.stan.subscribing import Subscribing, check
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from streamd._engine import Batch
+    from streamd._engine import Message as Request
+    from streamd.config.streaming import StreamingConfig
+    from streamd.core.bus import Binding
+    from streamd.stan.channels import Channel
+    from streamd.store import Outcome, Work
+    from streamd.streams.jetstream import JetStream
+
+Parsed = TypeVar("Parsed", bound=Message)
+
+
+class Streaming:
+    """The service of one cluster id."""
+
+    def __init__(self, jetstream: JetStream, config: StreamingConfig, log: logging.Logger) -> None:
+        """Takes up what the store holds. Errors: StoreError if that is another cluster id's."""
+        services = jetstream.services
+        self.config = config
+        self.subjects = Subjects(config.cluster_id, config.discover_prefix)
+        self._bus = services.bus
+        self._commits = services.commits
+        self._log = log
+        native = [name for name, limits in config.channels.items() if limits.native]
+        self.publishers = StanPublishers(self.subjects.stored, native)
+        self.channels = Channels(jetstream, config, self.publishers, log)
+        self.clients = Clients(self._bus, services.clock, config, self.publishers, log, self._lost)
+        self.publishes = Publishes(self._bus, self._commits, self.channels, self.publishers, log)
+        self.channels.activity = self.publishes
+        self.subscribing = Subscribing(self._commits, self.channels, self.clients, config, log)
+        self._bindings: list[Binding] = []
+        self._examined: set[str] = set()  # client ids that somebody else wants
+        about: dict[str, Any] = {"cluster_id": config.cluster_id, "server_id": unique()}
+        about, self._shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
+        if about["cluster_id"] != config.cluster_id:
+            raise StoreError(
+                f'cluster ID "{config.cluster_id}" does not match recovered value of "{about["cluster_id"]}": '
+                f"set streaming.cluster_id to that, or choose another dir"
+            )
+        self.server_id: str = about["server_id"]
+        self._recover()
+
+    # life
+
+    def _recover(self) -> None:
+        self._log.info("STREAM: Recovering the state...")
+        for number, entry in self._shelf.entries.items():
+            self.clients.add(Client.restored(number, entry))
+        channels = self.channels.recover()
+        for channel in channels:
+            for consumer_id, (definition, state) in channel.stream.kept.items():
+                if definition["service"] == SERVICE:
+                    self._recover_group(channel, consumer_id, definition, state)
+            channel.stream.kept.clear()
+        if channels or self.clients.by_id:
+            self._log.info("STREAM: Recovered %d channel(s)", len(channels))
+        else:
+            self._log.info("STREAM: No recovered state")
+
+    def _recover_group(
+        self, channel: Channel, consumer_id: int, definition: dict[str, Any], state: bytes | None
+    ) -> None:
+        try:
+            group = Group.restored(channel, consumer_id, definition, state)
+        except CorruptRecord as error:
+            channel.stream.go_offline(f'channel "{channel.name}": {error}; it is offline and nothing of it was deleted')
+            return
+        owner = next(iter(group.members.values()), group.last)
+        self.subscribing.add(group, owner.client_id if owner is not None else "")
+        for member in list(group.members.values()):
+            client = self.clients.by_id.get(member.client_id)
+            if client is None:
+                # The commit that took the client away didn't hold this any more; there is nobody to send to.
+                group.leave(member)
+            else:
+                client.subscriptions[member.ack_inbox] = (group, member)
+
+    def start(self) -> None:
+        """Serve."""
+        for channel in self.channels.by_name.values():
+            for group in channel.groups.values():
+                group.start()
+        subjects, bind = self.subjects, self._bus.bind
+        self._bindings += [
+            bind([subjects.connect], self._each(ConnectRequest, self._connect)),
+            bind([subjects.pings], self._each(Ping, self._ping)),
+            bind([subjects.subscribe], self._each(SubscriptionRequest, self._subscribe)),
+            bind([subjects.unsubscribe], self._each(UnsubscribeRequest, self._unsubscribe)),
+            bind([subjects.close_subscription], self._each(UnsubscribeRequest, self._close_subscription)),
+            bind([subjects.close], self._each(CloseRequest, self._close)),
+        ]
+        self.publishes.start(f"{subjects.publish}.>")
+        self._log.info("STREAM: Streaming Server is ready")
+
+    def close(self) -> None:
+        """Stop serving. What has arrived is still stored; nothing is told to clients, who may come back."""
+        for binding in self._bindings:
+            binding.close()
+        self.clients.close()
+        self.channels.close()
+
+    # requests
+
+    def _each(self, kind: type[Parsed], handle: Callable[[Request, Parsed | None], None]) -> Callable[[Batch], None]:
+        """A handler of batches from one of parsed requests; None for what can't be parsed."""
+
+        def receive(batch: Batch) -> None:
+            for index in range(len(batch)):
+                message = batch[index]
+                parsed: Parsed | None = kind()
+                try:
+                    assert parsed is not None
+                    parsed.ParseFromString(message.payload)
+                except DecodeError:
+                    parsed = None
+                handle(message, parsed)
+
+        return receive
+
+    def _reply(self, to: str, response: Message) -> None:
+        if to:
+            self._bus.publish(to, response.SerializeToString())
+
+    # connections
+
+    def _connect(self, message: Request, request: ConnectRequest | None) -> None:
+        def refuse(reason: str) -> None:
+            client_id = "?" if request is None else request.clientID
+            self._log.error("STREAM: [Client:%s] Connect failed; %s", client_id, reason)
+            self._reply(message.reply, ConnectResponse(error=reason))
+
+        if request is None or not request.heartbeatInbox:
+            refuse(errors.BAD_CONNECT)
+            return
+        if not client_id_valid(request.clientID):
+            refuse(errors.BAD_CLIENT_ID)
+            return
+        if request.clientID in self._examined:
+            refuse(errors.CLIENT_TAKEN)
+            return
+        existing = self.clients.by_id.get(request.clientID)
+        if existing is None:
+            self._register(message.reply, request, refuse)
+            return
+        old = existing
+        self._examined.add(request.clientID)
+
+        def alive() -> None:
+            self._examined.discard(request.clientID)
+            refuse(errors.CLIENT_TAKEN)
+
+        def dead() -> None:
+            self._log.info("STREAM: [Client:%s] Replaced, as its old connection does not answer", request.clientID)
+            self._go(old, lambda error: replace(error))
+
+        def replace(error: StoreError | None) -> None:
+            self._examined.discard(request.clientID)
+            if error is not None:
+                refuse(str(error))
+            else:
+                self._register(message.reply, request, refuse)
+
+        self.clients.examine(old, alive, dead)
+
+    def _register(self, reply: str, request: ConnectRequest, refuse: Callable[[str], None]) -> None:
+        client = Client(
+            0,
+            request.clientID,
+            request.heartbeatInbox,
+            request.connID,
+            request.protocol,
+            request.pingInterval,
+            request.pingMaxOut,
+        )
+        self.clients.add(client)
+
+        def done(error: StoreError | None) -> None:
+            if error is not None:
+                self.clients.remove(client)
+                refuse(str(error))
+                return
+            self._log.debug("STREAM: [Client:%s] Connected (Inbox=%s)", client.client_id, client.inbox)
+            subjects = self.subjects
+            response = ConnectResponse(
+                pubPrefix=subjects.publish,
+                subRequests=subjects.subscribe,
+                unsubRequests=subjects.unsubscribe,
+                closeRequests=subjects.close,
+                subCloseRequests=subjects.close_subscription,
+                protocol=1,
+            )
+            if request.protocol >= 1:
+                response.pingRequests = subjects.pings
+                response.pingInterval = request.pingInterval
+                response.pingMaxOut = request.pingMaxOut
+            self._reply(reply, response)
+
+        client.number = self._shelf.add(client.entry(), done)
+
+    def _ping(self, message: Request, request: Ping | None) -> None:
+        if request is None or not message.payload or not message.reply:
+            return
+        client = self.clients.by_conn_id.get(request.connID)
+        if client is None:
+            self._reply(message.reply, PingResponse(error=errors.CLIENT_REPLACED))
+            return
+        self.clients.pinged(client)
+        self._reply(message.reply, PingResponse())
+
+    def _close(self, message: Request, request: CloseRequest | None) -> None:
+        if request is None:
+            self._reply(message.reply, CloseResponse(error=errors.BAD_CLOSE))
+            return
+        client = self.clients.by_id.get(request.clientID)
+        if client is None:
+            self._log.error('STREAM: Unknown client "%s" in close request', request.clientID)
+            self._reply(message.reply, CloseResponse(error=errors.CLIENT_UNKNOWN))
+            return
+
+        def done(error: StoreError | None) -> None:
+            self._log.debug("STREAM: [Client:%s] Closed (Inbox=%s)", request.clientID, client.inbox)
+            self._reply(message.reply, CloseResponse(error="" if error is None else str(error)))
+
+        self._go(client, done)
+
+    def _lost(self, client: Client) -> None:
+        """Its heartbeats failed."""
+        self._go(client, lambda _error: None)
+
+    def _go(self, client: Client, done: Callable[[StoreError | None], None]) -> None:
+        """A client goes: what it has sent counts, then it and its subscriptions are taken away."""
+        for group, _member in list(client.subscriptions.values()):
+            group.hear_acks()
+
+        def stored() -> None:
+            if not self.clients.holds(client):
+                done(None)
+                return
+            self.clients.remove(client)
+            self._commits.at_rest(job)
+
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            self.subscribing.leave_all(work, client)
+            self._shelf.drop(client.number, done)
+            return None
+
+        self.publishes.barrier(stored)
+
+    # subscriptions
+
+    def _subscribe(self, message: Request, request: SubscriptionRequest | None) -> None:
+        def answer(ack_inbox: str, error: str) -> None:
+            if error:
+                client_id, subject = ("?", "") if request is None else (request.clientID, request.subject)
+                self._log.error("STREAM: [Client:%s] Subscription to %r failed; %s", client_id, subject, error)
+            self._reply(message.reply, SubscriptionResponse(ackInbox=ack_inbox, error=error))
+
+        if request is None:
+            answer("", errors.BAD_SUBSCRIPTION)
+            return
+        try:
+            check(request)
+        except errors.Refused as refused:
+            answer("", str(refused))
+            return
+        client = self.clients.by_id.get(request.clientID)
+        if client is None:
+            answer("", errors.CLIENT_UNKNOWN)
+            return
+        self.subscribing.subscribe(client, request, answer)
+
+    def _unsubscribe(self, message: Request, request: UnsubscribeRequest | None) -> None:
+        self._end(message, request, forget=True)
+
+    def _close_subscription(self, message: Request, request: UnsubscribeRequest | None) -> None:
+        self._end(message, request, forget=False)
+
+    def _end(self, message: Request, request: UnsubscribeRequest | None, *, forget: bool) -> None:
+        def answer(error: str) -> None:
+            if error:
+                client_id = "?" if request is None else request.clientID
+                self._log.error("STREAM: [Client:%s] Unsubscribe failed; %s", client_id, error)
+            self._reply(message.reply, SubscriptionResponse(error=error))
+
+        if request is None:
+            answer(errors.BAD_UNSUBSCRIBE)
+            return
+        channel = self.channels.by_name.get(request.subject)
+        client = self.clients.by_id.get(request.clientID)
+        if channel is None:
+            answer(errors.CHANNEL_UNKNOWN)
+        elif client is None:
+            answer(errors.CLIENT_UNKNOWN)
+        else:
+            found, leaving = channel, client
+            self.publishes.barrier(
+                lambda: self.subscribing.unsubscribe(found, leaving, request.inbox, forget=forget, answer=answer)
+            )
