@@ -1,20 +1,23 @@
-"""A monitoring server over a real socket, statistics that say what a test wants, and a client that asks."""
+"""Monitoring to ask: over a real socket, or the application alone; and statistics that say what a test wants."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 import anyio
 
 from streamd.config.models import Config
+from streamd.monitor.app import MonitorApp
 from streamd.monitor.serve import MonitorServer
 from streamd.monitor.varz import Process, configured
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, MutableMapping
 
+    from streamd.monitor.app import Receive, Send
     from streamd.stan.views import StreamingStatistics
 
 
@@ -64,9 +67,7 @@ async def ask(port: int, path: str, method: str = "GET", **headers: str) -> Hear
     return Heard(int(status.split()[1]), {name.lower(): value for name, _, value in pairs}, body)
 
 
-def with_monitor(
-    test: Callable[[int, Told], Awaitable[None]], streaming: StreamingStatistics | None = None
-) -> None:
+def with_monitor(test: Callable[[int, Told], Awaitable[None]], streaming: StreamingStatistics | None = None) -> None:
     """Runs a test with the port of a monitoring server, and what that server is told."""
 
     async def run() -> None:
@@ -83,11 +84,24 @@ def with_monitor(
 
 
 def asked(path: str, streaming: StreamingStatistics | None = None, method: str = "GET", **headers: str) -> Heard:
-    """The answer to one request to a server of its own."""
-    found = []
+    """The answer of an application of its own, asked as the HTTP server would ask it but without one."""
+    target, _, query = path.partition("?")
+    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope: dict[str, Any] = {
+        "type": "http", "method": method, "path": unquote(target), "query_string": query.encode(), "headers": given,
+    }  # fmt: skip
+    sent: list[MutableMapping[str, Any]] = []
 
-    async def test(port: int, _told: Told) -> None:
-        found.append(await ask(port, path, method, **headers))
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
 
-    with_monitor(test, streaming)
-    return found[0]
+    async def send(event: MutableMapping[str, Any]) -> None:
+        sent.append(event)
+
+    asyncio.run(_call(MonitorApp(Told(), streaming), scope, receive, send))
+    start, body = sent
+    return Heard(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body["body"])
+
+
+async def _call(app: MonitorApp, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)

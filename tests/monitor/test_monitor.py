@@ -11,7 +11,7 @@ import pytest
 
 from streamd.monitor.serve import MonitorServer
 from streamd.monitor.varz import uptime_text
-from tests.monitor.asking import Told, ask, asked, with_monitor
+from tests.monitor.asking import Told, ask, with_monitor
 
 
 def test_varz_shows_settings_and_counts_requests() -> None:
@@ -53,11 +53,14 @@ def test_healthz_says_what_is_wrong() -> None:
     ],
 )
 def test_answer(method: str, path: str, status: int, text: str) -> None:
-    found = asked(path, method=method)
+    async def test(port: int, _told: Told) -> None:
+        found = await ask(port, path, method)
 
-    assert status == found.status
-    assert text in found.body
-    assert text or not found.body
+        assert status == found.status
+        assert text in found.body
+        assert text or not found.body
+
+    with_monitor(test)
 
 
 def test_taken_port_is_a_clear_error() -> None:
