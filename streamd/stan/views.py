@@ -123,6 +123,7 @@ class StreamingStatistics(Protocol):
 
     Each call is short, runs in the server's own loop and makes no more than the one view it returns: names are cheap, and only
     the views of one page are asked for. Between two calls the loop goes on, so a name may have gone when its view is asked for.
+    What a view or a list holds is never changed afterwards: it is rendered in another thread.
     """
 
     @property
@@ -143,13 +144,13 @@ class StreamingStatistics(Protocol):
         """Kind, limits and totals."""
 
     def client_names(self) -> Sequence[str]:
-        """The ids of connected clients, sorted. The answer is not changed afterwards."""
+        """The ids of connected clients, sorted."""
 
     def client(self, client_id: str, *, subscriptions: bool) -> ClientView | None:
         """One client, with its subscriptions if they are asked for; None if it isn't connected."""
 
     def channel_names(self) -> Sequence[str]:
-        """The names of all channels, sorted. The answer is not changed afterwards."""
+        """The names of all channels, sorted."""
 
     def channel(self, name: str, *, subscriptions: bool) -> ChannelView | None:
         """One channel, with its subscriptions if they are asked for; None if there is none of that name."""
