@@ -1,16 +1,23 @@
-"""The monitoring endpoints as a small ASGI application: `/`, `/varz`, `/healthz`.
+"""The monitoring endpoints as a small ASGI application: `/`, `/healthz`, `/metrics`, `/varz`, and those of streaming.
 
-It asks a `Statistics` for what to show and knows nothing of the server behind it. Not here: sockets
-(serve.py).
+It asks a `Statistics` for what to show and knows nothing of the server behind it. Not here: sockets (serve.py), the pages of
+NATS Streaming (streaming.py), Prometheus (metrics.py).
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from html import escape
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from anyio import to_thread
+
+from streamd.monitor import streaming as pages
+from streamd.monitor.answers import HTML, JSON, Answer, json_bytes, text
+
+if TYPE_CHECKING:
+    from streamd.stan.views import StreamingStatistics
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -27,54 +34,66 @@ class Statistics(Protocol):
         """None if the server is well, or what is wrong."""
 
 
-_JSON: Final = b"application/json"
-_TEXT: Final = b"text/plain; charset=utf-8"
-_HTML: Final = b"text/html; charset=utf-8"
-_PATHS: Final = ("/", "/healthz", "/varz")
+_PATHS: Final = ("/", "/healthz", "/metrics", "/varz")
 
 
 class MonitorApp:
-    """The ASGI application. Errors: an exception of the Statistics passes through and becomes a 500."""
+    """The ASGI application. Errors: an exception of the Statistics passes through and becomes a 500.
 
-    def __init__(self, statistics: Statistics) -> None:
+    Shapes:  without `streaming` the paths under /streaming aren't there, and /metrics has nothing of it.
+    """
+
+    def __init__(self, statistics: Statistics, streaming: StreamingStatistics | None = None) -> None:
         self._statistics = statistics
+        self._streaming = streaming
+        paths = _PATHS if streaming is None else (*_PATHS, *pages.PATHS)
         # Only paths that exist are counted: a client must not be able to grow this.
-        self._requests: Counter[str] = Counter(dict.fromkeys(_PATHS, 0))
+        self._requests: Counter[str] = Counter(dict.fromkeys(paths, 0))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        status, kind, body = self._answer(scope["method"], scope["path"])
-        headers = [
-            (b"content-type", kind),
-            (b"content-length", str(len(body)).encode()),
-            (b"access-control-allow-origin", b"*"),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        answer = await self._answer(scope)
+        headers = [(b"access-control-allow-origin", b"*")]
+        if answer.kind:
+            headers.append((b"content-type", answer.kind.encode()))
+        if answer.status != 204:
+            headers.append((b"content-length", str(len(answer.body)).encode()))
+        headers += [(name.encode(), value.encode()) for name, value in answer.headers]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
-    def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
-        if method not in ("GET", "HEAD"):
-            return 405, _TEXT, b"method not allowed\n"
+    async def _answer(self, scope: Scope) -> Answer:
+        path: str = scope["path"]
+        if scope["method"] not in ("GET", "HEAD"):
+            return text(405, "method not allowed")
         if path not in self._requests:
-            return 404, _TEXT, b"404 page not found\n"
+            return text(404, "404 page not found")
         self._requests[path] += 1
+        if self._streaming is not None and path in pages.PATHS:
+            return await pages.answer(self._streaming, path, scope["query_string"])
+        if path == "/metrics":
+            return await self._metrics(scope)
         if path == "/varz":
-            return 200, _JSON, _json({**self._statistics.varz(), "http_req_stats": dict(self._requests)})
+            return Answer(200, JSON, json_bytes({**self._statistics.varz(), "http_req_stats": dict(self._requests)}))
         if path == "/healthz":
             if (problem := self._statistics.healthz()) is None:
-                return 200, _JSON, b'{"status":"ok"}'
-            return 503, _JSON, _json({"status": "unavailable", "error": problem})
-        return 200, _HTML, _index()
+                return Answer(200, JSON, b'{"status":"ok"}')
+            return Answer(503, JSON, json_bytes({"status": "unavailable", "error": problem}))
+        return Answer(200, HTML, self._index())
 
+    async def _metrics(self, scope: Scope) -> Answer:
+        # The library is there from the first scrape on only: it costs memory, and time at the start.
+        from streamd.monitor.metrics import render, take
 
-def _json(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace")
+        taken = await take(self._streaming) if self._streaming is not None else None
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        return await to_thread.run_sync(render, taken, headers, scope["query_string"].decode("latin-1"))
 
-
-def _index() -> bytes:
-    links = "\n".join(f'<li><a href=".{escape(path)}">{escape(path[1:])}</a></li>' for path in _PATHS[1:])
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>streamd</title></head>\n'
-        f"<body><h1>streamd</h1>\n<ul>\n{links}\n</ul></body></html>\n"
-    ).encode()
+    def _index(self) -> bytes:
+        paths = (path for path in self._requests if path != "/" and path.count("/") == 1)
+        links = "\n".join(f'<li><a href=".{escape(path)}">{escape(path[1:])}</a></li>' for path in paths)
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>streamd</title></head>\n'
+            f"<body><h1>streamd</h1>\n<ul>\n{links}\n</ul></body></html>\n"
+        ).encode()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from streamd.monitor.app import Statistics
+    from streamd.stan.views import StreamingStatistics
 
 _BACKLOG: Final = 128
 _KEEP_ALIVE_S: Final = 5
@@ -29,16 +30,18 @@ _SHUTDOWN_S: Final = 1
 class MonitorServer:
     """One HTTP listener: `bind`, then `serve` in a task, then `stop`.
 
-    Shapes:  port -1 takes a free port; `port` holds the real one after `bind`.
+    Shapes:  port -1 takes a free port; `port` holds the real one after `bind`. Without `streaming` there is no /streaming.
     Errors:  OSError from `bind`, naming the address.
     """
 
-    def __init__(self, statistics: Statistics, host: str, port: int) -> None:
+    def __init__(
+        self, statistics: Statistics, host: str, port: int, streaming: StreamingStatistics | None = None
+    ) -> None:
         self.host = host
         self.port = port
         self._socket: socket.socket | None = None
         config = uvicorn.Config(
-            MonitorApp(statistics), interface="asgi3", lifespan="off", ws="none", loop="asyncio",
+            MonitorApp(statistics, streaming), interface="asgi3", lifespan="off", ws="none", loop="asyncio",
             log_config=None, access_log=False, server_header=False, proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_SHUTDOWN_S,
         )  # fmt: skip

@@ -76,10 +76,13 @@ def _resident_bytes() -> int:
 
 
 def uptime_text(seconds: float) -> str:
-    """`1d2h3m4s`; leading units that are zero are left out."""
+    """`1y2d3h4m5s`, years of 365 days; leading units that are zero are left out."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
+    years, day = divmod(days, 365)
+    if years:
+        return f"{years}y{day}d{hour}h{minute}m{second}s"
     if days:
         return f"{days}d{hour}h{minute}m{second}s"
     if hours:
