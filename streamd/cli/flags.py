@@ -7,31 +7,13 @@ reads it. Importing this module must stay cheap: `streamd -v` does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
+
+from streamd.cli.flag import Flag
+from streamd.cli.stan_flags import REFUSED, STREAMING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-Kind = Literal["string", "integer", "switch"]
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag: its names as usage shows them, the field of Config it sets, and its line of help."""
-
-    names: tuple[str, ...]
-    field: str
-    kind: Kind
-    help: str
-    value: str = ""
-    group: str = "Server"
-
-    @property
-    def option(self) -> str:
-        """The name click knows it by."""
-        return "--" + self.field
-
 
 FLAGS: Final = (
     Flag(("-a", "--addr", "--net"), "host", "string", "Bind to host address (default: 0.0.0.0)", "<host>"),
@@ -78,6 +60,7 @@ FLAGS: Final = (
         ("--auth",), "token", "string",
         "Authorization token required for connections", "<token>", "Authorization",
     ),
+    *STREAMING,
     Flag(("-h", "--help"), "help", "switch", "Show this message", "", "Common"),
     Flag(("-v", "--version"), "version", "switch", "Show version", "", "Common"),
 )  # fmt: skip
@@ -125,6 +108,8 @@ def normalise(arguments: Sequence[str]) -> list[str]:
             raise FlagError(f"bad flag syntax: {argument}")
         if name in LATER:
             raise FlagError(f"flag --{name} is not supported yet", usage=False)
+        if (why := REFUSED.get(name)) is not None:
+            raise FlagError(f"flag --{name} is not supported by streamd: {why}", usage=False)
         if (flag := _BY_NAME.get(name)) is None:
             raise FlagError(f"flag provided but not defined: -{name}")
         if flag.kind == "switch":
@@ -136,6 +121,10 @@ def normalise(arguments: Sequence[str]) -> list[str]:
             value = rest.pop(0)
         if flag.kind == "integer":
             value = _integer(name, value)
+        elif flag.kind == "duration":
+            value = _duration(name, value)
+        elif flag.kind == "size":
+            value = _size(name, value)
         found.append(f"{flag.option}={value}")
     return found
 
@@ -164,6 +153,27 @@ def _integer(name: str, value: str) -> str:
         return str(int(value, 0))
     except ValueError:
         raise FlagError(f'invalid value "{value}" for flag -{name}: parse error') from None
+
+
+def _duration(name: str, value: str) -> str:
+    from streamd.config.scalars import duration_ns
+
+    try:
+        return str(duration_ns(value))
+    except ValueError:
+        raise FlagError(f'invalid value "{value}" for flag -{name}: parse error') from None
+
+
+def _size(name: str, value: str) -> str:
+    from streamd.config.scalars import word
+
+    try:
+        size = word(value) if value else ""
+    except ValueError:
+        size = value
+    if type(size) is not int:
+        raise FlagError(f"{name} should be a size, got '{value}'", usage=False)
+    return str(size)
 
 
 def usage() -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamd import __version__
 from streamd.cli.flags import FLAGS, FlagError, normalise, usage
+from streamd.cli.stan_flags import STREAMING
+from streamd.config.foreign import note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +59,8 @@ def _command() -> click.Command:
         "string": click.STRING,
         "integer": click.INT,
         "switch": click.BOOL,
+        "duration": click.INT,
+        "size": click.INT,
     }
     options: list[click.Parameter] = [
         click.Option([flag.option, flag.field], type=types[flag.kind], default=None) for flag in FLAGS
@@ -65,8 +69,9 @@ def _command() -> click.Command:
 
 
 def _start(
-    *, config: str | None, test: bool | None, signal: str | None, debug_and_trace: bool | None, **fields: Any
-) -> int:
+    *, config: str | None, stan_config: str | None, test: bool | None, signal: str | None,
+    debug_and_trace: bool | None, **fields: Any,
+) -> int:  # fmt: skip
     """What the flags ask for; `fields` are fields of Config, None where no flag gave one."""
     if signal is not None:
         from streamd.cli.signals import send
@@ -75,26 +80,43 @@ def _start(
     overrides = {name: value for name, value in fields.items() if value is not None and name not in ("help", "version")}
     if debug_and_trace:
         overrides |= {"debug": True, "trace": True}
+    overrides = _streaming(overrides)
     if test:
-        return _test(config, overrides)
+        return _test(config, stan_config, overrides)
     from streamd.cli.run import run
 
-    return run(config, overrides)
+    return run(config, overrides, stan_config)
 
 
-def _test(config: str | None, overrides: dict[str, Any]) -> int:
-    if config is None:
+def _streaming(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Gathers the flags of NATS Streaming under `streaming`; notes those that change nothing."""
+    given = {flag: overrides.pop(flag.field) for flag in STREAMING if flag.field in overrides}
+    if not given:
+        return overrides
+    streaming = {flag.field.removeprefix("streaming_"): value for flag, value in given.items() if not flag.idle}
+    if (both := streaming.pop("debug_and_trace", None)) is not None:
+        streaming |= {"stan_debug": both, "stan_trace": both}
+    notes = tuple(note(flag.names[-1], flag.idle) for flag in given if flag.idle)
+    return {**overrides, "streaming": streaming, "notes": notes}
+
+
+def _test(config: str | None, stan_config: str | None, overrides: dict[str, Any]) -> int:
+    if config is None and stan_config is None:
         return fail("must specify [-c, --config] option to check configuration file syntax")
     from streamd.config.errors import ConfigError
     from streamd.config.load import load_file
 
     try:
-        loaded = load_file(config, overrides)
+        loaded = load_file(config, overrides, streaming_file=stan_config)
     except ConfigError as error:
         return fail(str(error))
     if loaded.warnings:
         return fail("\n".join(loaded.warnings))
-    print(f"streamd: configuration file {config} is valid ({loaded.digest})", file=sys.stderr)  # noqa: T201
+    for text in loaded.notes:
+        print(f"streamd: {text}", file=sys.stderr)  # noqa: T201
+    files = " and ".join(dict.fromkeys(name for name in (config, stan_config) if name is not None))
+    what = f"configuration files {files} are" if " and " in files else f"configuration file {files} is"
+    print(f"streamd: {what} valid ({loaded.digest})", file=sys.stderr)  # noqa: T201
     return 0
 
 

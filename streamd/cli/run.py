@@ -17,18 +17,17 @@ if TYPE_CHECKING:
     from streamd.config.models import Config
 
 
-def run(file: str | None, overrides: dict[str, Any]) -> int:
+def run(file: str | None, overrides: dict[str, Any], streaming_file: str | None = None) -> int:
     """Serves until stopped. Returns the exit status: 0 after a stop, 1 if the server couldn't run."""
     signals = Signals()
     # Else pydantic looks through every installed package for plugins, a tenth of the start.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from streamd.cli.logging import FATAL, Log
     from streamd.config.errors import ConfigError
-    from streamd.config.load import from_flags, load_file
+    from streamd.config.load import load_file
 
     try:
-        config = from_flags(overrides) if file is None else load_file(file, overrides)
-        config = with_store(config)
+        config = with_store(load_file(file, overrides, streaming_file=streaming_file))
     except ConfigError as error:
         return fail(str(error))
     try:

@@ -21,3 +21,11 @@ class ConfigError(StreamdError):
         self.text = text
         self.position = position
         super().__init__(f"{position}: {text}" if position is not None else text)
+
+
+class SettingError(ValueError):
+    """A rule between several settings is broken. Shapes: `setting` is the path of fields to the one to change."""
+
+    def __init__(self, text: str, *setting: str) -> None:
+        super().__init__(text)
+        self.setting = setting

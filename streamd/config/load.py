@@ -1,113 +1,95 @@
 """From a file and flags to a Config, or to an error that says where and what.
 
-Guarantee: no key is ignored. One that streamd doesn't know, or knows but can't do yet, is refused with its
-place.
+Not here: how entries become fields (fields.py), the streaming block (stan_file.py).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from streamd import __version__
-from streamd.config import reading
+from streamd.config import reading, stan_file
+from streamd.config.cluster import ClusterConfig
 from streamd.config.errors import ConfigError
-from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig, JetStreamLimits, _Block
-from streamd.config.reading import Key, ReadWithWarning
-from streamd.config.tree import Entry, Node, Position, describe
+from streamd.config.fields import Problems, read_block, read_fields, read_key, words
+from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig, JetStreamLimits
+from streamd.config.reading import Key
+from streamd.config.tree import Entry, Node, describe
 
-_Model = TypeVar("_Model", bound=_Block)
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 # Keys of nats-server (and NATS Streaming) that would change what the server does, so they can't be ignored.
-_LATER: Final = _words(
+LATER: Final = words(
     """
     accounts account_resolver allow_non_tls cluster connect_error_reports default_js_domain default_sentinel
     feature_flags gateway http_base_path https https_port leaf leafnodes log_max_num log_size_limit
     logfile_max_num logfile_size_limit mappings maps mqtt no_auth_user no_system_account ocsp ocsp_cache
     operator operators prof_block_rate prof_port proxies proxy_protocol reconnect_error_reports remote_syslog
-    resolver resolver_pinned_accounts resolver_preload resolver_tls root roots streaming syslog system
+    resolver resolver_pinned_accounts resolver_preload resolver_tls root roots syslog system
     system_account tls trace_headers trace_verbose trusted trusted_keys websocket write_timeout ws
     """
 )
-_LATER_JETSTREAM: Final = _words(
+LATER_JETSTREAM: Final = words(
     """
     cipher domain ek encryption_key extension_hint key max_concurrent_io max_outstanding_catchup meta_compact
     meta_compact_size meta_compact_sync prev_ek prev_encryption_key prev_key tpm unique_tag
     """
 )
-_LATER_AUTHORIZATION: Final = _words("auth_callout auth_hook default_permissions permissions proxy_required users")
-_LATER_LIMITS: Final = frozenset(["batch", "max_ha_assets"])
+LATER_AUTHORIZATION: Final = words("auth_callout auth_hook default_permissions permissions proxy_required users")
+LATER_LIMITS: Final = frozenset(["batch", "max_ha_assets"])
+LATER_CLUSTER: Final = words(
+    "accounts authorization compression permissions ping_interval ping_max tls write_deadline write_timeout"
+)
 
 
-def load_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration of a file; `overrides` are fields of Config that flags gave, and win.
+def load_file(
+    path: str | os.PathLike[str] | None, overrides: Mapping[str, Any] | None = None, *,
+    streaming_file: str | None = None,
+) -> Config:  # fmt: skip
+    """The configuration of a file; `overrides` are what flags gave, and win.
 
+    Shapes:  overrides: fields of Config, `store_dir`, `user`, `password`, `token`, and `streaming`, a map as
+             stan_file.merge takes it. `streaming_file` holds the streaming keys alone, or all of it if
+             `path` is None.
     Errors:  ConfigError, one line a problem.
     """
     # Not at the top: a server started by flags alone needs no parser.
     from streamd.config.parse import parse_file
 
-    return _build(parse_file(path), os.fspath(path), overrides or {})
+    if path is None and streaming_file is None:
+        return from_flags(overrides or {})
+    problems, streaming = Problems(), None
+    if path is None:
+        assert streaming_file is not None
+        path, root = streaming_file, parse_file(streaming_file)
+        streaming = stan_file.take(root)
+    else:
+        root = parse_file(path)
+        if streaming_file is not None:
+            streaming = stan_file.alone(parse_file(streaming_file), os.fspath(path), problems)
+    return _build(problems, root, os.fspath(path), overrides or {}, streaming)
 
 
 def load_text(text: str, *, file: str = "<text>", overrides: Mapping[str, Any] | None = None) -> Config:
     """As `load_file`, from a text."""
     from streamd.config.parse import parse_text
 
-    return _build(parse_text(text, file=file), file, overrides or {})
+    return _build(Problems(), parse_text(text, file=file), file, overrides or {}, None)
 
 
 def from_flags(overrides: Mapping[str, Any]) -> Config:
     """The configuration of a server without a file. Errors: ConfigError."""
-    return _finish(_Problems(), {}, overrides)
+    return _finish(Problems(), {}, overrides)
 
 
-@dataclass
-class _Problems:
-    """What is wrong so far: a file is read to its end, so that one look shows all of it."""
-
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    # Places by path of field names, as pydantic names them.
-    places: dict[tuple[str, ...], tuple[Position, str]] = field(default_factory=dict)
-
-    def add(self, position: Position, text: str) -> None:
-        self.errors.append(f"{position}: {text}")
-
-    def add_invalid(self, error: ValidationError, path: tuple[str, ...] = ()) -> None:
-        for one in error.errors(include_url=False):
-            names = path + tuple(str(part) for part in one["loc"])
-            text = one["msg"].removeprefix("Value error, ")
-            for length in range(len(names), 0, -1):
-                if (place := self.places.get(names[:length])) is not None:
-                    position, name = place
-                    self.add(position, f"{name}: {_lower(text)}" if length else text)
-                    break
-            else:
-                name = ".".join(path + tuple(str(part) for part in one["loc"][:1]))
-                self.errors.append(f"{name}: {_lower(text)}" if name else text)
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _build(root: Node, file: str, overrides: Mapping[str, Any]) -> Config:
+def _build(problems: Problems, root: Node, file: str, overrides: Mapping[str, Any], streaming: Entry | None) -> Config:
     from streamd.config.digest import digest
 
     assert isinstance(root.value, dict)
-    problems = _Problems()
-    special = {
+    special: dict[str, Callable[[Entry, Problems, dict[str, Any]], None]] = {
         "listen": _listen("host", "port"),
         "http": _listen("http_host", "http_port"),
         "http_port": _listen("http_host", "http_port"),
@@ -116,26 +98,32 @@ def _build(root: Node, file: str, overrides: Mapping[str, Any]) -> Config:
         "jetstream": _jetstream,
         "store_dir": _store_dir,
         "storedir": _store_dir,
+        "streaming": stan_file.read if streaming is None else stan_file.passed_over(streaming.position.file),
     }
-    values = _fields(Config, root.value, problems, (), _LATER, special)
-    store_dir = values.pop("store_dir", None)
+    if streaming is not None or any(name.lower() == "streaming" for name in root.value):
+        special["cluster"] = _cluster
+    values = read_fields(Config, root.value, problems, (), LATER, special)
+    if streaming is not None:
+        stan_file.read(streaming, problems, values)
     block = values.get("jetstream")
-    if store_dir is not None and isinstance(block, JetStreamConfig):
-        if block.store_dir is not None:
-            problems.add(problems.places[("store_dir",)][0], "duplicate 'store_dir' configuration")
-        values["jetstream"] = block.model_copy(update={"store_dir": store_dir})
-    elif store_dir is not None:
-        overrides = {"store_dir": store_dir, **overrides}
+    if "store_dir" in values and isinstance(block, JetStreamConfig) and block.store_dir is not None:
+        problems.add(problems.places[("store_dir",)][0], "duplicate 'store_dir' configuration")
     if not root.value:
         problems.warnings.append(f"{file}: config has no values or is empty")
     values |= {"file": file, "digest": digest(root)}
     return _finish(problems, values, overrides)
 
 
-def _finish(problems: _Problems, values: dict[str, Any], overrides: Mapping[str, Any]) -> Config:
+def _finish(problems: Problems, values: dict[str, Any], overrides: Mapping[str, Any]) -> Config:
+    overrides = stan_file.one_store(overrides, values)
+    notes = (*problems.notes, *overrides.get("notes", ()))
     merged = {**values, "warnings": tuple(problems.warnings), **overrides}
+    merged["streaming"] = stan_file.merge(values.get("streaming"), overrides.get("streaming"), problems)
+    merged["notes"] = (*notes, *problems.notes[len(notes) :])
     if merged.get("jetstream") is True and isinstance(values.get("jetstream"), JetStreamConfig):
         merged["jetstream"] = values["jetstream"]  # the flag switches on what the file describes
+    if merged["streaming"] is not None and merged.get("jetstream") is None:
+        merged["jetstream"] = True
     merged = _merge_authorization(_merge_jetstream(merged))
     # A flag's value has no place in the file, even where the file named the same key.
     for name in overrides:
@@ -170,108 +158,40 @@ def _merge_authorization(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-@cache
-def _keys(model: type[_Block]) -> dict[str, tuple[str, Key]]:
-    """Every name a model's fields have in a file."""
-    found: dict[str, tuple[str, Key]] = {}
-    for name, info in model.model_fields.items():
-        for key in info.metadata:
-            if isinstance(key, Key):
-                found |= dict.fromkeys(key.names, (name, key))
-    return found
-
-
-_Special = Mapping[str, Callable[[Entry, _Problems, dict[str, Any]], None]]
-
-
-def _fields(
-    model: type[_Block], entries: dict[str, Entry], problems: _Problems, path: tuple[str, ...],
-    later: frozenset[str], special: _Special,
-) -> dict[str, Any]:  # fmt: skip
-    """The values of a map for a model's fields, in the model's units; problems are noted and skipped."""
-    keys, values = _keys(model), dict[str, Any]()
-    for name, entry in entries.items():
-        lowered = name.lower()
-        if (handle := special.get(lowered)) is not None:
-            handle(entry, problems, values)
-        elif (found := keys.get(lowered)) is not None:
-            attribute, key = found
-            # The older of two spellings of a key must not lend its place to an error of the newer.
-            problems.places[(*path, attribute)] = (entry.position, lowered)
-            _read(key, entry, attribute, problems, values)
-        elif lowered in later:
-            problems.add(entry.position, f'"{lowered}" is not supported yet by streamd {__version__}')
-        elif not entry.used:
-            problems.add(entry.position, f'unknown field "{name}"' + _suggestion(lowered, [*keys, *special], later))
-    return values
-
-
-def _read(key: Key, entry: Entry, attribute: str, problems: _Problems, values: dict[str, Any]) -> None:
-    try:
-        values[attribute] = key.read(entry.node)
-    except ReadWithWarning as warning:
-        values[attribute] = warning.value
-        problems.warnings.append(f'{entry.position}: invalid use of field "{entry.name}": {entry.name} {warning}')
-    except ValueError as error:
-        problems.add(entry.position, f"{entry.name}: {error}")
-
-
-def _suggestion(name: str, known: list[str], later: frozenset[str]) -> str:
-    import difflib  # only people who slipped pay for it
-
-    # A key that works is a better guess than a closer one that would be refused next.
-    for names in (known, sorted(later)):
-        if close := difflib.get_close_matches(name, names, n=1, cutoff=0.7):
-            return f', did you mean "{close[0]}"?'
-    return ""
-
-
-def _listen(host: str, port: str) -> Callable[[Entry, _Problems, dict[str, Any]], None]:
-    def handle(entry: Entry, problems: _Problems, values: dict[str, Any]) -> None:
+def _listen(host: str, port: str, path: tuple[str, ...] = ()) -> Callable[[Entry, Problems, dict[str, Any]], None]:
+    def handle(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
         try:
             named, number = reading.address(entry.node)
         except ValueError as error:
             problems.add(entry.position, f"{entry.name}: {error}")
             return
         values[port] = number
-        problems.places[(port,)] = (entry.position, entry.name.lower())
+        problems.places[(*path, port)] = (entry.position, entry.name.lower())
         if named is not None:
             values[host] = named
 
     return handle
 
 
-def _store_dir(entry: Entry, problems: _Problems, values: dict[str, Any]) -> None:
+def _store_dir(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
     problems.places[("store_dir",)] = (entry.position, "store_dir")
-    _read(Key("store_dir", reading.string), entry, "store_dir", problems, values)
+    read_key(Key("store_dir", reading.string), entry, "store_dir", problems, values)
 
 
-def _block(
-    model: type[_Model], entry: Entry, problems: _Problems, path: tuple[str, ...], later: frozenset[str],
-    special: _Special,
-) -> _Model | None:  # fmt: skip
-    """A block's model, or None with the reasons noted."""
-    if not isinstance(entry.node.value, dict):
-        problems.add(entry.position, f"{entry.name}: expected a map, got {describe(entry.node)}")
-        return None
-    problems.places[path] = (entry.position, path[-1])
-    before = len(problems.errors)
-    values = _fields(model, entry.node.value, problems, path, later, special)
-    if len(problems.errors) > before:
-        return None
-    try:
-        return model(**values)
-    except ValidationError as error:
-        problems.add_invalid(error, path)
-        return None
+def _cluster(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
+    special = {"listen": _listen("host", "port", ("cluster",))}
+    values["cluster"] = read_block(ClusterConfig, entry, problems, ("cluster",), LATER_CLUSTER, special)
 
 
-def _authorization(entry: Entry, problems: _Problems, values: dict[str, Any]) -> None:
-    values["authorization"] = _block(AuthorizationConfig, entry, problems, ("authorization",), _LATER_AUTHORIZATION, {})
+def _authorization(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
+    values["authorization"] = read_block(
+        AuthorizationConfig, entry, problems, ("authorization",), LATER_AUTHORIZATION, {}
+    )
 
 
-def _jetstream(entry: Entry, problems: _Problems, values: dict[str, Any]) -> None:
+def _jetstream(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
     value = entry.node.value
+    problems.places[("jetstream",)] = (entry.position, "jetstream")
     if isinstance(value, bool):
         values["jetstream"] = value
         return
@@ -284,14 +204,14 @@ def _jetstream(entry: Entry, problems: _Problems, values: dict[str, Any]) -> Non
         return
     switch = {"enabled": True}
 
-    def enabled(inner: Entry, problems: _Problems, _values: dict[str, Any]) -> None:
-        _read(Key("enabled", reading.boolean), inner, "enabled", problems, switch)
+    def enabled(inner: Entry, problems: Problems, _values: dict[str, Any]) -> None:
+        read_key(Key("enabled", reading.boolean), inner, "enabled", problems, switch)
 
-    def limits(inner: Entry, problems: _Problems, values: dict[str, Any]) -> None:
+    def limits(inner: Entry, problems: Problems, values: dict[str, Any]) -> None:
         path = ("jetstream", "limits")
-        if (block := _block(JetStreamLimits, inner, problems, path, _LATER_LIMITS, {})) is not None:
+        if (block := read_block(JetStreamLimits, inner, problems, path, LATER_LIMITS, {})) is not None:
             values["limits"] = block
 
     special = {"enabled": enabled, "enable": enabled, "limits": limits}
-    block = _block(JetStreamConfig, entry, problems, ("jetstream",), _LATER_JETSTREAM, special)
-    values["jetstream"] = block if switch["enabled"] else None
+    block = read_block(JetStreamConfig, entry, problems, ("jetstream",), LATER_JETSTREAM, special)
+    values["jetstream"] = block if switch["enabled"] else False

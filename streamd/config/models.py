@@ -6,31 +6,23 @@ flags, or in Python directly; the same bounds hold for both. Not here: the text 
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from streamd.config import reading
+from streamd.config.block import MINUTE_NS, SECOND_NS, Block, Bytes, Limit, Nanoseconds, Port
+from streamd.config.cluster import ClusterConfig
+from streamd.config.errors import SettingError
 from streamd.config.reading import Key
+from streamd.config.streaming import StreamingConfig
 
-SECOND_NS: Final = 1_000_000_000
-MINUTE_NS: Final = 60 * SECOND_NS
+SYNC_MIN_NS: Final = 1_000_000
 _INT32_MAX: Final = 2**31 - 1
 
-Port = Annotated[int, Field(ge=-1, le=65535)]
-Bytes = Annotated[int, Field(ge=1)]
-Nanoseconds = Annotated[int, Field(ge=0)]
-# -1 and 0 both say "no limit" somewhere in the field's files.
-Limit = Annotated[int, Field(ge=-1)]
 
-
-class _Block(BaseModel):
-    """What all blocks share: frozen, strict, no unknown fields."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
-
-
-class AuthorizationConfig(_Block):
+class AuthorizationConfig(Block):
     """One user with a password, or one token."""
 
     user: Annotated[str | None, Key("user", reading.string, ("username",))] = None
@@ -47,7 +39,7 @@ class AuthorizationConfig(_Block):
         return self
 
 
-class JetStreamLimits(_Block):
+class JetStreamLimits(Block):
     """Server-wide bounds on what a stream or consumer may ask for; None is unset."""
 
     max_ack_pending: Annotated[Limit | None, Key("max_ack_pending", reading.integer)] = None
@@ -55,7 +47,7 @@ class JetStreamLimits(_Block):
     duplicate_window_ns: Annotated[Nanoseconds | None, Key("duplicate_window", reading.duration)] = None
 
 
-class JetStreamConfig(_Block):
+class JetStreamConfig(Block):
     """The jetstream block.
 
     Units:  max_memory_bytes and max_storage_bytes: None lets the server choose, -1 is unlimited.
@@ -69,7 +61,7 @@ class JetStreamConfig(_Block):
     ] = None
     max_storage_bytes: Annotated[Limit | None, Key("max_file_store", reading.storage_size, ("max_file",))] = None
     sync_interval: Annotated[
-        Literal["always", "never"] | Annotated[int, Field(ge=1_000_000)],
+        Literal["always", "never"] | Annotated[int, Field(ge=SYNC_MIN_NS)],
         Key("sync_interval", reading.sync_interval, ("sync",)),
     ] = "always"
     strict: Annotated[bool, Key("strict", reading.boolean)] = True
@@ -80,7 +72,7 @@ class JetStreamConfig(_Block):
     limits: JetStreamLimits = JetStreamLimits.model_construct()
 
 
-class Config(_Block):
+class Config(Block):
     """One server's settings.
 
     Shapes:  port and http_port: -1 takes a free port; http_port None is no monitoring; max_payload counts
@@ -93,7 +85,7 @@ class Config(_Block):
     client_advertise: Annotated[str, Key("client_advertise", reading.string)] = ""
     server_name: Annotated[str, Key("server_name", reading.string)] = ""
     server_tags: Annotated[tuple[str, ...], Key("server_tags", reading.strings)] = ()
-    server_metadata: Annotated[dict[str, str], Key("server_metadata", reading.string_map)] = {}
+    server_metadata: Annotated[dict[str, str], Key("server_metadata", reading.string_map)] = Field(default_factory=dict)
 
     debug: Annotated[bool, Key("debug", reading.boolean)] = False
     trace: Annotated[bool, Key("trace", reading.boolean)] = False
@@ -133,18 +125,39 @@ class Config(_Block):
 
     authorization: AuthorizationConfig | None = None
     jetstream: JetStreamConfig | None = None
+    streaming: StreamingConfig | None = None
+    cluster: ClusterConfig | None = None
 
-    # Where this came from: the file as it was named, its fingerprint, and what was doubtful in it.
+    # Where this came from: the file as it was named, its fingerprint, what was doubtful in it, and what is
+    # sound but does less here than it may hope.
     file: str = ""
     digest: str = ""
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _jetstream_may_be_a_boolean(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("jetstream"), bool):
+            if not values["jetstream"] and values.get("streaming") is not None:
+                raise SettingError("NATS Streaming needs JetStream: leave it on", "jetstream")
             return {**values, "jetstream": JetStreamConfig() if values["jetstream"] else None}
         return values
+
+    @model_validator(mode="after")
+    def _streaming_brings_the_rest(self) -> Self:
+        """What the streaming block says about the server around it: store, name, and a cluster of one."""
+        changed = dict[str, Any]()
+        if self.streaming is not None:
+            changed["streaming"], changed["jetstream"] = _one_store(self.streaming, self.jetstream)
+            if self.streaming.cluster is not None and not self.server_name:
+                changed["server_name"] = self.streaming.cluster.node_id or ""
+        name = changed.get("server_name", self.server_name)
+        if (note := _alone(name, self.streaming, self.cluster)) is not None and note not in self.notes:
+            changed["notes"] = (*self.notes, note)
+        # A frozen model of its own making: this is still its birth.
+        self.__dict__.update(changed)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -159,3 +172,48 @@ class Config(_Block):
         if self.lame_duck_grace_period_ns >= self.lame_duck_duration_ns:
             raise ValueError("lame_duck_grace_period must be shorter than lame_duck_duration")
         return self
+
+
+def _one_store(
+    streaming: StreamingConfig, jetstream: JetStreamConfig | None
+) -> tuple[StreamingConfig, JetStreamConfig]:
+    """Both with the directory that either names, and synced as file_options say unless sync_interval does."""
+    jetstream = jetstream or JetStreamConfig()
+    directory = streaming.dir if streaming.dir is not None else jetstream.store_dir
+    if None not in (streaming.dir, jetstream.store_dir):
+        assert streaming.dir is not None
+        assert jetstream.store_dir is not None
+        if os.path.abspath(streaming.dir) != os.path.abspath(jetstream.store_dir):
+            raise SettingError(
+                f'streaming dir "{streaming.dir}" and jetstream store_dir "{jetstream.store_dir}" are one store: '
+                "name one directory, or the same twice",
+                "streaming", "dir",
+            )  # fmt: skip
+    if streaming.store == "file" and directory is None:
+        text = "for FILE stores, root directory must be specified: set dir (or --dir)"
+        raise SettingError(text, "streaming", "store")
+    if directory is not None:
+        streaming = streaming.model_copy(update={"dir": directory})
+        jetstream = jetstream.model_copy(update={"store_dir": directory})
+    synced = streaming.sync_on_flush or (streaming.cluster is not None and streaming.cluster.sync)
+    if not synced and "sync_interval" not in jetstream.model_fields_set:
+        interval = max(streaming.auto_sync_ns, SYNC_MIN_NS) if streaming.auto_sync_ns > 0 else "never"
+        jetstream = jetstream.model_copy(update={"sync_interval": interval})
+    return streaming, jetstream
+
+
+def _alone(name: str, streaming: StreamingConfig | None, routes: ClusterConfig | None) -> str | None:
+    """What a member of a cluster says until there are clusters."""
+    group = None if streaming is None else streaming.cluster
+    if group is None and routes is None:
+        return None
+    absent = []
+    if group is not None and group.peers:
+        absent.append(f"its peers {', '.join(group.peers)}")
+    if routes is not None and routes.routes:
+        absent.append("its routes")
+    who = f'this server "{name}"' if name else "this server"
+    text = f"clustering is not supported yet: {who} serves alone"
+    if absent:
+        text += f", {' and '.join(absent)} are not contacted"
+    return text

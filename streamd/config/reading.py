@@ -21,15 +21,23 @@ _CAPITALS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 @dataclass(frozen=True)
 class Key:
-    """Where a model's field stands in a file: its name there, other names it has, and its reader."""
+    """Where a model's field stands in a file: its name there, other names it has, and its reader.
+
+    `block` is the inner block that holds the key, where the model has its field one floor higher.
+    """
 
     name: str
     read: Reader
     aliases: tuple[str, ...] = ()
+    block: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self.name, *self.aliases)
+
+
+class WrongKind(ValueError):
+    """A value of another type than its key takes; the text goes on behind `parameter "x"`."""
 
 
 class ReadWithWarning(Exception):

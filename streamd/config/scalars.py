@@ -114,3 +114,23 @@ def duration_ns(text: str) -> int:
     if not rest or at < len(rest) or total > _INT64_MAX:
         raise ValueError(f'expected a duration such as "30s" or "1h30m" (units ns, us, ms, s, m, h), got "{text}"')
     return sign * total
+
+
+def duration_text(nanoseconds: int) -> str:
+    """A duration as Go prints it: `1h30m0s`, `1.5s`, `250ms`, `0s`."""
+    sign, rest = ("-" if nanoseconds < 0 else ""), abs(nanoseconds)
+    if rest < NANOSECONDS["s"]:
+        unit = next((unit for unit in ("ms", "µs", "ns") if rest >= NANOSECONDS[unit]), "s")
+        return f"{sign}{_decimal(rest, NANOSECONDS[unit])}{unit}"
+    minutes, rest = divmod(rest, NANOSECONDS["m"])
+    hours, minutes = divmod(minutes, 60)
+    text = f"{_decimal(rest, NANOSECONDS['s'])}s"
+    if hours or minutes:
+        text = f"{minutes}m{text}"
+    return f"{sign}{hours}h{text}" if hours else sign + text
+
+
+def _decimal(number: int, unit: int) -> str:
+    whole, fraction = divmod(number, unit)
+    digits = f"{fraction:0{len(str(unit)) - 1}d}".rstrip("0") if fraction else ""
+    return f"{whole}.{digits}" if digits else str(whole)
