@@ -702,8 +702,8 @@ class StanPublishers:
     Source: NATS Streaming's PubMsg; a publish that names its connection's id is known by that alone.
     """
 
-    def __new__(cls, prefix: str, native: Sequence[str]) -> StanPublishers:
-        """`prefix`: of the subjects of channels; those that match a pattern of `native` have their own name instead."""
+    def __new__(cls, prefix: str, native: Sequence[tuple[str, bool]]) -> StanPublishers:
+        """`prefix`: of the subjects of channels, unless the first pattern that matches says that it is their own name."""
 
     def add(self, client_id: str, conn_id: bytes) -> None: ...
     def remove(self, client_id: str, conn_id: bytes) -> None: ...

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from streamd.config.streaming import StreamingConfig
+    from streamd.stan.service import Streaming
+    from streamd.stan.views import StreamingStatistics
     from streamd.streams.jetstream import JetStream
 
 #: How long a thread that waits for the interpreter lets another one run. The writer's thread shares it with the loop, and
@@ -54,6 +57,7 @@ class Server:
         self.started_ns = 0
         self.core: Core
         self.jetstream: JetStream | None = None
+        self.streaming: Streaming | None = None
         self.store_dir: Path | None = None
         self._stack = contextlib.AsyncExitStack()
         self._stopped: anyio.Event
@@ -114,6 +118,8 @@ class Server:
         stack.push_async_callback(self.core.close)
         if config.jetstream is not None:
             self._start_jetstream(stack, config.jetstream)
+        if config.streaming is not None:
+            self._start_streaming(stack, config.streaming)
         if config.http_port is not None:
             await self._start_monitor(stack)
         host, port = config.host, self.port
@@ -191,13 +197,27 @@ class Server:
         jetstream.start()
         self.jetstream = jetstream
 
+    def _start_streaming(self, stack: contextlib.AsyncExitStack, config: StreamingConfig) -> None:
+        from streamd.stan.service import Streaming
+
+        assert self.jetstream is not None, "the configuration brings JetStream along"
+        streaming = Streaming(self.jetstream, config, self.log)
+        stack.callback(streaming.close)
+        streaming.start()
+        self.streaming = streaming
+
+    def _statistics(self) -> StreamingStatistics | None:
+        from streamd.stan.statistics import Statistics
+
+        return None if self.streaming is None else Statistics(self.streaming, self.started_ns)
+
     async def _start_monitor(self, stack: contextlib.AsyncExitStack) -> None:
         from streamd.monitor.serve import MonitorServer
 
         config = self.config
         assert config.http_port is not None
         host = config.http_host or config.host
-        monitor = MonitorServer(self, host, config.http_port)
+        monitor = MonitorServer(self, host, config.http_port, self._statistics())
         monitor.bind()
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(monitor.stop)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from streamd._engine import StanPublishers
     from streamd.api.errors import ApiError
-    from streamd.config.streaming import Limits, StreamingConfig
+    from streamd.config.channels import Limits
+    from streamd.config.streaming import StreamingConfig
     from streamd.stan.group import Group
     from streamd.streams.clock import Timer
     from streamd.streams.jetstream import JetStream

@@ -35,6 +35,14 @@ USED_UP, CONGESTED = 0, 3
 
 
 @dataclass(slots=True)
+class Sent:
+    """What went out to all subscriptions since the start, redeliveries included. Units: bytes of protobuf."""
+
+    messages: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
 class Member:
     """A subscription of a client. Units: ack_wait in seconds, as on the wire."""
 
@@ -50,7 +58,15 @@ class Group:
     """Follows a channel's stream and sends its messages to the members."""
 
     def __init__(
-        self, channel: Channel, identity: int, *, durable: str, queue: str, state: StanGroup, consumer_id: int
+        self,
+        channel: Channel,
+        identity: int,
+        *,
+        durable: str,
+        queue: str,
+        state: StanGroup,
+        consumer_id: int,
+        sent: Sent,
     ) -> None:
         """`queue`: as monitoring shows it, `durable:group` for a durable queue; "" for none."""
         self.channel = channel
@@ -62,8 +78,7 @@ class Group:
         self.members: dict[int, Member] = {}
         self.last: Member | None = None  # who left last, for what is offline
         self.closed = False
-        self.out_messages = 0
-        self.out_bytes = 0
+        self._sent = sent
         self._next_number = 1
         self._bindings: dict[int, Binding] = {}
         services = channel.stream.services
@@ -107,7 +122,9 @@ class Group:
         ).encode()
 
     @classmethod
-    def restored(cls, channel: Channel, consumer_id: int, definition: dict[str, Any], state: bytes | None) -> Group:
+    def restored(
+        cls, channel: Channel, consumer_id: int, definition: dict[str, Any], state: bytes | None, sent: Sent
+    ) -> Group:
         """From the store. Errors: CorruptRecord."""
         machine = StanGroup(channel.name, queue=bool(definition["queue"]))
         group = cls(
@@ -117,6 +134,7 @@ class Group:
             queue=definition["queue"],
             state=machine,
             consumer_id=consumer_id,
+            sent=sent,
         )
         group._next_number = definition["next"]
         group.members = {fields["number"]: Member(**fields) for fields in definition["members"]}
@@ -288,8 +306,8 @@ class Group:
             redelivery=redelivery,
         )
         if delivery.delivered:
-            self.out_messages += delivery.delivered
-            self.out_bytes += delivery.bytes
+            self._sent.messages += delivery.delivered
+            self._sent.bytes += delivery.bytes
             self._changed()
             self._arm()
         if delivery.blocked == CONGESTED:

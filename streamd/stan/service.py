@@ -59,7 +59,8 @@ class Streaming:
         self._bus = services.bus
         self._commits = services.commits
         self._log = log
-        native = [name for name, limits in config.channels.items() if limits.native]
+        # The narrowest entry that covers a channel decides.
+        native = [(name, limits.native) for name, limits in reversed(config.inherited_channels().items())]
         self.publishers = StanPublishers(self.subjects.stored, native)
         self.channels = Channels(jetstream, config, self.publishers, log)
         self.clients = Clients(self._bus, services.clock, config, self.publishers, log, self._lost)
@@ -68,20 +69,19 @@ class Streaming:
         self.subscribing = Subscribing(self._commits, self.channels, self.clients, config, log)
         self._bindings: list[Binding] = []
         self._examined: set[str] = set()  # client ids that somebody else wants
-        about: dict[str, Any] = {"cluster_id": config.cluster_id, "server_id": unique()}
+        about: dict[str, Any] = {"cluster_id": config.cluster_id}
         about, self._shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
         if about["cluster_id"] != config.cluster_id:
             raise StoreError(
                 f'cluster ID "{config.cluster_id}" does not match recovered value of "{about["cluster_id"]}": '
                 f"set streaming.cluster_id to that, or choose another dir"
             )
-        self.server_id: str = about["server_id"]
+        self.server_id = unique()
         self._recover()
 
     # life
 
     def _recover(self) -> None:
-        self._log.info("STREAM: Recovering the state...")
         for number, entry in self._shelf.entries.items():
             self.clients.add(Client.restored(number, entry))
         channels = self.channels.recover()
@@ -99,7 +99,7 @@ class Streaming:
         self, channel: Channel, consumer_id: int, definition: dict[str, Any], state: bytes | None
     ) -> None:
         try:
-            group = Group.restored(channel, consumer_id, definition, state)
+            group = Group.restored(channel, consumer_id, definition, state, self.subscribing.sent)
         except CorruptRecord as error:
             channel.stream.go_offline(f'channel "{channel.name}": {error}; it is offline and nothing of it was deleted')
             return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from streamd._engine import CorruptRecord, StanGroup, stan_channel_valid
 from streamd.stan import errors
-from streamd.stan.group import Group, Member
+from streamd.stan.group import Group, Member, Sent
 from streamd.stan.names import unique
 from streamd.stan.schema_pb2 import First, LastReceived, NewOnly, SequenceStart, SubscriptionRequest, TimeDeltaStart
 
@@ -80,6 +80,7 @@ class Subscribing:
         self._clients = clients
         self._config = config
         self._log = log
+        self.sent = Sent()
 
     # new ones
 
@@ -165,7 +166,7 @@ class Subscribing:
         state = StanGroup(channel.name, queue=bool(queue), next_seq=start_sequence(channel, request, now_ns))
         stored = 0 if channel.stream.in_memory else channel.stream.next_consumer_id()
         identity, channel.next_id = channel.next_id, channel.next_id + 1
-        group = Group(channel, identity, durable=durable, queue=queue, state=state, consumer_id=stored)
+        group = Group(channel, identity, durable=durable, queue=queue, state=state, consumer_id=stored, sent=self.sent)
         self.add(group, client.client_id)
         return group, True
 

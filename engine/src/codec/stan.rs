@@ -249,6 +249,12 @@ impl MsgProto {
         }
     }
 
+    /// Bytes of the whole.
+    #[inline]
+    pub fn len(&self, data: &[u8]) -> usize {
+        self.text.len() + data.len()
+    }
+
     /// The pieces, with the body between them.
     #[inline]
     pub fn pieces<'a>(&'a self, data: &'a [u8]) -> [&'a [u8]; 3] {

@@ -143,8 +143,8 @@ struct StanPublishers {
 #[pymethods]
 impl StanPublishers {
     #[new]
-    fn new(prefix: &str, native: Vec<String>) -> StanPublishers {
-        let native = native.into_iter().map(String::into_bytes).collect();
+    fn new(prefix: &str, native: Vec<(String, bool)>) -> StanPublishers {
+        let native = native.into_iter().map(|(pattern, own)| (pattern.into_bytes(), own)).collect();
         StanPublishers { inner: Publishers::new(prefix.as_bytes(), native) }
     }
 

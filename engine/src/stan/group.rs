@@ -176,8 +176,8 @@ impl Group {
     fn choose(&self) -> Option<(usize, bool)> {
         let mut best: Option<(usize, u64)> = None;
         for (place, member) in self.members.iter().enumerate() {
-            let able = !member.stalled() && !(self.queue && member.failing);
-            if able && best.is_none_or(|(_, fewest)| member.pending < fewest) {
+            let unable = member.stalled() || (self.queue && member.failing);
+            if !unable && best.is_none_or(|(_, fewest)| member.pending < fewest) {
                 best = Some((place, member.pending));
             }
         }
@@ -224,7 +224,7 @@ impl Group {
             match sent {
                 Ok(Some(sent)) => {
                     done.delivered += 1;
-                    done.bytes += (record.subject.len() + record.payload.len()) as u64;
+                    done.bytes += self.frame.len(record.payload) as u64;
                     done.conn = sent.congested;
                 }
                 Ok(None) => {}

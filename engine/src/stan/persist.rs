@@ -64,8 +64,11 @@ impl Group {
     }
 }
 
+/// next_seq, and entries as `restore` takes them.
+type Stored = (u64, Vec<(u64, i64, u32)>);
+
 /// None: not what `encode` writes.
-fn read(data: &[u8]) -> Option<(u64, Vec<(u64, i64, u32)>)> {
+fn read(data: &[u8]) -> Option<Stored> {
     let (checksum, rest) = data.split_first_chunk::<4>()?;
     if crc32c::crc32c(rest) != u32::from_le_bytes(*checksum) {
         return None;

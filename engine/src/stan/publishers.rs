@@ -42,15 +42,16 @@ pub struct Sorted {
 #[derive(Debug)]
 pub struct Publishers {
     prefix: Vec<u8>,
-    // Patterns of channels that are stored under their own name.
-    native: Vec<Vec<u8>>,
+    // The first pattern that matches tells whether a channel is stored under its own name.
+    native: Vec<(Vec<u8>, bool)>,
     conn_ids: HashSet<Vec<u8>, RandomState>,
     client_ids: HashSet<Vec<u8>, RandomState>,
 }
 
 impl Publishers {
-    /// `prefix`: of the subjects under which channels are stored, but for those that match `native`.
-    pub fn new(prefix: &[u8], native: Vec<Vec<u8>>) -> Publishers {
+    /// `prefix`: of the subjects under which channels are stored, unless the first pattern of `native` that matches says
+    /// that it is their own name.
+    pub fn new(prefix: &[u8], native: Vec<(Vec<u8>, bool)>) -> Publishers {
         Publishers {
             prefix: prefix.to_vec(),
             native,
@@ -75,9 +76,10 @@ impl Publishers {
 
     /// The subject of a channel.
     pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
-        match self.native.iter().any(|pattern| subject::matches(pattern, channel)) {
-            true => channel.to_vec(),
-            false => stan::channel_subject(&self.prefix, channel),
+        let rule = self.native.iter().find(|(pattern, _)| subject::matches(pattern, channel));
+        match rule {
+            Some((_, true)) if subject::valid(channel, false) => channel.to_vec(),
+            _ => stan::channel_subject(&self.prefix, channel),
         }
     }
 

@@ -1,0 +1,154 @@
+"""What monitoring is shown of the service. Source: the fields of nats-streaming-server 0.25.6 under `/streaming`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamd.stan.views import (
+    ChannelLimitsView,
+    ChannelView,
+    ClientView,
+    ServerView,
+    StoreView,
+    SubscriptionView,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamd.config.streaming import StreamingConfig
+    from streamd.stan.channels import Channel
+    from streamd.stan.group import Group, Member
+    from streamd.stan.service import Streaming
+
+
+class Statistics:
+    """The views of a running service."""
+
+    def __init__(self, streaming: Streaming, started_ns: int) -> None:
+        self._streaming = streaming
+        self._started_ns = started_ns
+
+    @property
+    def cluster_id(self) -> str:
+        """The configured id."""
+        return self._streaming.config.cluster_id
+
+    @property
+    def server_id(self) -> str:
+        """Of this start."""
+        return self._streaming.server_id
+
+    def state(self) -> str:
+        """STANDALONE or FT_ACTIVE."""
+        return "STANDALONE" if self._streaming.config.ft_group is None else "FT_ACTIVE"
+
+    def server(self) -> ServerView:
+        """Counts and totals."""
+        streaming = self._streaming
+        channels = list(streaming.channels.by_name.values())
+        sent = streaming.subscribing.sent
+        return ServerView(
+            start_ns=self._started_ns,
+            clients=len(streaming.clients.by_id),
+            subscriptions=sum(channel.num_subscriptions for channel in channels),
+            channels=len(channels),
+            total_msgs=sum(channel.stream.state.messages for channel in channels),
+            total_bytes=sum(channel.stream.state.bytes for channel in channels),
+            in_msgs=streaming.publishes.messages,
+            in_bytes=streaming.publishes.bytes,
+            out_msgs=sent.messages,
+            out_bytes=sent.bytes,
+        )
+
+    def store(self) -> StoreView:
+        """Kind, limits and totals."""
+        config = self._streaming.config
+        channels = self._streaming.channels.by_name.values()
+        return StoreView(
+            type=config.store.upper(),
+            max_channels=config.max_channels,
+            limits=_limits(config),
+            channels={
+                name: ChannelLimitsView(
+                    limits.max_msgs, limits.max_bytes, limits.max_age_ns, limits.max_subs, limits.max_inactivity_ns
+                )
+                for name, limits in config.inherited_channels().items()
+            },
+            total_msgs=sum(channel.stream.state.messages for channel in channels),
+            total_bytes=sum(channel.stream.state.bytes for channel in channels),
+        )
+
+    def client_names(self) -> Sequence[str]:
+        """Ids, sorted."""
+        return sorted(self._streaming.clients.by_id)
+
+    def client(self, client_id: str, *, subscriptions: bool) -> ClientView | None:
+        """One client."""
+        client = self._streaming.clients.by_id.get(client_id)
+        if client is None:
+            return None
+        found: dict[str, list[SubscriptionView]] = {}
+        for group, member in client.subscriptions.values() if subscriptions else ():
+            found.setdefault(group.channel.name, []).append(_view(group, member, offline=False))
+        return ClientView(client_id, client.inbox, len(client.subscriptions), found)
+
+    def channel_names(self) -> Sequence[str]:
+        """Names, sorted."""
+        return sorted(self._streaming.channels.by_name)
+
+    def channel(self, name: str, *, subscriptions: bool) -> ChannelView | None:
+        """One channel."""
+        channel = self._streaming.channels.by_name.get(name)
+        if channel is None:
+            return None
+        state = channel.stream.state
+        return ChannelView(
+            name,
+            state.messages,
+            state.bytes,
+            state.first_seq if state.last_seq else 0,
+            state.last_seq,
+            channel.num_subscriptions,
+            _subscriptions(channel) if subscriptions else (),
+        )
+
+
+def _limits(config: StreamingConfig) -> ChannelLimitsView:
+    return ChannelLimitsView(
+        config.max_msgs, config.max_bytes, config.max_age_ns, config.max_subs, config.max_inactivity_ns
+    )
+
+
+def _subscriptions(channel: Channel) -> list[SubscriptionView]:
+    """Plain and online durables, offline durables, then queue groups."""
+    groups = list(channel.groups.values())
+    single = [group for group in groups if not group.queue]
+    online = [_view(group, member, offline=False) for group in single for member in group.members.values()]
+    offline = [_view(group, group.last, offline=True) for group in single if not group.members and group.last]
+    queues: list[SubscriptionView] = []
+    for group in groups:
+        if group.queue and group.members:
+            queues += [_view(group, member, offline=False) for member in group.members.values()]
+        elif group.queue and group.last:
+            queues.append(_view(group, group.last, offline=True))
+    return [*online, *offline, *queues]
+
+
+def _view(group: Group, member: Member, *, offline: bool) -> SubscriptionView:
+    rows = {number: (pending, stalled) for number, pending, stalled in group.state.members()}
+    pending, stalled = rows.get(member.number, (group.state.num_pending, False))
+    return SubscriptionView(
+        client_id=member.client_id,
+        inbox=member.inbox,
+        ack_inbox=member.ack_inbox,
+        durable_name=group.durable,
+        # Within a durable queue group the name of the group is kept as `durable:group`; this shows the group's own.
+        queue_name=group.queue.removeprefix(f"{group.durable}:") if group.durable else group.queue,
+        is_offline=offline,
+        max_inflight=member.max_in_flight,
+        ack_wait_s=member.ack_wait,
+        last_sent=group.last_sent,
+        pending_count=pending,
+        is_stalled=stalled,
+    )
