@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from streamd.config.streaming import StreamingConfig
     from streamd.stan.service import Streaming
     from streamd.stan.views import StreamingStatistics
+    from streamd.streams.encryption import Encryption
     from streamd.streams.jetstream import JetStream
 
 #: How long a thread that waits for the interpreter lets another one run. The writer's thread shares it with the loop, and
@@ -184,6 +185,7 @@ class Server:
             max_memory_bytes=max_memory,
             max_storage_bytes=max_storage,
             notify=self.core.loop.call_soon_threadsafe,
+            encryption=_encryption(self.config.streaming),
         )
         stack.callback(jetstream.close)
         startup.log_jetstream(
@@ -309,6 +311,15 @@ def _core_limits(config: Config) -> CoreLimits:
         auth_timeout_seconds=config.authorization.timeout_ns / SECOND_NS if config.authorization else 2.0,
         producer_stall=not config.no_fast_producer_stall,
     )
+
+
+def _encryption(config: StreamingConfig | None) -> Encryption:
+    """With channels in memory there is nothing to encrypt."""
+    from streamd.streams.encryption import Encryption
+
+    if config is None or config.store != "file":
+        return Encryption()
+    return Encryption(config.encryption_key if config.encrypt else None, config.encryption_cipher, serves=True)
 
 
 def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:

@@ -69,13 +69,18 @@ class Streaming:
         self.subscribing = Subscribing(self._commits, self.channels, self.clients, config, log)
         self._bindings: list[Binding] = []
         self._examined: set[str] = set()  # client ids that somebody else wants
-        about: dict[str, Any] = {"cluster_id": config.cluster_id}
-        about, self._shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
-        if about["cluster_id"] != config.cluster_id:
+        encryption = jetstream.encryption
+        about: dict[str, Any] = {"cluster_id": config.cluster_id, **encryption.about}
+        self._shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
+        if (stored_id := self._shelf.about["cluster_id"]) != config.cluster_id:
             raise StoreError(
-                f'cluster ID "{config.cluster_id}" does not match recovered value of "{about["cluster_id"]}": '
+                f'cluster ID "{config.cluster_id}" does not match recovered value of "{stored_id}": '
                 f"set streaming.cluster_id to that, or choose another dir"
             )
+        if encryption.cipher is not None:
+            # The store may be older than its encryption.
+            self._shelf.describe(encryption.about)
+            log.info("STREAM: Store encryption is enabled (%s)", encryption.cipher.name)
         self.server_id = unique()
         self._recover()
 

@@ -60,9 +60,7 @@ class StreamLog:
     """A log in the environment. Give it only to streams whose definition was committed or is in the same
     Work."""
 
-    def __init__(
-        self, environment: Environment, cache: TailCache, stream: int, cipher: Cipher | None = None
-    ) -> None:
+    def __init__(self, environment: Environment, cache: TailCache, stream: int, cipher: Cipher | None = None) -> None:
         """`cipher`: seals what is stored from now on; what was stored without one stays readable."""
         self.stream = stream
         self._environment = environment
