@@ -147,6 +147,8 @@ class Server:
             startup.write_ports_file(path, {"nats": [self.client_url], "monitoring": monitoring})
             stack.callback(startup.remove_ports_file, path)
         startup.log_ready(self.log)
+        if self.streaming is not None:
+            self.log.info("STREAM: Streaming Server is ready")
 
     def _start_jetstream(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> None:
         from streamd.state.limits import Limits

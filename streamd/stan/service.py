@@ -128,7 +128,6 @@ class Streaming:
             bind([subjects.close], self._each(CloseRequest, self._close)),
         ]
         self.publishes.start(f"{subjects.publish}.>")
-        self._log.info("STREAM: Streaming Server is ready")
 
     def close(self) -> None:
         """Stop serving. What has arrived is still stored; nothing is told to clients, who may come back."""
