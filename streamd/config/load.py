@@ -61,20 +61,16 @@ def load_file(
     from streamd.config.parse import parse_file
 
     problems, streaming = Problems(), None
-    if path is None:
-        assert streaming_file is not None
-        root = parse_file(streaming_file)
-        origin = _origin(root, streaming_file)
+    file = os.fspath(path or streaming_file or "")
+    root = parse_file(file)
+    origin = _origin(root, file)
+    if streaming_file is not None:
         from streamd.config import stan_file
 
-        streaming, root = stan_file.take(root)
-    else:
-        root = parse_file(path)
-        origin = _origin(root, os.fspath(path))
-        if streaming_file is not None:
-            from streamd.config import stan_file
-
-            streaming = stan_file.alone(parse_file(streaming_file), os.fspath(path), problems)
+        if os.path.abspath(streaming_file) == os.path.abspath(file):
+            streaming, root = stan_file.take(root)
+        else:
+            streaming = stan_file.alone(parse_file(streaming_file), file, problems)
     return _build(problems, root, origin, overrides or {}, streaming)
 
 

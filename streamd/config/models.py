@@ -196,15 +196,16 @@ def _one_store(
     """Both with the directory that either names, and synced as file_options say unless sync_interval does."""
     jetstream = jetstream or JetStreamConfig()
     directory = streaming.dir if streaming.dir is not None else jetstream.store_dir
-    if None not in (streaming.dir, jetstream.store_dir):
-        assert streaming.dir is not None
-        assert jetstream.store_dir is not None
-        if os.path.abspath(streaming.dir) != os.path.abspath(jetstream.store_dir):
-            raise SettingError(
-                f'streaming dir "{streaming.dir}" and jetstream store_dir "{jetstream.store_dir}" are one store: '
-                "name one directory, or the same twice",
-                "streaming", "dir",
-            )  # fmt: skip
+    if (
+        streaming.dir is not None
+        and jetstream.store_dir is not None
+        and os.path.abspath(streaming.dir) != os.path.abspath(jetstream.store_dir)
+    ):
+        raise SettingError(
+            f'streaming dir "{streaming.dir}" and jetstream store_dir "{jetstream.store_dir}" are one store: '
+            "name one directory, or the same twice",
+            "streaming", "dir",
+        )  # fmt: skip
     if streaming.store == "file" and directory is None:
         text = "for FILE stores, root directory must be specified: set dir (or --dir)"
         raise SettingError(text, "streaming", "store")

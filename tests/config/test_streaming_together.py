@@ -177,6 +177,16 @@ def test_what_the_other_file_has_is_not_ignored_in_silence(tmp_path: Path) -> No
         load_file(nats, streaming_file=str(stan))
 
 
+def test_one_file_named_twice_serves_for_both(tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    path.write_text("port: 5\nid: x")
+
+    config = load_file(path, streaming_file=str(path))
+
+    assert config.streaming == StreamingConfig(cluster_id="x")
+    assert (config.port, config.notes) == (5, ())
+
+
 def test_without_the_block_its_keys_are_unknown() -> None:
     with pytest.raises(ConfigError, match='unknown field "store_limits"'):
         load_text("store_limits {}")
