@@ -203,6 +203,7 @@ class Server:
         from streamd.stan.service import Streaming
 
         assert self.jetstream is not None, "the configuration brings JetStream along"
+        startup.log_streaming(self.log, config, str(self.store_dir))
         streaming = Streaming(self.jetstream, config, self.log)
         stack.callback(streaming.close)
         streaming.start()
