@@ -171,15 +171,17 @@ class Commits:
         if self._in_flight or self._filling or self.closed:
             return
         work = Work()
-        self._filling = True
         after: list[Callable[[Outcome], None]] = []
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            follow_up = job(work)
-            if follow_up is not None:
-                after.append(follow_up)
-        admitted = self._admit(work)
-        self._filling = False
+        self._filling = True
+        try:
+            jobs, self._jobs = self._jobs, []
+            for job in jobs:
+                follow_up = job(work)
+                if follow_up is not None:
+                    after.append(follow_up)
+            admitted = self._admit(work)
+        finally:
+            self._filling = False
         touched = self._close_parts(work)
         consumers = [consumer for consumer in self._saves if not consumer.closed]
         confirmations, self._confirmations = self._confirmations, []
