@@ -82,6 +82,7 @@ class Streaming:
     # life
 
     def _recover(self) -> None:
+        self._log.info("STREAM: Recovering the state...")
         for number, entry in self._shelf.entries.items():
             self.clients.add(Client.restored(number, entry))
         channels = self.channels.recover()
