@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 #: Python's default of 5 ms would delay the end of every commit by that while the loop is busy.
 SWITCH_SECONDS: Final = 1e-5
 SECOND_NS: Final = 1_000_000_000
+#: How often a standby looks whether the store is free.
+STAND_BY_SECONDS: Final = 0.25
 
 
 class Server:
@@ -115,13 +117,21 @@ class Server:
             authenticate=self._authenticate if config.authorization is not None else None,
             headers=not config.no_header_support,
         )
+        shared = config.streaming is not None and config.streaming.ft_group is not None
+        if shared:
+            # A standby has no clients, so it takes their port with the store; probes want to see it before.
+            if config.http_port is not None:
+                await self._start_monitor(stack)
+            assert config.jetstream is not None
+            if not await self._stand_by(stack, config.jetstream):
+                return
         self.host, self.port = await self.core.listen(config.host, config.port)
         stack.push_async_callback(self.core.close)
-        if config.jetstream is not None:
+        if config.jetstream is not None and not shared:
             self._start_jetstream(stack, config.jetstream)
         if config.streaming is not None:
             self._start_streaming(stack, config.streaming)
-        if config.http_port is not None:
+        if config.http_port is not None and not shared:
             await self._start_monitor(stack)
         host, port = config.host, self.port
         if config.client_advertise:
@@ -148,6 +158,31 @@ class Server:
             startup.write_ports_file(path, {"nats": [self.client_url], "monitoring": monitoring})
             stack.callback(startup.remove_ports_file, path)
         startup.log_ready(self.log)
+        if self.streaming is not None:
+            self.log.info("STREAM: Streaming Server is ready")
+
+    async def _stand_by(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> bool:
+        """A member of a fault tolerance group: wait until the store is free, and take it. False: stopped before that.
+
+        The lock is the operating system's: it ends with the process that holds it, however that ends.
+        """
+        from streamd.errors import StoreLocked
+
+        told = False
+        while not self._stopped.is_set():
+            try:
+                self._start_jetstream(stack, config)
+            except StoreLocked as locked:
+                if not told:
+                    told = True
+                    text = "STREAM: Starting in standby mode: process %s has the store in %s"
+                    self.log.info(text, locked.pid or "?", locked.directory)
+                with anyio.move_on_after(STAND_BY_SECONDS):
+                    await self._stopped.wait()
+            else:
+                self.log.info("STREAM: Server is active")
+                return True
+        return False
 
     def _start_jetstream(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> None:
         from streamd.state.limits import Limits
@@ -203,15 +238,18 @@ class Server:
         from streamd.stan.service import Streaming
 
         assert self.jetstream is not None, "the configuration brings JetStream along"
+        startup.log_streaming(self.log, config, str(self.store_dir))
         streaming = Streaming(self.jetstream, config, self.log)
         stack.callback(streaming.close)
         streaming.start()
         self.streaming = streaming
 
     def _statistics(self) -> StreamingStatistics | None:
+        if self.config.streaming is None:
+            return None
         from streamd.stan.statistics import Statistics
 
-        return None if self.streaming is None else Statistics(self.streaming, self.started_ns)
+        return Statistics(self.config.streaming, lambda: self.streaming, self.started_ns)
 
     async def _start_monitor(self, stack: contextlib.AsyncExitStack) -> None:
         from streamd.monitor.serve import MonitorServer

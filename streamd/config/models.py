@@ -7,16 +7,21 @@ flags, or in Python directly; the same bounds hold for both. Not here: the text 
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from streamd.config import reading
 from streamd.config.block import MINUTE_NS, SECOND_NS, Block, Bytes, Limit, Nanoseconds, Port
-from streamd.config.cluster import ClusterConfig
 from streamd.config.errors import SettingError
 from streamd.config.reading import Key
-from streamd.config.streaming import StreamingConfig
+
+if TYPE_CHECKING:
+    from streamd.config.cluster import ClusterConfig
+    from streamd.config.streaming import StreamingConfig
+else:
+    # Most servers have neither block, and their models would be a tenth of the start: `_load` fetches them.
+    StreamingConfig = ClusterConfig = Any
 
 SYNC_MIN_NS: Final = 1_000_000
 _INT32_MAX: Final = 2**31 - 1
@@ -144,6 +149,17 @@ class Config(Block):
             return {**values, "jetstream": JetStreamConfig() if values["jetstream"] else None}
         return values
 
+    @field_validator("streaming", "cluster")
+    @classmethod
+    def _load(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            return None
+        from streamd.config.cluster import ClusterConfig
+        from streamd.config.streaming import StreamingConfig
+
+        model = StreamingConfig if info.field_name == "streaming" else ClusterConfig
+        return value if isinstance(value, model) else model.model_validate(value)
+
     @model_validator(mode="after")
     def _streaming_brings_the_rest(self) -> Self:
         """What the streaming block says about the server around it: store, name, and a cluster of one."""
@@ -180,15 +196,16 @@ def _one_store(
     """Both with the directory that either names, and synced as file_options say unless sync_interval does."""
     jetstream = jetstream or JetStreamConfig()
     directory = streaming.dir if streaming.dir is not None else jetstream.store_dir
-    if None not in (streaming.dir, jetstream.store_dir):
-        assert streaming.dir is not None
-        assert jetstream.store_dir is not None
-        if os.path.abspath(streaming.dir) != os.path.abspath(jetstream.store_dir):
-            raise SettingError(
-                f'streaming dir "{streaming.dir}" and jetstream store_dir "{jetstream.store_dir}" are one store: '
-                "name one directory, or the same twice",
-                "streaming", "dir",
-            )  # fmt: skip
+    if (
+        streaming.dir is not None
+        and jetstream.store_dir is not None
+        and os.path.abspath(streaming.dir) != os.path.abspath(jetstream.store_dir)
+    ):
+        raise SettingError(
+            f'streaming dir "{streaming.dir}" and jetstream store_dir "{jetstream.store_dir}" are one store: '
+            "name one directory, or the same twice",
+            "streaming", "dir",
+        )  # fmt: skip
     if streaming.store == "file" and directory is None:
         text = "for FILE stores, root directory must be specified: set dir (or --dir)"
         raise SettingError(text, "streaming", "store")

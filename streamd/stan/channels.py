@@ -108,6 +108,7 @@ class Channels:
 
     def _add(self, name: str, stream: Stream) -> Channel:
         channel = Channel(name, stream, self._config.limits_for(name))
+        stream.owner = f'channel "{name}" of NATS Streaming: its limits and its end follow the streaming block of the configuration'
         self.by_name[name] = channel
         self._spellings[name.lower()] = name
         return channel

@@ -87,6 +87,7 @@ class Streaming:
     # life
 
     def _recover(self) -> None:
+        self._log.info("STREAM: Recovering the state...")
         for number, entry in self._shelf.entries.items():
             self.clients.add(Client.restored(number, entry))
         channels = self.channels.recover()
@@ -133,7 +134,6 @@ class Streaming:
             bind([subjects.close], self._each(CloseRequest, self._close)),
         ]
         self.publishes.start(f"{subjects.publish}.>")
-        self._log.info("STREAM: Streaming Server is ready")
 
     def close(self) -> None:
         """Stop serving. What has arrived is still stored; nothing is told to clients, who may come back."""

@@ -77,6 +77,7 @@ class Commits:
         self._saves: dict[Saved, None] = {}
         self._confirmations: list[tuple[Consumer, AckOutcome]] = []
         self._planned = False
+        self._filling = False  # a work: what becomes ready meanwhile is for the next one
         self._in_flight = False
         self._ended_ns = 0
         self._touched: dict[Stream, None] = {}
@@ -92,7 +93,7 @@ class Commits:
     def ready(self, source: Source) -> None:
         """Publishes wait, in a stream's tap for example."""
         self._ready.append(source)
-        if self._planned or self._in_flight or self.closed:
+        if self._planned or self._filling or self._in_flight or self.closed:
             return
         if self._clock.now_ns() - self._ended_ns > BACK_TO_BACK_NS:
             # Nothing else is going on: the next iteration of the loop would only add its delay.
@@ -175,16 +176,20 @@ class Commits:
 
     def _run(self) -> None:
         self._planned = False
-        if self._in_flight or self.closed:
+        if self._in_flight or self._filling or self.closed:
             return
         work = Work()
         after: list[Callable[[Outcome], None]] = []
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            follow_up = job(work)
-            if follow_up is not None:
-                after.append(follow_up)
-        admitted = self._admit(work)
+        self._filling = True
+        try:
+            jobs, self._jobs = self._jobs, []
+            for job in jobs:
+                follow_up = job(work)
+                if follow_up is not None:
+                    after.append(follow_up)
+            admitted = self._admit(work)
+        finally:
+            self._filling = False
         touched = self._close_parts(work)
         consumers = [consumer for consumer in self._saves if not consumer.closed]
         confirmations, self._confirmations = self._confirmations, []
