@@ -263,23 +263,42 @@ impl MsgProto {
     }
 }
 
-/// Whether a channel may have this name: literal, no empty token, no `/`.
+/// Whether this is what servers of a cluster once told each other under the same subjects (CtrlMsg), and no client's.
+pub fn is_control(payload: &[u8]) -> bool {
+    let mut fields = Fields(payload);
+    while !fields.0.is_empty() {
+        match fields.next() {
+            None | Some((1, Field::Bytes(_) | Field::Other) | (2..=4, Field::Varint(_) | Field::Other)) => {
+                return false
+            }
+            Some(_) => {}
+        }
+    }
+    true
+}
+
+/// Whether a channel may have this name: literal, no empty token, no `/`. It need not be UTF-8.
 pub fn channel_valid(name: &[u8]) -> bool {
     !name.is_empty()
-        && std::str::from_utf8(name).is_ok()
         && !name.iter().any(|byte| matches!(byte, b'/' | b'*' | b'>'))
         && name.split(|byte| *byte == b'.').all(|token| !token.is_empty())
 }
 
 /// The subject under which a channel's messages are stored: the prefix and the name, in which bytes that no subject can
-/// hold, and what would read as such an escape, become `=XX`.
+/// hold, those beyond ASCII if they aren't UTF-8, and what would read as such an escape, become `=XX`.
 pub fn channel_subject(prefix: &[u8], name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(prefix.len() + name.len());
     out.extend_from_slice(prefix);
+    let text = std::str::from_utf8(name).is_ok();
     for (at, byte) in name.iter().enumerate() {
         let escape = match byte {
             b'\0' | b'\t' | b'\n' | 0x0c | b'\r' | b' ' => true,
-            b'=' => matches!(name.get(at + 1..at + 3), Some(b"00" | b"09" | b"0A" | b"0C" | b"0D" | b"20" | b"3D")),
+            b'=' => match name.get(at + 1..at + 3) {
+                Some([b'8'..=b'9' | b'A'..=b'F', b'0'..=b'9' | b'A'..=b'F']) => true,
+                Some(digits) => matches!(digits, b"00" | b"09" | b"0A" | b"0C" | b"0D" | b"20" | b"3D"),
+                None => false,
+            },
+            0x80.. => !text,
             _ => false,
         };
         match escape {
@@ -390,6 +409,9 @@ mod tests {
         for bad in ["", ".foo", "foo.", "foo..bar", "foo/bar", "foo.*", "foo.>", "f*o", ">"] {
             assert!(!channel_valid(bad.as_bytes()), "{bad}");
         }
-        assert!(!channel_valid(&[0xff]));
+        assert!(channel_valid(&[0xff]));
+        assert_eq!(channel_subject(b"$S.", &[b'a', 0xff]), b"$S.a=FF");
+        assert_eq!(channel_subject(b"$S.", b"a=FF"), b"$S.a=3DFF");
+        assert_eq!(channel_subject(b"$S.", "ü".as_bytes()), "$S.ü".as_bytes());
     }
 }

@@ -93,6 +93,9 @@ impl Publishers {
         let mut last: (&[u8], usize) = (b"", 0);
         for message in batch.iter() {
             let Some(publish) = stan::pub_msg(message.payload) else {
+                if stan::is_control(message.payload) {
+                    continue;
+                }
                 sorted.refuse(publisher, account, message.reply, &PubMsg::default(), "it can't be read");
                 continue;
             };
