@@ -144,8 +144,9 @@ def main(
             for result in members:
                 print(report.line(result), flush=True)
                 results.append(result)
-    met = sum(result.met is True for result in results)
-    print(f"\n{met} of {len(results)} targets met")
+    if streamd:
+        met = sum(result.met is True for result in results)
+        print(f"\n{met} of {len(results)} targets met")
     if json_file:
         json_file.write_text(report.as_json(known, results))
     if plot_file:
