@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks import peer_stan
 from benchmarks.peer import build
 from benchmarks.server import Server, Software
 from benchmarks.wire import BenchError
@@ -84,3 +85,12 @@ def pair(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         Server(ours, home / "ours", jetstream=True) as other,
     ):
         yield Pair(one, other)
+
+
+@pytest.fixture(scope="session")
+def stan_program() -> Path:
+    """The built nats-streaming-server."""
+    try:
+        return peer_stan.build()
+    except (BenchError, OSError, subprocess.CalledProcessError) as error:
+        pytest.fail(f"nats-streaming-server of benchmarks/stan_peer/go.mod can't be built: {error}")
