@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from streamd._engine import CorruptRecord, StanPublishers
 from streamd.errors import StoreError
@@ -46,6 +47,18 @@ if TYPE_CHECKING:
     from streamd.streams.jetstream import JetStream
 
 Parsed = TypeVar("Parsed", bound=Message)
+
+
+def parse(kind: type[Parsed], payload: bytes) -> Parsed | None:
+    """A request; None if it is broken, which a field of another type than the schema's makes it too."""
+    parsed = kind()
+    try:
+        parsed.ParseFromString(payload)
+    except DecodeError:
+        return None
+    known = kind.DESCRIPTOR.fields_by_number
+    unknown = UnknownFieldSet(parsed)
+    return None if any(unknown[index].field_number in known for index in range(len(unknown))) else parsed
 
 
 class Streaming:
@@ -145,13 +158,7 @@ class Streaming:
         def receive(batch: Batch) -> None:
             for index in range(len(batch)):
                 message = batch[index]
-                parsed: Parsed | None = kind()
-                try:
-                    assert parsed is not None
-                    parsed.ParseFromString(message.payload)
-                except DecodeError:
-                    parsed = None
-                handle(message, parsed)
+                handle(message, parse(kind, message.payload))
 
         return receive
 

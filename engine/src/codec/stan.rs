@@ -66,13 +66,13 @@ pub struct PubMsg<'a> {
     pub conn_id: &'a [u8],
 }
 
-/// Read a publish. None: it is broken. Unknown fields are ignored, known ones of another type break it.
+/// Read a publish. Unknown fields are ignored, known ones of another type break it. An error is what stands before that.
 #[inline]
-pub fn pub_msg(payload: &[u8]) -> Option<PubMsg<'_>> {
+pub fn pub_msg(payload: &[u8]) -> Result<PubMsg<'_>, PubMsg<'_>> {
     let mut message = PubMsg::default();
     let mut fields = Fields(payload);
     while !fields.0.is_empty() {
-        let (number, field) = fields.next()?;
+        let Some((number, field)) = fields.next() else { return Err(message) };
         let place = match number {
             1 => &mut message.client_id,
             2 => &mut message.guid,
@@ -82,10 +82,10 @@ pub fn pub_msg(payload: &[u8]) -> Option<PubMsg<'_>> {
             6 => &mut message.conn_id,
             _ => continue,
         };
-        let Field::Bytes(bytes) = field else { return None };
+        let Field::Bytes(bytes) = field else { return Err(message) };
         *place = bytes;
     }
-    Some(message)
+    Ok(message)
 }
 
 /// An ack of a delivered message.
@@ -330,12 +330,12 @@ mod tests {
             let [client_id, guid, channel, reply, data, conn_id] = &parts;
             let message = PubMsg { client_id, guid, channel, reply, data, conn_id };
             let mut bytes = encoded(&message);
-            prop_assert_eq!(pub_msg(&bytes), Some(message));
+            prop_assert_eq!(pub_msg(&bytes), Ok(message));
             // Fields that aren't known are ignored, of any type.
             bytes.extend_from_slice(&[10 << 3 | 2, 2, 7, 7, 11 << 3, 1, 12 << 3 | 5, 1, 2, 3, 4]);
             bytes.extend_from_slice(&[13 << 3 | 1, 1, 2, 3, 4, 5, 6, 7, 8]);
-            prop_assert_eq!(pub_msg(&bytes), Some(message));
-            prop_assert_eq!(pub_msg(&bytes[..bytes.len() - 1]), None);
+            prop_assert_eq!(pub_msg(&bytes), Ok(message));
+            prop_assert_eq!(pub_msg(&bytes[..bytes.len() - 1]), Err(message));
         }
 
         #[test]
@@ -383,12 +383,14 @@ mod tests {
 
     #[test]
     fn a_field_of_the_wrong_type_breaks_a_message() {
-        assert_eq!(pub_msg(&[1 << 3, 1]), None);
+        assert!(pub_msg(&[1 << 3, 1]).is_err());
+        let guid = PubMsg { guid: b"g", ..PubMsg::default() };
+        assert_eq!(pub_msg(&[2 << 3 | 2, 1, b'g', 5 << 3, 1]), Err(guid));
         assert_eq!(ack(&[2 << 3 | 2, 0]), None);
         assert_eq!(ack(&[1 << 3, 0]), None);
-        assert_eq!(pub_msg(&[2]), None, "field number 0");
-        assert_eq!(pub_msg(&[1 << 3 | 3]), None, "groups");
-        assert_eq!(pub_msg(b""), Some(PubMsg::default()));
+        assert!(pub_msg(&[2, 0]).is_err(), "field number 0");
+        assert!(pub_msg(&[1 << 3 | 3]).is_err(), "groups");
+        assert_eq!(pub_msg(b""), Ok(PubMsg::default()));
     }
 
     #[test]
