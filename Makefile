@@ -89,4 +89,4 @@ lock:
 	rm -rf .lock
 
 clean:
-	rm -rf $(VENV) dist engine/target engine/fuzz/target streamd/_engine*.so .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) tests/stan/.venv-stan dist engine/target engine/fuzz/target streamd/_engine*.so .hypothesis .mypy_cache .ruff_cache .pytest_cache

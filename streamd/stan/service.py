@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from streamd._engine import CorruptRecord, StanPublishers
 from streamd.errors import StoreError
@@ -18,7 +19,7 @@ from streamd.stan import errors
 from streamd.stan.channels import Channels
 from streamd.stan.clients import Client, Clients
 from streamd.stan.group import SERVICE, Group
-from streamd.stan.names import Subjects, client_id_valid, unique
+from streamd.stan.names import Subjects, client_id_valid, text, unique
 from streamd.stan.publishes import Publishes
 from streamd.stan.schema_pb2 import (
     CloseRequest,
@@ -46,6 +47,18 @@ if TYPE_CHECKING:
     from streamd.streams.jetstream import JetStream
 
 Parsed = TypeVar("Parsed", bound=Message)
+
+
+def parse(kind: type[Parsed], payload: bytes) -> Parsed | None:
+    """A request; None if it is broken, which a field of another type than the schema's makes it too."""
+    parsed = kind()
+    try:
+        parsed.ParseFromString(payload)
+    except DecodeError:
+        return None
+    known = kind.DESCRIPTOR.fields_by_number
+    unknown = UnknownFieldSet(parsed)
+    return None if any(unknown[index].field_number in known for index in range(len(unknown))) else parsed
 
 
 class Streaming:
@@ -150,13 +163,7 @@ class Streaming:
         def receive(batch: Batch) -> None:
             for index in range(len(batch)):
                 message = batch[index]
-                parsed: Parsed | None = kind()
-                try:
-                    assert parsed is not None
-                    parsed.ParseFromString(message.payload)
-                except DecodeError:
-                    parsed = None
-                handle(message, parsed)
+                handle(message, parse(kind, message.payload))
 
         return receive
 
@@ -167,37 +174,38 @@ class Streaming:
     # connections
 
     def _connect(self, message: Request, request: ConnectRequest | None) -> None:
+        client_id = "?" if request is None else text(request.clientID)
+
         def refuse(reason: str) -> None:
-            client_id = "?" if request is None else request.clientID
             self._log.error("STREAM: [Client:%s] Connect failed; %s", client_id, reason)
             self._reply(message.reply, ConnectResponse(error=reason))
 
         if request is None or not request.heartbeatInbox:
             refuse(errors.BAD_CONNECT)
             return
-        if not client_id_valid(request.clientID):
+        if not client_id_valid(client_id):
             refuse(errors.BAD_CLIENT_ID)
             return
-        if request.clientID in self._examined:
+        if client_id in self._examined:
             refuse(errors.CLIENT_TAKEN)
             return
-        existing = self.clients.by_id.get(request.clientID)
+        existing = self.clients.by_id.get(client_id)
         if existing is None:
             self._register(message.reply, request, refuse)
             return
         old = existing
-        self._examined.add(request.clientID)
+        self._examined.add(client_id)
 
         def alive() -> None:
-            self._examined.discard(request.clientID)
+            self._examined.discard(client_id)
             refuse(errors.CLIENT_TAKEN)
 
         def dead() -> None:
-            self._log.info("STREAM: [Client:%s] Replaced, as its old connection does not answer", request.clientID)
+            self._log.info("STREAM: [Client:%s] Replaced, as its old connection does not answer", client_id)
             self._go(old, lambda error: replace(error))
 
         def replace(error: StoreError | None) -> None:
-            self._examined.discard(request.clientID)
+            self._examined.discard(client_id)
             if error is not None:
                 refuse(str(error))
             else:
@@ -208,8 +216,8 @@ class Streaming:
     def _register(self, reply: str, request: ConnectRequest, refuse: Callable[[str], None]) -> None:
         client = Client(
             0,
-            request.clientID,
-            request.heartbeatInbox,
+            text(request.clientID),
+            text(request.heartbeatInbox),
             request.connID,
             request.protocol,
             request.pingInterval,
@@ -254,14 +262,15 @@ class Streaming:
         if request is None:
             self._reply(message.reply, CloseResponse(error=errors.BAD_CLOSE))
             return
-        client = self.clients.by_id.get(request.clientID)
+        client_id = text(request.clientID)
+        client = self.clients.by_id.get(client_id)
         if client is None:
-            self._log.error('STREAM: Unknown client "%s" in close request', request.clientID)
+            self._log.error('STREAM: Unknown client "%s" in close request', client_id)
             self._reply(message.reply, CloseResponse(error=errors.CLIENT_UNKNOWN))
             return
 
         def done(error: StoreError | None) -> None:
-            self._log.debug("STREAM: [Client:%s] Closed (Inbox=%s)", request.clientID, client.inbox)
+            self._log.debug("STREAM: [Client:%s] Closed (Inbox=%s)", client_id, client.inbox)
             self._reply(message.reply, CloseResponse(error="" if error is None else str(error)))
 
         self._go(client, done)
@@ -294,7 +303,7 @@ class Streaming:
     def _subscribe(self, message: Request, request: SubscriptionRequest | None) -> None:
         def answer(ack_inbox: str, error: str) -> None:
             if error:
-                client_id, subject = ("?", "") if request is None else (request.clientID, request.subject)
+                client_id, subject = ("?", "") if request is None else (text(request.clientID), text(request.subject))
                 self._log.error("STREAM: [Client:%s] Subscription to %r failed; %s", client_id, subject, error)
             self._reply(message.reply, SubscriptionResponse(ackInbox=ack_inbox, error=error))
 
@@ -306,7 +315,7 @@ class Streaming:
         except errors.Refused as refused:
             answer("", str(refused))
             return
-        client = self.clients.by_id.get(request.clientID)
+        client = self.clients.by_id.get(text(request.clientID))
         if client is None:
             answer("", errors.CLIENT_UNKNOWN)
             return
@@ -321,21 +330,18 @@ class Streaming:
     def _end(self, message: Request, request: UnsubscribeRequest | None, *, forget: bool) -> None:
         def answer(error: str) -> None:
             if error:
-                client_id = "?" if request is None else request.clientID
+                client_id = "?" if request is None else text(request.clientID)
                 self._log.error("STREAM: [Client:%s] Unsubscribe failed; %s", client_id, error)
             self._reply(message.reply, SubscriptionResponse(error=error))
 
         if request is None:
             answer(errors.BAD_UNSUBSCRIBE)
             return
-        channel = self.channels.by_name.get(request.subject)
-        client = self.clients.by_id.get(request.clientID)
+        channel = self.channels.by_name.get(text(request.subject))
         if channel is None:
             answer(errors.CHANNEL_UNKNOWN)
-        elif client is None:
-            answer(errors.CLIENT_UNKNOWN)
-        else:
-            found, leaving = channel, client
-            self.publishes.barrier(
-                lambda: self.subscribing.unsubscribe(found, leaving, request.inbox, forget=forget, answer=answer)
-            )
+            return
+        found, client_id, inbox = channel, text(request.clientID), text(request.inbox)
+        self.publishes.barrier(
+            lambda: self.subscribing.unsubscribe(found, client_id, inbox, forget=forget, answer=answer)
+        )

@@ -123,7 +123,13 @@ impl Group {
         self.members.push(Member { pending: 0, ..member });
         if self.members.len() == 1 {
             let all: Vec<u64> = self.pending.iter().map(|entry| entry.stream_seq).collect();
-            self.pending.iter_mut().for_each(|entry| (entry.member, entry.deliveries) = (number, 1));
+            for entry in self.pending.iter_mut() {
+                entry.member = number;
+                if self.queue {
+                    // Only a durable's own client goes on counting.
+                    entry.deliveries = 1;
+                }
+            }
             for seq in all {
                 self.waits.enqueue(&mut self.pending, seq);
             }
