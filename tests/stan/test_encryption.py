@@ -75,7 +75,7 @@ class Stan:
             await message.respond(b"")
 
         await self.client.subscribe(inbox, cb=alive)
-        request = ConnectRequest(clientID="me", heartbeatInbox=inbox)
+        request = ConnectRequest(clientID=b"me", heartbeatInbox=inbox.encode())
         self._paths = await self._ask("_STAN.discover.test-cluster", request, ConnectResponse())
 
     async def publish(self, data: bytes, channel: str = CHANNEL) -> None:
@@ -90,7 +90,12 @@ class Stan:
         inbox = self.client.new_inbox()
         delivered = await self.client.subscribe(inbox)
         request = SubscriptionRequest(
-            clientID="me", subject=channel, inbox=inbox, maxInFlight=count, ackWaitInSecs=30, startPosition="First"
+            clientID=b"me",
+            subject=channel.encode(),
+            inbox=inbox.encode(),
+            maxInFlight=count,
+            ackWaitInSecs=30,
+            startPosition="First",
         )
         await self._ask(self._paths.subRequests, request, SubscriptionResponse())
         messages = [await delivered.next_msg(timeout=20) for _ in range(count)]
