@@ -1,0 +1,1 @@
+"""NATS Streaming (STAN) on the same log."""
