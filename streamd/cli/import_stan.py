@@ -30,16 +30,12 @@ if TYPE_CHECKING:
 WRITER = "streamd.stan.importer.write"
 
 
-class _Duration(click.ParamType):
-    """A duration as Go writes it; the value is in nanoseconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return duration_ns(value) if isinstance(value, str) else value
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _nanoseconds(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """A duration as Go writes it."""
+    try:
+        return duration_ns(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -77,7 +73,7 @@ def _import() -> None:
     "--max-msgs", type=click.IntRange(0), default=0, help="Limit it had per channel: leave out what is beyond."
 )
 @click.option("--max-bytes", type=click.IntRange(0), default=0, help="The same for bytes.")
-@click.option("--max-age", type=_Duration(), default=0, help="The same for age, such as 24h.")
+@click.option("--max-age", callback=_nanoseconds, default="0", help="The same for age, such as 24h.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def _stan(
     *,

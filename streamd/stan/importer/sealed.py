@@ -12,6 +12,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
+from streamd.stan.importer.errors import ImportRefused
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,9 +30,12 @@ class Opener:
     """Decrypts with one key."""
 
     def __init__(self, key: bytes) -> None:
-        """`key` is 32 bytes."""
-        from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+        """`key` is 32 bytes. Errors: ImportRefused if the library for it is missing."""
+        try:
+            from cryptography.exceptions import InvalidTag
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+        except ImportError as error:
+            raise ImportRefused(f"an encrypted store needs a library that is not there ({error}): install it") from None
 
         self._invalid = InvalidTag
         self._ciphers: dict[int, Any] = {AES: AESGCM(key), CHACHA: ChaCha20Poly1305(key)}
