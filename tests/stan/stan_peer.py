@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Value = int | str | bytes
 FIRST = 4
+READY = ("Streaming Server is ready", "http monitor on", "client connections on")
 
 
 def encode(fields: dict[int, Value]) -> bytes:
@@ -63,14 +64,13 @@ class Peer:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.home)
         deadline = time.monotonic() + 30
-        while "Streaming Server is ready" not in (said := self.log_path.read_text()[offset:]):
+        while not all(sign in (said := self.log_path.read_text()[offset:]) for sign in READY):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
                 self.process.wait()
                 raise RuntimeError(f"nats-streaming-server did not get ready: {said}")
             time.sleep(0.02)
-        self.port = self._port(said, "client connections on")
-        self.http_port = self._port(said, "http monitor on")
+        self.http_port, self.port = (self._port(said, sign) for sign in READY[1:])
         return self
 
     def __exit__(
@@ -133,11 +133,11 @@ class Stan:
         assert not answer.text(2), answer.text(2)
 
     def subscribe(self, channel: str, *, durable: str = "", queue: str = "", max_in_flight: int = 100) -> Sub:
-        """From the first message on, with 60 seconds to ack."""
+        """From the first message on, with an hour to ack."""
         self._count += 1
         sub = Sub(channel, f"_INBOX.{self.client_id}.{self._count}")
         self._session.sub(sub.inbox, sub.inbox)
-        fields: dict[int, Value] = {1: self.client_id, 2: channel, 3: queue, 4: sub.inbox, 5: max_in_flight, 6: 60}
+        fields: dict[int, Value] = {1: self.client_id, 2: channel, 3: queue, 4: sub.inbox, 5: max_in_flight, 6: 3600}
         answer = self._ask(self.prefixes.text(2), encode({**fields, 7: durable, 10: FIRST}))
         assert not answer.text(3), answer.text(3)
         sub.ack_inbox = answer.text(2)
@@ -164,6 +164,11 @@ class Stan:
         subject = self.prefixes.text(3 if unsubscribe else 6)
         answer = self._ask(subject, encode({1: self.client_id, 2: sub.channel, 3: sub.ack_inbox}))
         assert not answer.text(3), answer.text(3)
+
+    def alive(self) -> bool:
+        """Answers the PINGs of the NATS server, which hangs up on those who never do."""
+        self._session.flush()
+        return True
 
     def close(self) -> None:
         """As a client that says good-bye."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import struct
 from array import array
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
@@ -151,18 +150,18 @@ def survey(data: Path, checksum: Checksum, tell: Tell) -> Slice:
     index = data.with_suffix(".idx")
     if index.exists():
         try:
-            piece = summary(data, index, index_entries(index, checksum))
-            if piece.count:
-                (last,) = deque(index_entries(index, checksum), maxlen=1)
+            piece, last = summary(data, index, index_entries(index, checksum))
+            if last is not None:
                 verify_last(data, last, checksum)
                 return piece
         except (IndexUnusable, StoreDamaged) as error:
             tell(f"{index} is not used, the data file is: {error}")
-    return summary(data, None, walk(data, checksum, tell))
+    return summary(data, None, walk(data, checksum, tell))[0]
 
 
-def summary(data: Path, index: Path | None, entries: Iterator[Entry]) -> Slice:
-    """Counts entries; of two for one sequence the later counts."""
+def summary(data: Path, index: Path | None, entries: Iterator[Entry]) -> tuple[Slice, Entry | None]:
+    """Counts entries; of two for one sequence the later counts. Returns the last one, too, None if there is none."""
+    entry = None
     sequences, offsets, sizes = array("Q"), array("Q"), array("Q")
     superseded = set()
     for entry in entries:
@@ -174,7 +173,7 @@ def summary(data: Path, index: Path | None, entries: Iterator[Entry]) -> Slice:
         offsets.append(entry.offset)
         sizes.append(entry.size + OVERHEAD_BYTES)
     first, last = (sequences[0], sequences[-1]) if sequences else (0, 0)
-    return Slice(data, index, first, last, len(sequences), sum(sizes), frozenset(superseded))
+    return Slice(data, index, first, last, len(sequences), sum(sizes), frozenset(superseded)), entry
 
 
 def index_entries(path: Path, checksum: Checksum) -> Iterator[Entry]:
@@ -221,8 +220,7 @@ def verify_last(data: Path, entry: Entry, checksum: Checksum) -> None:
 
 def payload_at(data: Path, entry: Entry, file: BinaryIO, checksum: Checksum) -> bytes:
     """The payload of a record. Errors: StoreDamaged."""
-    if file.tell() != entry.offset:
-        file.seek(entry.offset)
+    file.seek(entry.offset)
     header = file.read(HEADER.size)
     if len(header) < HEADER.size:
         raise StoreDamaged(data, entry.offset, "the file ends here, the index goes on")

@@ -19,9 +19,14 @@ FIXED32: Final = 5
 
 def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
     """Yields field number, wire type and value. Errors: ValueError."""
-    at = 0
-    while at < len(data):
-        tag, at = varint(data, at)
+    at, end = 0, len(data)
+    while at < end:
+        tag = data[at]
+        # Most tags and many sizes are one byte: the messages of a whole store come through here.
+        if tag < 0x80:
+            at += 1
+        else:
+            tag, at = varint(data, at)
         number, kind = tag >> 3, tag & 7
         if not number:
             raise ValueError("field number 0")
@@ -36,7 +41,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
             size = 8 if kind == FIXED64 else 4
         else:
             raise ValueError(f"wire type {kind}")
-        if size > len(data) - at:
+        if size > end - at:
             raise ValueError(f"field {number} is cut off")
         piece = data[at : at + size]
         at += size
@@ -63,11 +68,16 @@ class Message:
     def __init__(self, data: bytes) -> None:
         self._fields: dict[int, list[int | bytes]] = {}
         for number, _, value in fields(data):
-            self._fields.setdefault(number, []).append(value)
+            if number in self._fields:
+                self._fields[number].append(value)
+            else:
+                self._fields[number] = [value]
 
     def number(self, field: int) -> int:
         """An unsigned number."""
-        value = self._fields.get(field, [0])[-1]
+        if field not in self._fields:
+            return 0
+        value = self._fields[field][-1]
         if not isinstance(value, int):
             raise ValueError(f"field {field} is not a number")
         return value
@@ -79,7 +89,9 @@ class Message:
 
     def raw(self, field: int) -> bytes:
         """Bytes."""
-        value = self._fields.get(field, [b""])[-1]
+        if field not in self._fields:
+            return b""
+        value = self._fields[field][-1]
         if not isinstance(value, bytes):
             raise ValueError(f"field {field} is not bytes")
         return value
