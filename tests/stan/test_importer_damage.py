@@ -305,3 +305,10 @@ def test_files_that_change_meanwhile_are_noticed(store: Path) -> None:
 
     with pytest.raises(ImportRefused, match=r"msgs.3.dat has changed while it was read"):
         refuse_if_changed(store, before)
+
+
+def test_a_directory_whose_name_is_not_utf8_is_refused(store: Path) -> None:
+    (store / "not utf-8: \udcff").mkdir()
+
+    with pytest.raises(ImportRefused, match="is no channel's name"):
+        read(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from streamd.stan.importer.errors import ImportRefused
 from streamd.stan.importer.in_use import refuse_if_changed, state_of
 from streamd.stan.importer.report import checksum, report, text
+from streamd.stan.importer.sealed import looks_sealed
 from streamd.stan.importer.store import Options, read
 from tests.stan.compare import differences, limits
 from tests.stan.kept import KEY, Kept, unpack
@@ -105,6 +107,22 @@ def test_a_clustered_store_without_its_raft_files_is_refused(tmp_path: Path) -> 
         read(kept.store)
 
 
+def test_a_raft_directory_of_a_server_that_was_not_clustered_is_told(tmp_path: Path) -> None:
+    kept = unpack("standalone", tmp_path)
+
+    (notice,) = read(kept.store, Options(raft_dir=tmp_path)).notices
+    assert notice == f"{tmp_path} is not read: this server was not clustered"
+
+
+def test_a_queue_group_has_the_position_of_its_furthest_member(tmp_path: Path) -> None:
+    (channel,) = (one for one in read(unpack("standalone", tmp_path).store).channels if one.name == "orders")
+    members = [replace(channel.subscriptions[0], queue_group="g", last_sent=sent) for sent in (3, 7)]
+
+    grouped = replace(channel, subscriptions=(*members, replace(members[0], queue_group="", last_sent=9)))
+
+    assert [grouped.position(one) for one in grouped.subscriptions] == [7, 7, 9]
+
+
 def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
     kept = unpack("standalone", tmp_path)
     store = read(kept.store, Options(limits=limits))
@@ -121,3 +139,20 @@ def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
     assert "    durable online of alpha, online: last sent 7, 5 pending (2, 4, 5, 6, 7)\n" in shown
     assert "    no messages, the next one is 6\n" in shown
     assert "    no messages, none was ever stored\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("data", "sealed"),
+    [
+        (b"\x01rand" + (7).to_bytes(8, "big") + bytes(17), True),
+        (b"\x02rand" + (7).to_bytes(8, "big") + bytes(17), True),
+        (b"\x03rand" + (7).to_bytes(8, "big") + bytes(17), False),
+        (b"\x01rand" + (7).to_bytes(8, "big") + bytes(15), False),
+        (b"\x01rand" + (0).to_bytes(8, "big") + bytes(17), False),
+        (b"\x01rand" + (5000).to_bytes(8, "big") + bytes(17), False),
+        (b"\x01 begins like it, and is a text of some length", False),
+        (b"", False),
+    ],
+)
+def test_what_looks_encrypted(data: bytes, sealed: bool) -> None:
+    assert looks_sealed(data, 7) is sealed

@@ -114,6 +114,27 @@ def test_an_active_server_of_a_fault_tolerance_group_is_noticed(program: Path, t
     assert [channel.name for channel in read(peer.store).channels] == ["c"]
 
 
+def test_a_channel_that_was_deleted_and_created_again_in_a_cluster(program: Path, tmp_path: Path) -> None:
+    limits_ = 'store_limits { channels { "short": { max_inactivity: "1s" } } }'
+    with Peer(program, tmp_path, f'hb_interval: "10m"\n{limits_}\n{CLUSTER}') as peer:
+        client = Stan(peer.port, "one")
+        old = client.subscribe("short", durable="old")
+        client.publish("short", b"a")
+        client.publish("short", b"b")
+        client.receive(old, 2)
+        client.leave(old, unsubscribe=False)
+        until(lambda: 'Channel "short" has been deleted' in peer.log_path.read_text())
+        new = client.subscribe("short", durable="new")
+        client.publish("short", b"c")
+        assert client.receive(new, 1) == [1]
+        until(lambda: peer.channel("short")["subscriptions"][0]["last_sent"] == 1)
+        client.hang_up()
+
+    (channel,) = read(peer.store, Options(raft_dir=tmp_path / "raft")).channels
+    assert [message.data for message in channel.messages()] == [b"c"]
+    assert [one.durable_name for one in channel.subscriptions] == ["new"]
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_snapshot_is_read(program: Path, tmp_path: Path) -> None:

@@ -222,6 +222,15 @@ def test_a_snapshot_ahead_of_the_store_is_noticed() -> None:
         replay({"c": 7}, c=5).restore(Message(snapshot(6)))
 
 
+def test_a_snapshot_knows_where_an_expired_channel_goes_on() -> None:
+    """A member that joined after all messages had expired has no files with messages."""
+    machine = replay({"c": 7}, c=0)
+    machine.restore(Message(encode({2: encode({1: "c", 2: 6, 3: 5, 6: 7})})))
+
+    assert machine.extent("c", Extent(0, 0, 0, 0)) == Extent(6, 5, 0, 0)
+    assert replay(c=5).extent("c", Extent(3, 5, 3, 9)) == Extent(3, 5, 3, 9)
+
+
 def place_snapshot(directory: Path, name: str, state: bytes, index: int) -> Path:
     """A snapshot as Raft keeps it."""
     home = directory / "snapshots" / name

@@ -34,14 +34,16 @@ def refuse_if_used(directory: Path) -> None:
 
 def _locked(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        file = path.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    with file:
+        try:
             # Shared and given back at once: all that a file opened for reading allows.
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             fcntl.lockf(file, fcntl.LOCK_UN)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
+        except OSError:
+            return True
     return False
 
 

@@ -91,6 +91,12 @@ class ChannelData:
     subscriptions: tuple[Subscription, ...]
     log: Messages = field(repr=False)
 
+    def position(self, one: Subscription) -> int:
+        """The last sequence that a subscription was sent, or any member of its queue group."""
+        if not one.queue_group:
+            return one.last_sent
+        return max(member.last_sent for member in self.subscriptions if member.queue_group == one.queue_group)
+
     def messages(self) -> Iterator[StoredMessage]:
         """Streams them from the files, ascending, each checked against its checksum. Errors: ImportRefused."""
         return self.log.read(self.first_seq)

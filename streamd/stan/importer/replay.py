@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from streamd.stan.importer.model import Client, Subscription
+from streamd.stan.importer.slices import Extent
 from streamd.stan.importer.tables import client_of, subscription_of, taken_up
 
 if TYPE_CHECKING:
     from streamd.stan.importer.records import Tell
-    from streamd.stan.importer.slices import Extent
     from streamd.stan.importer.wire import Message
 
 PUBLISH: Final = 0
@@ -94,8 +94,12 @@ class Replay:
             # Deleted since, and perhaps created again.
             if channel is None or (number and channel.id and channel.id != number):
                 continue
-            if fields.number(3) > channel.last:
-                raise Ahead(f"message {fields.number(3)} of channel {name}")
+            first, last = fields.number(2), fields.number(3)
+            if last > channel.last:
+                if first <= last:
+                    raise Ahead(f"message {last} of channel {name}")
+                # All of them had expired before this member could fetch them.
+                channel.first, channel.last = first, last
             stored = [
                 subscription_of(one).with_pending(set(sub.numbers(2)))
                 for sub in fields.messages(4)
@@ -134,6 +138,11 @@ class Replay:
         """What a channel has in the end, by id."""
         found = [one.state.with_pending(one.pending) for one in self.channels[name].subs]
         return tuple(sorted(found, key=lambda one: one.id))
+
+    def extent(self, name: str, files: Extent) -> Extent:
+        """What a channel serves, by what its files hold and the log knows."""
+        channel = self.channels[name]
+        return files if channel.last <= files.last else Extent(channel.first, channel.last, 0, 0)
 
     def finish(self) -> None:
         """Errors: Ahead if a channel should exist that has no files."""

@@ -94,11 +94,11 @@ def _channel(channel: ChannelData) -> dict[str, Any]:
         "data_bytes": summary.data_bytes,
         "stored_bytes": channel.stored_bytes,
         "checksum": summary.checksum,
-        "subscriptions": [_subscription(one) for one in channel.subscriptions],
+        "subscriptions": [_subscription(channel, one) for one in channel.subscriptions],
     }
 
 
-def _subscription(one: Subscription) -> dict[str, Any]:
+def _subscription(channel: ChannelData, one: Subscription) -> dict[str, Any]:
     return {
         "id": one.id,
         "kind": one.kind,
@@ -106,6 +106,7 @@ def _subscription(one: Subscription) -> dict[str, Any]:
         "client_id": one.client_id,
         "offline": one.is_offline,
         "last_sent": one.last_sent,
+        "position": channel.position(one),
         "max_in_flight": one.max_in_flight,
         "ack_wait_s": one.ack_wait_s,
         "pending": list(one.pending),
@@ -149,7 +150,8 @@ def _position(one: dict[str, Any]) -> str:
     name = f" {one['name']}" if one["name"] else ""
     who = f" of {one['client_id']}" if one["client_id"] else ""
     state = "offline" if one["offline"] else "online"
-    return f"{one['kind']}{name}{who}, {state}: last sent {one['last_sent']}, {_pending(one['pending'])}"
+    group = f" (its group {one['position']})" if one["position"] != one["last_sent"] else ""
+    return f"{one['kind']}{name}{who}, {state}: last sent {one['last_sent']}{group}, {_pending(one['pending'])}"
 
 
 def _pending(pending: list[int]) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamd.stan.importer.model import Client, Subscription
+    from streamd.stan.importer.replay import Replay
     from streamd.stan.importer.slices import Extent
 
 SERVER_FILE: Final = "server.dat"
@@ -58,10 +59,13 @@ def read(directory: Path, options: Options | None = None) -> StanStore:
     now_ns = time.time_ns() if options.now_ns is None else options.now_ns
     extents = {name: within(log, options.limits(name), now_ns) for name, log in logs.items()}
     if info.node_id:
-        clients, subscriptions = _clustered(
-            raft.find(directory, info, options.raft_dir), extents, options, notices.append
-        )
+        replay = _replay(raft.find(directory, info, options.raft_dir), extents, options, notices.append)
+        clients = replay.clients
+        subscriptions = {name: replay.subscriptions(name) for name in extents}
+        extents = {name: replay.extent(name, extent) for name, extent in extents.items()}
     else:
+        if options.raft_dir is not None:
+            notices.append(f"{options.raft_dir} is not read: this server was not clustered")
         clients, subscriptions = _standalone(directory, extents, checksum, notices.append)
     channels = tuple(
         ChannelData(
@@ -85,6 +89,8 @@ def _logs(directory: Path, options: Options, checksum: Checksum, tell: Tell) -> 
     for path in sorted(directory.iterdir()):
         if not path.is_dir():
             continue
+        if any("\udc80" <= character <= "\udcff" for character in path.name):
+            raise ImportRefused(f"{str(path)!a} is no channel's name, it is not UTF-8: import a copy without it")
         if not (path / SUBS_FILE).exists() and not any(path.glob("msgs.*.dat")):
             tell(f"{path} is left out: a directory without {SUBS_FILE} and messages is no channel")
             continue
@@ -111,12 +117,10 @@ def _standalone(
     return clients, subscriptions
 
 
-def _clustered(
-    found: Path, extents: dict[str, Extent], options: Options, tell: Tell
-) -> tuple[dict[str, Client], dict[str, tuple[Subscription, ...]]]:
+def _replay(found: Path, extents: dict[str, Extent], options: Options, tell: Tell) -> Replay:
+    refuse_if_used(found)
     tell(
         f"a clustered server: clients and subscriptions are read from {found}. What was sent and acked in the last second "
         f"before it stopped may be missing there, then messages come once more"
     )
-    replay = raft.read(found, extents, options.encryption_key, tell)
-    return replay.clients, {name: replay.subscriptions(name) for name in extents}
+    return raft.read(found, extents, options.encryption_key, tell)
