@@ -62,22 +62,23 @@ def written(program: Path, home: Path, settings: str) -> Kept:
     with Peer(program, home, f"{STREAMING}\n{settings}") as peer:
         facts: Facts = play(peer)
         if (home / "raft").exists():
-            until(lambda: in_raft_log(home, facts))
+            last = {name: told["last_seq"] for name, told in facts["channels"].items()}
+            until(lambda: in_raft_log(home, last, facts["pending"]))
     return Kept(home, facts)
 
 
-def in_raft_log(home: Path, facts: Facts) -> bool:
-    """Whether a running member has written down what was sent and acked, which it does once a second."""
-    extents = {
-        name: Extent(told["first_seq"], told["last_seq"], told["msgs"], told["bytes"])
-        for name, told in facts["channels"].items()
-    }
+def in_raft_log(home: Path, last: dict[str, int], pending: dict[str, list[int]]) -> bool:
+    """Whether a running member has written down what was sent and acked, which it does once a second.
+
+    `last` has the channels and their last sequences, `pending` what is not acked by ack inbox.
+    """
+    extents = {name: Extent(1, sequence, sequence, 0) for name, sequence in last.items()}
     try:
         found = raft.read(home / "raft" / "test", extents, KEY, print)
     except ImportRefused:
         return False  # read in the middle of a write
-    subs = [one for name in extents for one in found.subscriptions(name)]
-    return all(list(one.pending) == facts["pending"].get(one.ack_inbox, []) for one in subs)
+    written_down = {one.ack_inbox: list(one.pending) for name in last for one in found.subscriptions(name)}
+    return all(written_down.get(inbox) == sequences for inbox, sequences in pending.items())
 
 
 def main() -> None:

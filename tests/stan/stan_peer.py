@@ -132,6 +132,18 @@ class Stan:
         answer = self._ask(f"{self.prefixes.text(1)}.{channel.replace(' ', '_')}", encode({**fields, 6: self.conn_id}))
         assert not answer.text(2), answer.text(2)
 
+    def publish_to(self, channels: list[str], data: bytes) -> None:
+        """One to each at once, and wait until all are stored."""
+        self._count += 1
+        inbox = f"_INBOX.{self.client_id}.{self._count}"
+        self._session.sub(inbox, inbox)
+        for channel in channels:
+            fields: dict[int, Value] = {1: self.client_id, 2: "guid", 3: channel, 5: data, 6: self.conn_id}
+            self._session.pub(f"{self.prefixes.text(1)}.{channel}", encode(fields), inbox)
+        answers = self._session.gather(inbox, len(channels))
+        self._session.unsub(inbox)
+        assert [Message(one.payload).text(2) for one in answers] == [""] * len(channels)
+
     def subscribe(self, channel: str, *, durable: str = "", queue: str = "", max_in_flight: int = 100) -> Sub:
         """From the first message on, with an hour to ack."""
         self._count += 1

@@ -14,7 +14,7 @@ from streamd.stan.importer.records import checksum_of
 from streamd.stan.importer.report import report
 from streamd.stan.importer.store import Options, read
 from tests.stan.compare import differences, limits
-from tests.stan.kept import CLUSTER, KEY, sealed, written
+from tests.stan.kept import CLUSTER, KEY, in_raft_log, sealed, written
 from tests.stan.scenario import STREAMING, until
 from tests.stan.stan_peer import Peer, Stan
 
@@ -136,7 +136,7 @@ def test_a_channel_that_was_deleted_and_created_again_in_a_cluster(program: Path
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_snapshot_is_read(program: Path, tmp_path: Path) -> None:
     """Raft takes one every two to four minutes, if there are more than 8192 entries."""
     with Peer(program, tmp_path, f"{STREAMING}\n{CLUSTER}") as peer:
@@ -144,8 +144,10 @@ def test_a_snapshot_is_read(program: Path, tmp_path: Path) -> None:
         closed = one.subscribe("dropped", durable="closed")
         member = other.subscribe("dropped", durable="d", queue="g")
         open_ended = other.subscribe("dropped", durable="open", max_in_flight=3)
-        for number in range(9000):
-            one.publish("filler", b"%d" % number)
+        # An entry is what one batch has for one channel, and a batch takes long.
+        channels = [f"filler.{number}" for number in range(90)]
+        for number in range(100):
+            one.publish_to(channels, b"%d" % number)
         for number in range(6):
             one.publish("dropped", b"%d" % number)
         one.receive(closed, 6)
@@ -155,12 +157,14 @@ def test_a_snapshot_is_read(program: Path, tmp_path: Path) -> None:
         one.leave(closed, unsubscribe=False)
         other.leave(member, unsubscribe=False)
         snapshots = tmp_path / "raft" / "test" / "snapshots"
-        until(lambda: one.alive() and other.alive() and any(snapshots.glob("*[0-9]/meta.json")), seconds=400)
+        until(lambda: one.alive() and other.alive() and any(snapshots.glob("*[0-9]/meta.json")), seconds=600)
         other.ack(open_ended, 2)
         other.receive(open_ended, 1)
-        last = one.subscribe("dropped", durable="after")
-        one.receive(last, 3)
-        until(lambda: len(peer.channel("dropped")["subscriptions"]) == 4)
+        after = one.subscribe("dropped", durable="after")
+        one.receive(after, 3)
+        last_seqs = {"dropped": 6, **dict.fromkeys(channels, 100)}
+        pending = {sub.ack_inbox: sorted(sub.pending) for sub in (open_ended, after)}
+        until(lambda: in_raft_log(tmp_path, last_seqs, pending))
         one.hang_up()
         other.hang_up()
 
