@@ -83,7 +83,7 @@ class Streaming:
         self._bindings: list[Binding] = []
         self._examined: set[str] = set()  # client ids that somebody else wants
         about: dict[str, Any] = {"cluster_id": config.cluster_id}
-        about, self._shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
+        about, self.shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
         if about["cluster_id"] != config.cluster_id:
             raise StoreError(
                 f'cluster ID "{config.cluster_id}" does not match recovered value of "{about["cluster_id"]}": '
@@ -96,7 +96,7 @@ class Streaming:
 
     def _recover(self) -> None:
         self._log.info("STREAM: Recovering the state...")
-        for number, entry in self._shelf.entries.items():
+        for number, entry in self.shelf.entries.items():
             self.clients.add(Client.restored(number, entry))
         channels = self.channels.recover()
         for channel in channels:
@@ -241,7 +241,7 @@ class Streaming:
                 response.pingMaxOut = request.pingMaxOut
             self._reply(reply, response)
 
-        client.number = self._shelf.add(client.entry(), done)
+        client.number = self.shelf.add(client.entry(), done)
 
     def _ping(self, message: Request, request: Ping | None) -> None:
         if request is None or not message.payload or not message.reply:
@@ -288,7 +288,7 @@ class Streaming:
 
         def job(work: Work) -> Callable[[Outcome], None] | None:
             self.subscribing.leave_all(work, client)
-            self._shelf.drop(client.number, done)
+            self.shelf.drop(client.number, done)
             return None
 
         self.publishes.barrier(stored)
