@@ -44,6 +44,7 @@ __all__ = [
     "reply_direct",
     "select",
     "stan_channel_valid",
+    "stan_reply",
     "stan_reply_headers",
     "subject_collides",
     "subject_matches",
@@ -708,6 +709,9 @@ def stan_channel_valid(name: str) -> bool:
 
 def stan_reply_headers(reply: bytes) -> bytes:
     """The header block in which a message is stored that names a reply subject."""
+
+def stan_reply(headers: bytes) -> bytes:
+    """The reply subject in such a block; b"" if there is none."""
 
 @final
 class StanSorted:

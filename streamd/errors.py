@@ -2,6 +2,8 @@
 
     StreamdError                 anything this server raises on purpose
     ├── ConfigError              the configuration is wrong; names file, line and the value (streamd.config.errors)
+    ├── ImportRefused            another server's directory can't be imported as it is (streamd.stan.importer.errors)
+    │   └── StoreDamaged         a file of it does not hold what that server wrote
     └── StoreError               the store failed; names the directory or stream and the way out
         ├── StoreLocked          another process has the directory
         ├── StoreForeign         the directory holds something else

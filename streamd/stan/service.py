@@ -84,15 +84,15 @@ class Streaming:
         self._examined: set[str] = set()  # client ids that somebody else wants
         encryption = jetstream.encryption
         about: dict[str, Any] = {"cluster_id": config.cluster_id, **encryption.about}
-        self._shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
-        if (stored_id := self._shelf.about["cluster_id"]) != config.cluster_id:
+        self.shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
+        if (stored_id := self.shelf.about["cluster_id"]) != config.cluster_id:
             raise StoreError(
                 f'cluster ID "{config.cluster_id}" does not match recovered value of "{stored_id}": '
                 f"set streaming.cluster_id to that, or choose another dir"
             )
         if encryption.cipher is not None:
             # The store may be older than its encryption.
-            self._shelf.describe(encryption.about)
+            self.shelf.describe(encryption.about)
             log.info("STREAM: Store encryption is enabled (%s)", encryption.cipher.name)
         self.server_id = unique()
         self._recover()
@@ -101,7 +101,7 @@ class Streaming:
 
     def _recover(self) -> None:
         self._log.info("STREAM: Recovering the state...")
-        for number, entry in self._shelf.entries.items():
+        for number, entry in self.shelf.entries.items():
             self.clients.add(Client.restored(number, entry))
         channels = self.channels.recover()
         for channel in channels:
@@ -246,7 +246,7 @@ class Streaming:
                 response.pingMaxOut = request.pingMaxOut
             self._reply(reply, response)
 
-        client.number = self._shelf.add(client.entry(), done)
+        client.number = self.shelf.add(client.entry(), done)
 
     def _ping(self, message: Request, request: Ping | None) -> None:
         if request is None or not message.payload or not message.reply:
@@ -293,7 +293,7 @@ class Streaming:
 
         def job(work: Work) -> Callable[[Outcome], None] | None:
             self.subscribing.leave_all(work, client)
-            self._shelf.drop(client.number, done)
+            self.shelf.drop(client.number, done)
             return None
 
         self.publishes.barrier(stored)

@@ -57,6 +57,7 @@ SLIPS: list[tuple[str, str, bool]] = [
     ("-V false", 'unrecognized command: "false"', False),
     ("- foo", 'unrecognized command: "-"', False),
     ("-- -p", 'unrecognized command: "-p"', False),
+    ("-D import stan x", "import comes before all flags: streamd import stan DIR", False),
     ("--routes nats://h:1", "flag --routes is not supported yet", False),
     ("-tls=true", "flag --tls is not supported yet", False),
     ("--cluster nats://h:1", "flag --cluster is not supported yet", False),

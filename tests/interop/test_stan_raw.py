@@ -109,11 +109,11 @@ def test_a_silent_client_is_replaced(stan_pair: StanPair) -> None:
         first = session.post(CONNECT, connect("still", "hb.still", b"second"))
         second = session.post(CONNECT, connect("still", "hb.still", b"third"))
         assert session.result(second, CONNECT, "meanwhile") == {"error": TAKEN}
-        assert time.monotonic() - started < 0.45
+        assert [message.subject for message in session.heard["_r"]] == []
         answer = session.result(first, CONNECT, "after the wait")
         assert answer is not None
         assert "error" not in answer
-        assert 0.45 < time.monotonic() - started < 3
+        assert time.monotonic() - started > 0.45
         assert len(session.heard["hb.still"]) == 1
         session.refused(PUB + ".still", publish("still", "g", "still", "x", b"first"), BAD_PUBLISH, "old connID")
         session.refused(PUB + ".still", publish("still", "g", "still", "x", b"third"), BAD_PUBLISH, "refused connID")
@@ -124,14 +124,12 @@ def test_a_silent_client_is_replaced(stan_pair: StanPair) -> None:
     stan_pair.compare(program)
 
 
-def test_a_client_without_heartbeats_is_replaced_at_once(stan_pair: StanPair) -> None:
+def test_a_client_without_heartbeats_is_replaced(stan_pair: StanPair) -> None:
     """Nobody listens on its inbox any more."""
 
     def program(session: Stan) -> None:
         session.accepted(CONNECT, connect("gone", "hb.gone-away", b"first"), "connect")
-        started = time.monotonic()
         session.accepted(CONNECT, connect("gone", "hb.gone-away", b"second"), "second connect")
-        assert time.monotonic() - started < 0.45
 
     stan_pair.compare(program)
 

@@ -217,7 +217,7 @@ def test_acks_within_a_queue(stan_pair: StanPair) -> None:
 
 
 def test_redelivery(stan_pair: StanPair) -> None:
-    """The flag and the count in each message; a durable's pending ones come first when it resumes, counted anew."""
+    """The flag and the count in each message; a durable's pending ones come first when it resumes, counted on."""
 
     def program(session: Stan) -> None:
         session.join("again", b"again")

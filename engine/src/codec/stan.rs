@@ -183,7 +183,8 @@ pub fn reply(headers: &[u8]) -> Option<&[u8]> {
     headers.strip_prefix(REPLY_HEADER)?.strip_suffix(HEADER_END)
 }
 
-fn unescape(written: &[u8], out: &mut Vec<u8>) {
+/// What `reply` found as the publisher wrote it, appended.
+pub fn unescape(written: &[u8], out: &mut Vec<u8>) {
     let mut rest = written;
     while let Some((byte, behind)) = rest.split_first() {
         rest = behind;

@@ -38,10 +38,9 @@ def unacked_comes_again(stage: Stage) -> None:
         assert told(mine) == [(sequence, count) for count in range(4)]
         assert all(message.at >= before + message.count - EARLY_SECONDS for message in mine)
     subscription.ack(1)
-    later = subscription.take_until(lambda message: message.count == 6)
+    later = subscription.take_until(lambda message: message.count == 5)
 
-    assert [message.sequence for message in later if message.count > 4] == [2, 2]
-    assert [message.sequence for message in later if message.sequence == 1][1:] == []
+    assert [message.sequence for message in later] in ([2, 2], [1, 2, 2])
 
 
 @scenario()
