@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+import anyio.to_thread
 import nats
 import pytest
 from nats.js.errors import APIError, NotFoundError
 
 from streamd import Server, limits
 from streamd._engine import Cipher, CorruptRecord, Records, record_encode, record_key
+from streamd.cli.main import main
 from streamd.config.models import Config, JetStreamConfig
 from streamd.config.streaming import KEY_VARIABLE, StreamingConfig
 from streamd.errors import StoreEncrypted
@@ -32,6 +35,8 @@ from streamd.store import Environment
 from streamd.store.directory import DATA_FILE, JOURNAL_FILE
 from tests.monitor.asking import ask
 from tests.process import ServerProcess
+from tests.stan.kept import KEY as KEPT_KEY
+from tests.stan.kept import unpack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -286,6 +291,22 @@ def test_a_record_of_another_key_is_told_by_its_sequence() -> None:
         theirs.opened(sealed)
     with pytest.raises(ValueError, match="a key has 32 bytes"):
         Cipher(b"short", bytes(12))
+
+
+@pytest.mark.parametrize("kept", ["sealed", "standalone"])
+async def test_what_was_encrypted_is_imported_so(tmp_path: Path, kept: str) -> None:
+    """`standalone` is the store without encryption: that the files would show it."""
+    key = KEPT_KEY if kept == "sealed" else ""
+    command = ["import", "stan", str(unpack(kept, tmp_path / "old").store), "--apply", "--cluster-id", "test-cluster"]
+    command += ["--store-dir", str(tmp_path / "new"), "--encryption-key", key]
+    assert await anyio.to_thread.run_sync(main, command) == 0
+
+    assert showing(tmp_path / "new", b"order 3") == (set() if key else {DATA_FILE})
+    with pytest.raises(StoreEncrypted) if key else nullcontext():
+        async with served(tmp_path / "new", None):
+            pass
+    async with served(tmp_path / "new", key or None) as server, talking(server.client_url) as stan:
+        assert await stan.received(4) == [b"order %d" % number for number in range(4)]
 
 
 # --- as a process
