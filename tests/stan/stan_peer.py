@@ -64,7 +64,7 @@ class Peer:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.home)
         deadline = time.monotonic() + 30
-        while not all(sign in (said := self.log_path.read_text()[offset:]) for sign in READY):
+        while not all(sign in (said := self.log(offset)) for sign in READY):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
                 self.process.wait()
@@ -80,6 +80,10 @@ class Peer:
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
+
+    def log(self, offset: int = 0) -> str:
+        """What it has logged from an offset in bytes on; it shows damaged records as they are, so any bytes may be there."""
+        return self.log_path.read_bytes()[offset:].decode(errors="replace")
 
     @staticmethod
     def _port(said: str, what: str) -> int:

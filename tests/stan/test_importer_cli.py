@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from streamd.cli.import_stan import WRITER
 from streamd.cli.main import main
 from streamd.stan.importer.in_use import state_of
 from tests.stan.kept import KEY, unpack
@@ -73,36 +71,17 @@ def test_the_key_comes_from_the_environment_or_a_flag(
         (["stan", "{store}", "--apply", "--dry-run"], "--dry-run and --apply exclude each other"),
         (["stan", "{store}", "--apply"], "--apply needs --store-dir"),
         (["stan", "{store}", "--max-age", "long"], "expected a duration"),
-        (["stan", "{store}", "--apply", "--store-dir", "x"], "this version reads and reports only"),
         (["stan", "{store}/nowhere"], "it has no server.dat"),
         (["stan", "{store}/orders"], "it has no server.dat"),
         (["stan", "{store}", "--crc-poly", "5"], "server.dat is damaged at byte 4"),
     ],
 )
-def test_slips(
-    arguments: list[str], text: str, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("streamd.cli.import_stan.WRITER", "streamd.stan.importer.no_writer")
-
+def test_slips(arguments: list[str], text: str, store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", *(word.replace("{store}", store) for word in arguments)]) == 1
 
     said = capsys.readouterr().err
     assert said.startswith("streamd: ")
     assert text in said
-
-
-def test_apply_hands_the_store_to_the_writer(store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    given: list[Any] = []
-    writer = types.ModuleType(WRITER)
-    monkeypatch.setattr(writer, "write", lambda found, **target: given.append((found, target)), raising=False)
-    monkeypatch.setitem(sys.modules, WRITER, writer)
-
-    command = ["import", "stan", store, "--apply", "--store-dir", str(tmp_path / "new"), "--cluster-id", "other"]
-    assert main(command) == 0
-
-    ((found, target),) = given
-    assert found.cluster_id == "test"
-    assert target == {"store_dir": tmp_path / "new", "cluster_id": "other"}
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,7 @@ def test_a_channel_that_was_deleted_and_created_again_in_a_cluster(program: Path
         client.publish("short", b"b")
         client.receive(old, 2)
         client.leave(old, unsubscribe=False)
-        until(lambda: 'Channel "short" has been deleted' in peer.log_path.read_text())
+        until(lambda: 'Channel "short" has been deleted' in peer.log())
         new = client.subscribe("short", durable="new")
         client.publish("short", b"c")
         assert client.receive(new, 1) == [1]
