@@ -58,7 +58,7 @@ _log = logging.getLogger("streamd.import")
 def write(store: StanStore, *, store_dir: Path, cluster_id: str, encryption_key: str | None = None) -> list[str]:
     """Import into the store directory of a streamd that is not running. Returns what was done, line by line.
 
-    What was encrypted stays so: with a key (neither None nor empty) messages are sealed by it.
+    With a key (neither None nor empty) messages are encrypted by it, so what was encrypted stays so.
 
     Errors: ImportRefused if there is a store already, or if what was written differs from what was read; StoreError.
     """
