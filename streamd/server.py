@@ -239,7 +239,10 @@ class Server:
 
         assert self.jetstream is not None, "the configuration brings JetStream along"
         startup.log_streaming(self.log, config, str(self.store_dir))
-        streaming = Streaming(self.jetstream, config, self.log)
+        log = self.log.getChild("stan")
+        if config.stan_debug or config.stan_trace:
+            log.setLevel(logging.DEBUG)
+        streaming = Streaming(self.jetstream, config, log)
         stack.callback(streaming.close)
         streaming.start()
         self.streaming = streaming

@@ -154,6 +154,9 @@ class Streaming:
             binding.close()
         self.clients.close()
         self.channels.close()
+        for channel in self.channels.by_name.values():
+            for group in channel.groups.values():
+                group.stop()
 
     # requests
 
