@@ -131,7 +131,8 @@ impl Publishers {
         if publish.guid.is_empty() {
             return Some("it has no guid");
         }
-        if publish.channel != valid && !stan::channel_valid(publish.channel) {
+        // Before the first good one `valid` is empty, which no channel's name is.
+        if (publish.channel != valid || valid.is_empty()) && !stan::channel_valid(publish.channel) {
             return Some("no channel can have this name");
         }
         // Who names an incarnation is known by that alone.
