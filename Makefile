@@ -56,6 +56,7 @@ fmt: install
 
 # The generated files are in the repository; this is for whoever changes the schema.
 proto: install
+	$(BIN)/pip install -q -c requirements.lock --group proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. streamd/stan/schema.proto
 
 bench: install
@@ -68,7 +69,7 @@ fuzz:
 	./engine/fuzz/run
 
 interop: install
-	$(BIN)/python -m pytest tests/interop -m interop -rs
+	$(BIN)/python -m pytest -m "interop and not soak" -rs
 
 # All the long runs. What can't run on this machine is listed and counts as a failure.
 soak: install
@@ -82,11 +83,11 @@ lock:
 	rm -rf .lock
 	$(PYTHON) -m venv .lock
 	.lock/bin/pip install -q --upgrade pip
-	.lock/bin/pip install -q --group dev
+	.lock/bin/pip install -q --group dev --group proto
 	.lock/bin/pip install -q $$(.lock/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 	{ head -1 requirements.lock; .lock/bin/pip freeze --all --exclude setuptools --exclude wheel; } > .lock/requirements
 	mv .lock/requirements requirements.lock
 	rm -rf .lock
 
 clean:
-	rm -rf $(VENV) dist engine/target engine/fuzz/target streamd/_engine*.so .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) tests/stan/.venv-stan dist engine/target engine/fuzz/target streamd/_engine*.so .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import click
 
-from benchmarks import core, peer, report, start, stored
+from benchmarks import core, peer, peer_stan, report, stan, start, stored
 from benchmarks.contest import contest
 from benchmarks.plot import plot as draw
 from benchmarks.rig import Rig
-from benchmarks.row import Result
+from benchmarks.row import Result, Rival, Row
 from benchmarks.server import Software
 from benchmarks.wire import BenchError
 
-ROWS = [*core.ROWS, *stored.ROWS, *start.ROWS]
+ROWS = [*core.ROWS, *stored.ROWS, *start.ROWS, *stan.ROWS]
+BUILDERS = {Rival.NATS: peer.build, Rival.STREAMING: peer_stan.build}
 
 
 def streamd_command(given: str | None) -> tuple[str, ...]:
@@ -58,6 +59,16 @@ def refuse_debug_build(command: tuple[str, ...]) -> None:
         raise click.ClickException(f"{command[0]} has a {done.stdout.strip()} engine: measure a release build")
 
 
+def rivals(rows: list[Row], given: dict[Rival, str | None]) -> dict[Rival, Software]:
+    """The peers of these rows; those that are not given are built. Errors: BenchError."""
+    needed = [rival for rival in Rival if any(row.rival is rival for row in rows)]
+    paths = {rival: given[rival] for rival in needed}
+    return {
+        rival: Software(rival.value, (absolute(path) if path else str(BUILDERS[rival]()),))
+        for rival, path in paths.items()
+    }
+
+
 def raise_file_limit() -> None:
     """The idle row needs thousands of sockets, here and (inherited) in the server."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -72,6 +83,10 @@ def raise_file_limit() -> None:
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Write the picture to this file.")
 @click.option("--streamd", "streamd_line", metavar="CMD", help="How to start streamd.")
 @click.option("--peer", "peer_path", metavar="PATH", help="A nats-server to use instead of building one.")
+@click.option(
+    "--stan-peer", "stan_path", metavar="PATH", help="A nats-streaming-server to use instead of building one."
+)
+@click.option("--peer-only", is_flag=True, help="Measure the peers without streamd.")
 @click.option("--dir", "parent", type=click.Path(path_type=Path, exists=True), help="Where the stores may stand.")
 @click.option("--list", "listing", is_flag=True, help="Print the rows and their targets.")
 def main(
@@ -82,10 +97,12 @@ def main(
     plot_file: Path | None,
     streamd_line: str | None,
     peer_path: str | None,
+    stan_path: str | None,
+    peer_only: bool,
     parent: Path | None,
     listing: bool,
 ) -> None:
-    """Measures streamd beside nats-server and prints medians, ratios and targets.
+    """Measures streamd beside nats-server and nats-streaming-server and prints medians, ratios and targets.
 
     Each sample has a fresh server on a free port; the two take turns. Exits with 1 if a row
     failed; a missed target is only told.
@@ -95,15 +112,16 @@ def main(
         for row in rows:
             print(f"{row.group}: {row.name:{report.NAME_WIDTH}} {report.target(Result(row, (), (), ()))}")
         sys.exit(0 if rows else "no row matches")
-    command = streamd_command(streamd_line)
-    refuse_debug_build(command)
+    streamd = None
+    if not peer_only:
+        streamd = Software("streamd", streamd_command(streamd_line))
+        refuse_debug_build(streamd.command)
     raise_file_limit()
     # Asked to end, it ends its servers and removes their stores first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     try:
-        rival = Software("nats-server", (absolute(peer_path) if peer_path else str(peer.build()),))
-        streamd = Software("streamd", command)
-        versions = streamd.version(), rival.version()
+        peers = rivals(rows, {Rival.NATS: peer_path, Rival.STREAMING: stan_path})
+        versions = streamd.version() if streamd else "-", " and ".join(each.version() for each in peers.values())
     except BenchError as error:
         raise click.ClickException(str(error)) from error
     runs = runs or (3 if quick else 5)
@@ -121,13 +139,14 @@ def main(
             print("WARNING: the store is in memory, the stored rows mean nothing: give --dir")
         print(f"\n{report.HEADER}", flush=True)
         results: list[Result] = []
-        for group, members in groupby(contest(rig, rows, streamd, rival, runs), key=lambda result: result.row.group):
+        for group, members in groupby(contest(rig, rows, streamd, peers, runs), key=lambda result: result.row.group):
             print(f"-- {group}", flush=True)
             for result in members:
                 print(report.line(result), flush=True)
                 results.append(result)
-    met = sum(result.met is True for result in results)
-    print(f"\n{met} of {len(results)} targets met")
+    if streamd:
+        met = sum(result.met is True for result in results)
+        print(f"\n{met} of {len(results)} targets met")
     if json_file:
         json_file.write_text(report.as_json(known, results))
     if plot_file:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.row import Result, Row
+from benchmarks.row import Result, Rival, Row
 from benchmarks.wire import BenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from benchmarks.rig import Rig
     from benchmarks.server import Software
@@ -34,10 +34,11 @@ class Samples:
             self.failure = str(error) or type(error).__name__
 
 
-def measure(rig: Rig, row: Row, streamd: Software, peer: Software, runs: int) -> Result:
+def measure(rig: Rig, row: Row, streamd: Software | None, peer: Software, runs: int) -> Result:
     ours, theirs, limit = Samples(), Samples(), Samples()
     for _ in range(min(runs, SLOW_RUNS) if row.slow else runs):
-        ours.take(partial(row.sample, rig, streamd))
+        if streamd:
+            ours.take(partial(row.sample, rig, streamd))
         theirs.take(partial(row.sample, rig, peer))
         if row.limit:
             limit.take(partial(row.limit, rig))
@@ -46,7 +47,10 @@ def measure(rig: Rig, row: Row, streamd: Software, peer: Software, runs: int) ->
     return Result(row, tuple(ours.values), tuple(theirs.values), tuple(limit.values), failure)
 
 
-def contest(rig: Rig, rows: Sequence[Row], streamd: Software, peer: Software, runs: int) -> Iterator[Result]:
+def contest(
+    rig: Rig, rows: Sequence[Row], streamd: Software | None, peers: Mapping[Rival, Software], runs: int
+) -> Iterator[Result]:
+    """The results in the order of the rows; without `streamd` those of the peers alone."""
     for number, row in enumerate(rows):
         if sys.stderr.isatty():
             print(
@@ -55,7 +59,7 @@ def contest(rig: Rig, rows: Sequence[Row], streamd: Software, peer: Software, ru
                 file=sys.stderr,
                 flush=True,
             )
-        result = measure(rig, row, streamd, peer, runs)
+        result = measure(rig, row, streamd, peers[row.rival], runs)
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
         yield result

@@ -71,7 +71,8 @@ def facts(streamd_version: str, peer_version: str, home: Path, runs: int, second
         "runs": runs,
         "seconds": seconds,
         "sync": "defaults = each server's own: streamd fsyncs before an ack, nats-server every 2 minutes; "
-        'relaxed = sync_interval "2m"; always = sync_interval "always"',
+        'relaxed = sync_interval "2m"; always = sync_interval "always"; streaming: synced = the default of both, '
+        "relaxed = sync_on_flush false",
     }
 
 

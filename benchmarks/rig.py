@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import crew
 from benchmarks.roles import Span
-from benchmarks.server import Server, Software
+from benchmarks.server import Server, Software, Streaming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,8 +43,18 @@ class Rig:
             shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
-    def server(self, software: Software, *, jetstream: bool, sync: str | None = None) -> Iterator[Server]:
-        with self.directory() as path, Server(software, path, jetstream=jetstream, sync=sync) as server:
+    def server(
+        self,
+        software: Software,
+        *,
+        jetstream: bool = False,
+        sync: str | None = None,
+        streaming: Streaming | None = None,
+    ) -> Iterator[Server]:
+        with (
+            self.directory() as path,
+            Server(software, path, jetstream=jetstream, sync=sync, streaming=streaming) as server,
+        ):
             yield server
 
     def prepare(self, what: str, software: Software, fill: Callable[[Path], None]) -> Path:

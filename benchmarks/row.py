@@ -20,6 +20,14 @@ class Unit(enum.Enum):
     MICROSECONDS = "µs"
     SECONDS = "s"
     KIB = "KiB"
+    MIB = "MiB"
+
+
+class Rival(enum.Enum):
+    """Which server a row measures streamd beside."""
+
+    NATS = "nats-server"
+    STREAMING = "nats-streaming-server"
 
 
 class Goal(enum.Enum):
@@ -40,6 +48,7 @@ class Row:
     limit: Callable[[Rig], float] | None = None
     #: Costs minutes: fewer samples are enough.
     slow: bool = False
+    rival: Rival = Rival.NATS
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import shlex
 import signal
@@ -18,6 +19,8 @@ from benchmarks.wire import BenchError
 READY = b"Server is ready"
 START_SECONDS = 120
 STOP_SECONDS = 120
+#: The id of the NATS Streaming cluster.
+CLUSTER = "bench"
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,29 @@ def free_port() -> int:
         return port
 
 
+class Streaming(enum.Enum):
+    """When a NATS Streaming store reaches the disk; the value is that line of the configuration."""
+
+    SYNCED = ""  # the default of both: before an ack
+    RELAXED = "  file_options { sync_on_flush: false }\n"
+
+
 class Server:
     """One running server on a free port of the loopback.
 
     `sync` is the text of `sync_interval`; None leaves the key out: each server has its default.
+    With `streaming` it is a NATS Streaming server with a file store and without limits.
     """
 
-    def __init__(self, software: Software, home: Path, *, jetstream: bool, sync: str | None = None) -> None:
+    def __init__(
+        self,
+        software: Software,
+        home: Path,
+        *,
+        jetstream: bool = False,
+        sync: str | None = None,
+        streaming: Streaming | None = None,
+    ) -> None:
         self.software = software
         self.home = home
         self.port = free_port()
@@ -64,6 +83,11 @@ class Server:
         if jetstream:
             line = f'  sync_interval: "{sync}"\n' if sync else ""
             text += f'jetstream {{\n  store_dir: "{home / "store"}"\n{line}}}\n'
+        if streaming:
+            text += (
+                f'streaming {{\n  id: {CLUSTER}\n  store: file\n  dir: "{home / "store"}"\n'
+                f"  store_limits {{ max_channels: 0, max_msgs: 0, max_bytes: 0 }}\n{streaming.value}}}\n"
+            )
         self.config = home / "server.conf"
         self.config.write_text(text)
 

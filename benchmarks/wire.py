@@ -82,7 +82,14 @@ class Client:
 
         Errors: NoAnswerError where nobody listens yet, BenchError for an API error.
         """
-        self.sock.sendall(pub_body(subject, "_INBOX.c", json.dumps(body).encode() if body else b""))
+        answer = json.loads(self.ask(subject, json.dumps(body).encode() if body else b""))
+        if "error" in answer:
+            raise BenchError(f"{subject}: {answer['error']}")
+        return dict(answer)
+
+    def ask(self, subject: str, body: bytes) -> bytes:
+        """Sends a request and returns the body of its answer. Errors: NoAnswerError where nobody listens yet."""
+        self.sock.sendall(pub_body(subject, "_INBOX.c", body))
         while True:
             words = self.file.readline().split()
             if not words:
@@ -91,10 +98,7 @@ class Client:
                 self.file.read(int(words[-1]) + 2)
                 raise NoAnswerError(subject)
             if words[0] == b"MSG":
-                answer = json.loads(self.file.read(int(words[-1]) + 2))
-                if "error" in answer:
-                    raise BenchError(f"{subject}: {answer['error']}")
-                return dict(answer)
+                return self.file.read(int(words[-1]) + 2)[:-2]
             if words[0] == b"PING":
                 self.sock.sendall(PONG)
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamd.config.models import Config as Config
     from streamd.config.models import JetStreamConfig as JetStreamConfig
+    from streamd.config.streaming import StreamingConfig as StreamingConfig
     from streamd.server import Server as Server
 
 __version__ = "0.1.0"
-__all__ = ["Config", "JetStreamConfig", "Server", "__version__"]
+__all__ = ["Config", "JetStreamConfig", "Server", "StreamingConfig", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +29,8 @@ def __getattr__(name: str) -> Any:
         from streamd.config import models
 
         return getattr(models, name)
+    if name == "StreamingConfig":
+        from streamd.config.streaming import StreamingConfig
+
+        return StreamingConfig
     raise AttributeError(f"module 'streamd' has no attribute {name!r}")

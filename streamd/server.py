@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from streamd.config.streaming import StreamingConfig
     from streamd.stan.service import Streaming
     from streamd.stan.views import StreamingStatistics
+    from streamd.streams.encryption import Encryption
     from streamd.streams.jetstream import JetStream
 
 #: How long a thread that waits for the interpreter lets another one run. The writer's thread shares it with the loop, and
 #: Python's default of 5 ms would delay the end of every commit by that while the loop is busy.
 SWITCH_SECONDS: Final = 1e-5
 SECOND_NS: Final = 1_000_000_000
+#: How often a standby looks whether the store is free.
+STAND_BY_SECONDS: Final = 0.25
 
 
 class Server:
@@ -114,13 +117,21 @@ class Server:
             authenticate=self._authenticate if config.authorization is not None else None,
             headers=not config.no_header_support,
         )
+        shared = config.streaming is not None and config.streaming.ft_group is not None
+        if shared:
+            # A standby has no clients, so it takes their port with the store; probes want to see it before.
+            if config.http_port is not None:
+                await self._start_monitor(stack)
+            assert config.jetstream is not None
+            if not await self._stand_by(stack, config.jetstream):
+                return
         self.host, self.port = await self.core.listen(config.host, config.port)
         stack.push_async_callback(self.core.close)
-        if config.jetstream is not None:
+        if config.jetstream is not None and not shared:
             self._start_jetstream(stack, config.jetstream)
         if config.streaming is not None:
             self._start_streaming(stack, config.streaming)
-        if config.http_port is not None:
+        if config.http_port is not None and not shared:
             await self._start_monitor(stack)
         host, port = config.host, self.port
         if config.client_advertise:
@@ -147,6 +158,31 @@ class Server:
             startup.write_ports_file(path, {"nats": [self.client_url], "monitoring": monitoring})
             stack.callback(startup.remove_ports_file, path)
         startup.log_ready(self.log)
+        if self.streaming is not None:
+            self.log.info("STREAM: Streaming Server is ready")
+
+    async def _stand_by(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> bool:
+        """A member of a fault tolerance group: wait until the store is free, and take it. False: stopped before that.
+
+        The lock is the operating system's: it ends with the process that holds it, however that ends.
+        """
+        from streamd.errors import StoreLocked
+
+        told = False
+        while not self._stopped.is_set():
+            try:
+                self._start_jetstream(stack, config)
+            except StoreLocked as locked:
+                if not told:
+                    told = True
+                    text = "STREAM: Starting in standby mode: process %s has the store in %s"
+                    self.log.info(text, locked.pid or "?", locked.directory)
+                with anyio.move_on_after(STAND_BY_SECONDS):
+                    await self._stopped.wait()
+            else:
+                self.log.info("STREAM: Server is active")
+                return True
+        return False
 
     def _start_jetstream(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> None:
         from streamd.state.limits import Limits
@@ -184,6 +220,7 @@ class Server:
             max_memory_bytes=max_memory,
             max_storage_bytes=max_storage,
             notify=self.core.loop.call_soon_threadsafe,
+            encryption=_encryption(self.config.streaming),
         )
         stack.callback(jetstream.close)
         startup.log_jetstream(
@@ -201,15 +238,21 @@ class Server:
         from streamd.stan.service import Streaming
 
         assert self.jetstream is not None, "the configuration brings JetStream along"
-        streaming = Streaming(self.jetstream, config, self.log)
+        startup.log_streaming(self.log, config, str(self.store_dir))
+        log = self.log.getChild("stan")
+        if config.stan_debug or config.stan_trace:
+            log.setLevel(logging.DEBUG)
+        streaming = Streaming(self.jetstream, config, log)
         stack.callback(streaming.close)
         streaming.start()
         self.streaming = streaming
 
     def _statistics(self) -> StreamingStatistics | None:
+        if self.config.streaming is None:
+            return None
         from streamd.stan.statistics import Statistics
 
-        return None if self.streaming is None else Statistics(self.streaming, self.started_ns)
+        return Statistics(self.config.streaming, lambda: self.streaming, self.started_ns)
 
     async def _start_monitor(self, stack: contextlib.AsyncExitStack) -> None:
         from streamd.monitor.serve import MonitorServer
@@ -309,6 +352,15 @@ def _core_limits(config: Config) -> CoreLimits:
         auth_timeout_seconds=config.authorization.timeout_ns / SECOND_NS if config.authorization else 2.0,
         producer_stall=not config.no_fast_producer_stall,
     )
+
+
+def _encryption(config: StreamingConfig | None) -> Encryption:
+    """With channels in memory there is nothing to encrypt."""
+    from streamd.streams.encryption import Encryption
+
+    if config is None or config.store != "file":
+        return Encryption()
+    return Encryption(config.encryption_key if config.encrypt else None, config.encryption_cipher, serves=True)
 
 
 def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamd import __version__
 
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamd.config.models import Config
+    from streamd.config.streaming import StreamingConfig
+
+_TITLE: Final = "---------- Store Limits ----------"
+_LIST: Final = " List of Channels "
+#: The limits of a channel by what the table calls them.
+_LIMITS: Final = {
+    "max_subs": "Subscriptions",
+    "max_msgs": "Messages",
+    "max_bytes": "Bytes",
+    "max_age_ns": "Age",
+    "max_inactivity_ns": "Inactivity",
+}
 
 
 def log_starting(logger: logging.Logger, config: Config, *, server_id: str, server_name: str) -> None:
@@ -29,7 +41,7 @@ def log_starting(logger: logging.Logger, config: Config, *, server_id: str, serv
     logger.info("  ID:       %s", server_id)
     if config.file:
         logger.info("Using configuration file: %s (%s)", config.file, config.digest)
-    for warning in config.warnings:
+    for warning in (*config.warnings, *config.notes):
         logger.warning("%s", warning)
 
 
@@ -48,6 +60,76 @@ def log_jetstream(
     logger.info('  Store Directory: "%s"', store_dir)
     interval = sync_interval if isinstance(sync_interval, str) else f"{sync_interval / 1e9:g}s"
     logger.info("  Sync Interval:   %s", interval)
+
+
+def log_streaming(logger: logging.Logger, streaming: StreamingConfig, store_dir: str | None) -> None:
+    """What NATS Streaming serves, in the lines that operators of nats-streaming-server look for.
+
+    Shapes:  store_dir is where messages are kept, None for a store in memory.
+    """
+    logger.info("STREAM: Starting streamd streaming[%s] version %s", streaming.cluster_id, __version__)
+    logger.info("STREAM: Message store is %s", streaming.store.upper())
+    if streaming.store == "file" and store_dir is not None:
+        logger.info("STREAM: Store location: %s", store_dir)
+    for line in limits_table(streaming):
+        logger.info("STREAM: %s", line)
+
+
+def limits_table(streaming: StreamingConfig) -> list[str]:
+    """The limits of all channels, `*` behind a default, and what differs in each entry from the next wider one."""
+    from streamd.config.channels import matching
+    from streamd.config.streaming import StreamingConfig
+
+    top, default = streaming.top_limits(), StreamingConfig().top_limits()
+
+    def row(name: str, value: int, usual: int, shown: str) -> str:
+        return f"{name} {shown:>13}{' *' if value == usual else ''}"
+
+    usual_channels = StreamingConfig.model_fields["max_channels"].default
+    lines = [
+        _TITLE,
+        row(
+            "Channels:       ",
+            streaming.max_channels,
+            usual_channels,
+            _limit_text("max_channels", streaming.max_channels),
+        ),
+        "--------- Channels Limits --------",
+    ]
+    for field, name in _LIMITS.items():
+        value = getattr(top, field)
+        lines.append(row(f"  {name:<13}:", value, getattr(default, field), _limit_text(field, value)))
+    inherited = streaming.inherited_channels()
+    levels = max((len(name.split(".")) for name in inherited), default=0)
+    entries = []
+    for name, limits in inherited.items():
+        wider = matching(inherited, name)
+        level = wider.index(name)
+        parent = inherited[wider[level - 1]] if level else top
+        entries.append(" " * level + name)
+        for field in (*_LIMITS, "native"):
+            value = getattr(limits, field)
+            if value != getattr(parent, field):
+                gap = " " * (levels - level)
+                shown = _limit_text(field, value)
+                entries.append(f"{' ' * level} |-> {_LIMITS.get(field, 'Native'):<13} {gap}{shown:>13}")
+    width = max(map(len, [_TITLE, *entries]))
+    if entries:
+        left = "-" * ((width - len(_LIST)) // 2)
+        lines += [f"{left}{_LIST}".ljust(width, "-"), *entries]
+    return [*lines, "-" * width]
+
+
+def _limit_text(field: str, value: int) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value == 0:
+        return "unlimited"
+    if field.endswith("_ns"):
+        from streamd.config.scalars import duration_text
+
+        return duration_text(value)
+    return size_text(value) if field == "max_bytes" else str(value)
 
 
 def log_listening(logger: logging.Logger, host: str, port: int) -> None:

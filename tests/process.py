@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,8 @@ READY = "Server is ready"
 
 class ServerProcess:
     """`streamd` on a free port with its store, log and ports file under one directory."""
+
+    ready = READY
 
     def __init__(self, directory: Path, *arguments: str, config: str | None = None, store: Path | None = None) -> None:
         self.directory = directory
@@ -37,7 +39,7 @@ class ServerProcess:
         """Where clients connect."""
         return f"nats://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -46,26 +48,19 @@ class ServerProcess:
     ) -> None:
         self.kill()
 
-    def start(self, timeout_seconds: float = 30) -> ServerProcess:
+    def command(self) -> list[str]:
+        """How it is started."""
+        command = [sys.executable, "-m", "streamd", "-a", "127.0.0.1", "-p", str(self.port)]
+        command += ["-js", "-sd", str(self.store), "--ports_file_dir", str(self.directory)]
+        return [*command, *self.arguments]
+
+    def start(self, timeout_seconds: float = 30) -> Self:
         """Start (again) on the same store and, after the first time, the same port; wait until it is ready."""
         offset = self.log_path.stat().st_size if self.log_path.exists() else 0
-        command = [
-            sys.executable,
-            "-m",
-            "streamd",
-            "-a",
-            "127.0.0.1",
-            "-p",
-            str(self.port),
-            "-js",
-            "-sd",
-            str(self.store),
-        ]
-        command += ["--ports_file_dir", str(self.directory), *self.arguments]
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.directory)
         deadline = time.monotonic() + timeout_seconds
-        while READY not in self.log_path.read_text(errors="replace")[offset:]:
+        while self.ready not in self.log_path.read_text(errors="replace")[offset:]:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"streamd did not get ready: {self.log()[offset:]}")
             time.sleep(0.01)

@@ -11,12 +11,18 @@ import re
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from streamd.config import load
+from streamd.config import foreign, load, stan_file
+from streamd.config.cluster import ClusterConfig
+from streamd.config.fields import keys_of
 from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig, JetStreamLimits
+from streamd.config.streaming import ChannelLimits, StreamingClusterConfig, StreamingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGE: Final = ROOT / "streamd"
@@ -154,18 +160,42 @@ def test_readme_names_both_commands() -> None:
     assert "make test" in lines
 
 
-@pytest.mark.parametrize("model", [Config, AuthorizationConfig, JetStreamConfig, JetStreamLimits])
-def test_every_setting_is_documented(model: type) -> None:
+@pytest.mark.parametrize(
+    ("model", "block"),
+    [
+        (Config, ""),
+        (AuthorizationConfig, ""),
+        (JetStreamConfig, ""),
+        (JetStreamLimits, ""),
+        (ClusterConfig, ""),
+        (StreamingConfig, ""),
+        (StreamingConfig, "store_limits"),
+        (StreamingConfig, "file_options"),
+        (StreamingClusterConfig, ""),
+        (ChannelLimits, ""),
+    ],
+)
+def test_every_setting_is_documented(model: type, block: str) -> None:
     """Under each of its names."""
-    text = (ROOT / "docs" / "configuration.md").read_text()
-    names = load._keys(model)
+    names = keys_of(model, block)
 
     assert names
-    assert [name for name in names if f"`{name}`" not in text] == []
+    assert undocumented(names) == []
 
 
-def test_what_is_refused_for_now_is_documented() -> None:
+def undocumented(names: Iterable[str]) -> list[str]:
     text = (ROOT / "docs" / "configuration.md").read_text()
-    later = load._LATER | load._LATER_AUTHORIZATION | load._LATER_JETSTREAM | load._LATER_LIMITS
+    return sorted(name for name in names if f"`{name}`" not in text)
 
-    assert sorted(name for name in later if f"`{name}`" not in text) == []
+
+def test_inner_blocks_are_documented() -> None:
+    assert undocumented([*stan_file.LIMITS, *stan_file.CHANNELS, *stan_file.FILE_OPTIONS]) == []
+
+
+def test_what_is_refused_or_without_effect_is_documented() -> None:
+    later = load.LATER | load.LATER_AUTHORIZATION | load.LATER_JETSTREAM | load.LATER_LIMITS | load.LATER_CLUSTER
+    idle = {name for key in stan_file.IDLE_FILE for name in key.names}
+
+    assert undocumented([*later, *stan_file.REFUSED, *idle, *foreign.CLUSTER]) == []
+    assert {key.name for key in stan_file.IDLE_FILE} <= foreign.FILE.keys()
+    assert foreign.CLUSTER.keys() <= StreamingClusterConfig.model_fields.keys()

@@ -132,7 +132,7 @@ fn who_resumes_gets_all_that_is_pending_at_once_in_order() {
     assert_eq!(world.group.deadline_ns(), None);
 
     world.join(500, 2);
-    assert_eq!(world.at(10_100), [(2, 2, 1), (2, 4, 1), (2, 5, 1)]);
+    assert_eq!(world.at(10_100), [(2, 2, 2), (2, 4, 2), (2, 5, 1)]);
     assert!(world.group.stalled());
     assert_eq!(world.publish(10_100, 6..=6), [], "beyond the window only what comes again");
     world.ack(&[2, 5]);

@@ -165,10 +165,12 @@ impl Model {
 
     fn join(&mut self, who: Member) {
         if self.members.is_empty() {
-            // All of it is due, in the order of sequences, and counting begins anew.
+            // All of it is due, in the order of sequences. Only a durable's own client goes on counting.
             for held in &mut self.held {
-                (held.holder, held.deliveries, held.expiry, held.since) = (who.number, 1, None, 0);
-                held.kept = true;
+                (held.holder, held.expiry, held.since, held.kept) = (who.number, None, 0, true);
+                if self.queue {
+                    held.deliveries = 1;
+                }
             }
             self.again = self.held.iter().map(|held| held.seq).collect();
         }

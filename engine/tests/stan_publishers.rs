@@ -25,8 +25,10 @@ struct Publish {
 
 const CLIENTS: [&str; 3] = ["a", "b", "c"];
 const CONNS: [&str; 4] = ["", "one", "two", "three"];
-const GOOD: [&[u8]; 5] = [b"foo", b"foo.bar", b"Foo", b"with space", "ünï".as_bytes()];
-const BAD: [&[u8]; 6] = [b"", b"foo.", b"f/o", b"foo.*", b">", b"\xff"];
+const GOOD: [&[u8]; 6] = [b"foo", b"foo.bar", b"Foo", b"with space", "ünï".as_bytes(), b"\xff"];
+const BAD: [&[u8]; 5] = [b"", b"foo.", b"f/o", b"foo.*", b">"];
+/// What servers of a cluster tell each other: a number, then bytes.
+const CONTROL: &[u8] = &[1 << 3, 3, 2 << 3 | 2, 1, b'x'];
 
 fn publish() -> impl Strategy<Value = Publish> {
     let channel = prop_oneof![5 => prop::sample::select(&GOOD[..]), 2 => prop::sample::select(&BAD[..])];
@@ -96,7 +98,7 @@ proptest! {
     #[test]
     fn each_publish_is_in_one_group_or_refused(
         changes in prop::collection::vec((0usize..3, 0usize..4, any::<bool>()), 0..8),
-        publishes in prop::collection::vec(publish(), 0..20),
+        publishes in prop::collection::vec((publish(), prop::bool::weighted(0.05)), 0..20),
     ) {
         let native = vec![(b"foo.*".to_vec(), true), (b">".to_vec(), false)];
         let mut publishers = Publishers::new(b"$STAN.c.", native);
@@ -119,22 +121,22 @@ proptest! {
         let mut wire = Wire::default();
         let (mut groups, mut answers) = (Vec::<(Vec<u8>, Vec<Seen>)>::new(), Vec::new());
         let (mut messages, mut bytes, mut refused) = (0, 0, Vec::new());
-        for (conn, publish) in (1u64..).zip(&publishes) {
-            let payload = publish.encoded();
+        for (conn, (publish, control)) in (1u64..).zip(publishes) {
+            let payload = if control { CONTROL.to_vec() } else { publish.encoded() };
             let reply = publish.to.as_bytes();
             batch.push(Message { subject: b"_STAN.pub.c.x", reply, payload: &payload, conn, ..Message::default() });
             let guid = publish.guid.clone().into_bytes();
             let good = !publish.cut && !guid.is_empty() && GOOD.contains(&publish.channel);
+            if control {
+                // It is nobody's business here.
+                continue;
+            }
             if !publish.cut {
                 messages += 1;
                 bytes += payload.len() as u64;
             }
-            if !good || !known(&connected, publish) {
-                let (guid, client_id, channel) = match publish.cut {
-                    true => (Vec::new(), Vec::new(), Vec::new()),
-                    false => (guid, publish.client_id.as_bytes().to_vec(), publish.channel.to_vec()),
-                };
-                refused.push((client_id, channel));
+            if !good || !known(&connected, &publish) {
+                refused.push((publish.client_id.as_bytes().to_vec(), publish.channel.to_vec()));
                 if !publish.to.is_empty() {
                     let mut error = vec![(2, b"stan: invalid publish request".to_vec(), 0)];
                     if !guid.is_empty() {
@@ -149,6 +151,7 @@ proptest! {
                 b"foo" => b"$STAN.c.foo",
                 b"Foo" => b"$STAN.c.Foo",
                 b"with space" => b"$STAN.c.with=20space",
+                b"\xff" => b"$STAN.c.=FF",
                 _ => "$STAN.c.ünï".as_bytes(),
             };
             let headers = match publish.reply {

@@ -130,11 +130,16 @@ def normalise(arguments: Sequence[str]) -> list[str]:
 
 
 def _command(words: list[str]) -> list[str]:
-    """The words behind the flags: `version` and `help` are commands, anything else is a slip."""
+    """The words behind the flags: `version` and `help` are commands, anything else is a slip.
+
+    `import` has flags of its own and is a command only as the first word, which `main` sees before.
+    """
     if not words:
         return []
     if words[0].lower() in ("version", "help"):
         return [f"--{words[0].lower()}=true"]
+    if words[0] == "import":
+        raise FlagError("import comes before all flags: streamd import stan DIR", usage=False)
     raise FlagError(f'unrecognized command: "{words[0]}"', usage=False)
 
 
@@ -178,7 +183,7 @@ def _size(name: str, value: str) -> str:
 
 def usage() -> str:
     """The text of --help."""
-    lines = ["", "Usage: streamd [options]"]
+    lines = ["", "Usage: streamd [options]", "       streamd import stan DIR [options]"]
     group = ""
     for flag in FLAGS:
         if flag.group != group:

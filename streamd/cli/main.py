@@ -26,6 +26,10 @@ PROTOCOL_VERSION = "2.15.2"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["import"]:
+        from streamd.cli.import_stan import run
+
+        return run(given[1:])
     try:
         normal = normalise(given)
     except FlagError as error:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from streamd.config import reading, stan_file
-from streamd.config.cluster import ClusterConfig
+from streamd.config import reading
 from streamd.config.errors import ConfigError
 from streamd.config.fields import Problems, read_block, read_fields, read_key, words
 from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig, JetStreamLimits
@@ -56,28 +55,31 @@ def load_file(
              `path` is None.
     Errors:  ConfigError, one line a problem.
     """
+    if path is None and streaming_file is None:
+        return from_flags(overrides or {})
     # Not at the top: a server started by flags alone needs no parser.
     from streamd.config.parse import parse_file
 
-    if path is None and streaming_file is None:
-        return from_flags(overrides or {})
     problems, streaming = Problems(), None
-    if path is None:
-        assert streaming_file is not None
-        path, root = streaming_file, parse_file(streaming_file)
-        streaming = stan_file.take(root)
-    else:
-        root = parse_file(path)
-        if streaming_file is not None:
-            streaming = stan_file.alone(parse_file(streaming_file), os.fspath(path), problems)
-    return _build(problems, root, os.fspath(path), overrides or {}, streaming)
+    file = os.fspath(path or streaming_file or "")
+    root = parse_file(file)
+    origin = _origin(root, file)
+    if streaming_file is not None:
+        from streamd.config import stan_file
+
+        if os.path.abspath(streaming_file) == os.path.abspath(file):
+            streaming, root = stan_file.take(root)
+        else:
+            streaming = stan_file.alone(parse_file(streaming_file), file, problems)
+    return _build(problems, root, origin, overrides or {}, streaming)
 
 
 def load_text(text: str, *, file: str = "<text>", overrides: Mapping[str, Any] | None = None) -> Config:
     """As `load_file`, from a text."""
     from streamd.config.parse import parse_text
 
-    return _build(Problems(), parse_text(text, file=file), file, overrides or {}, None)
+    root = parse_text(text, file=file)
+    return _build(Problems(), root, _origin(root, file), overrides or {}, None)
 
 
 def from_flags(overrides: Mapping[str, Any]) -> Config:
@@ -85,9 +87,17 @@ def from_flags(overrides: Mapping[str, Any]) -> Config:
     return _finish(Problems(), {}, overrides)
 
 
-def _build(problems: Problems, root: Node, file: str, overrides: Mapping[str, Any], streaming: Entry | None) -> Config:
+def _origin(root: Node, file: str) -> dict[str, str]:
     from streamd.config.digest import digest
 
+    return {"file": file, "digest": digest(root)}
+
+
+def _build(
+    problems: Problems, root: Node, origin: dict[str, str], overrides: Mapping[str, Any],
+    streaming: Entry | None,
+) -> Config:  # fmt: skip
+    """Reads the map of a file; `streaming` stands for a streaming block that comes from elsewhere."""
     assert isinstance(root.value, dict)
     special: dict[str, Callable[[Entry, Problems, dict[str, Any]], None]] = {
         "listen": _listen("host", "port"),
@@ -98,36 +108,33 @@ def _build(problems: Problems, root: Node, file: str, overrides: Mapping[str, An
         "jetstream": _jetstream,
         "store_dir": _store_dir,
         "storedir": _store_dir,
-        "streaming": stan_file.read if streaming is None else stan_file.passed_over(streaming.position.file),
+        "streaming": _streaming if streaming is None else _passed_over(streaming.position.file),
     }
     if streaming is not None or any(name.lower() == "streaming" for name in root.value):
         special["cluster"] = _cluster
     values = read_fields(Config, root.value, problems, (), LATER, special)
     if streaming is not None:
-        stan_file.read(streaming, problems, values)
+        _streaming(streaming, problems, values)
     block = values.get("jetstream")
     if "store_dir" in values and isinstance(block, JetStreamConfig) and block.store_dir is not None:
         problems.add(problems.places[("store_dir",)][0], "duplicate 'store_dir' configuration")
-    if not root.value:
-        problems.warnings.append(f"{file}: config has no values or is empty")
-    values |= {"file": file, "digest": digest(root)}
-    return _finish(problems, values, overrides)
+    if not root.value and streaming is None:
+        problems.warnings.append(f"{origin['file']}: config has no values or is empty")
+    return _finish(problems, {**values, **origin}, overrides)
 
 
 def _finish(problems: Problems, values: dict[str, Any], overrides: Mapping[str, Any]) -> Config:
-    overrides = stan_file.one_store(overrides, values)
-    notes = (*problems.notes, *overrides.get("notes", ()))
-    merged = {**values, "warnings": tuple(problems.warnings), **overrides}
-    merged["streaming"] = stan_file.merge(values.get("streaming"), overrides.get("streaming"), problems)
-    merged["notes"] = (*notes, *problems.notes[len(notes) :])
+    # A flag's value has no place in the file, even where the file named the same key.
+    for name in overrides.keys() - {"streaming"}:
+        problems.places.pop((name,), None)
+    merged = {**values, **overrides}
     if merged.get("jetstream") is True and isinstance(values.get("jetstream"), JetStreamConfig):
         merged["jetstream"] = values["jetstream"]  # the flag switches on what the file describes
-    if merged["streaming"] is not None and merged.get("jetstream") is None:
-        merged["jetstream"] = True
+    if "streaming" in merged:
+        _merge_streaming(merged, values, overrides, problems)
     merged = _merge_authorization(_merge_jetstream(merged))
-    # A flag's value has no place in the file, even where the file named the same key.
-    for name in overrides:
-        problems.places.pop((name,), None)
+    merged["warnings"] = tuple(problems.warnings)
+    merged["notes"] = (*problems.notes, *overrides.get("notes", ()))
     config = None
     try:
         config = Config(**merged)
@@ -136,6 +143,20 @@ def _finish(problems: Problems, values: dict[str, Any], overrides: Mapping[str, 
     if problems.errors or config is None:
         raise ConfigError("\n".join(problems.errors))
     return config
+
+
+def _merge_streaming(
+    merged: dict[str, Any], values: Mapping[str, Any], overrides: Mapping[str, Any], problems: Problems
+) -> None:
+    """Folds the streaming flags into the block; it brings JetStream, and shares its directory."""
+    # Most servers have no streaming block, and the models behind it are a tenth of the start.
+    from streamd.config import stan_file
+
+    overrides = stan_file.one_store(overrides)
+    merged |= {name: overrides[name] for name in ("store_dir",) if name in overrides}
+    merged["streaming"] = stan_file.merge(values.get("streaming"), overrides.get("streaming"), problems)
+    if merged.get("jetstream") is None:
+        merged["jetstream"] = True
 
 
 def _merge_jetstream(values: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +199,22 @@ def _store_dir(entry: Entry, problems: Problems, values: dict[str, Any]) -> None
     read_key(Key("store_dir", reading.string), entry, "store_dir", problems, values)
 
 
+def _streaming(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
+    from streamd.config import stan_file
+
+    stan_file.read(entry, problems, values)
+
+
+def _passed_over(other: str) -> Callable[[Entry, Problems, dict[str, Any]], None]:
+    def handle(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
+        problems.notes.append(f"{entry.position}: streaming: not read, the file of -sc is: {other}")
+
+    return handle
+
+
 def _cluster(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
+    from streamd.config.cluster import ClusterConfig
+
     special = {"listen": _listen("host", "port", ("cluster",))}
     values["cluster"] = read_block(ClusterConfig, entry, problems, ("cluster",), LATER_CLUSTER, special)
 

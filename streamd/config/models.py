@@ -7,16 +7,21 @@ flags, or in Python directly; the same bounds hold for both. Not here: the text 
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from streamd.config import reading
 from streamd.config.block import MINUTE_NS, SECOND_NS, Block, Bytes, Limit, Nanoseconds, Port
-from streamd.config.cluster import ClusterConfig
 from streamd.config.errors import SettingError
 from streamd.config.reading import Key
-from streamd.config.streaming import StreamingConfig
+
+if TYPE_CHECKING:
+    from streamd.config.cluster import ClusterConfig
+    from streamd.config.streaming import StreamingConfig
+else:
+    # Most servers have neither block, and their models would be a tenth of the start: `_load` fetches them.
+    StreamingConfig = ClusterConfig = Any
 
 SYNC_MIN_NS: Final = 1_000_000
 _INT32_MAX: Final = 2**31 - 1
@@ -144,6 +149,17 @@ class Config(Block):
             return {**values, "jetstream": JetStreamConfig() if values["jetstream"] else None}
         return values
 
+    @field_validator("streaming", "cluster")
+    @classmethod
+    def _load(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            return None
+        from streamd.config.cluster import ClusterConfig
+        from streamd.config.streaming import StreamingConfig
+
+        model = StreamingConfig if info.field_name == "streaming" else ClusterConfig
+        return value if isinstance(value, model) else model.model_validate(value)
+
     @model_validator(mode="after")
     def _streaming_brings_the_rest(self) -> Self:
         """What the streaming block says about the server around it: store, name, and a cluster of one."""
@@ -153,8 +169,8 @@ class Config(Block):
             if self.streaming.cluster is not None and not self.server_name:
                 changed["server_name"] = self.streaming.cluster.node_id or ""
         name = changed.get("server_name", self.server_name)
-        if (note := _alone(name, self.streaming, self.cluster)) is not None and note not in self.notes:
-            changed["notes"] = (*self.notes, note)
+        notes = (_alone(name, self.streaming, self.cluster), _in_the_clear(self.streaming))
+        changed["notes"] = (*self.notes, *(note for note in notes if note is not None and note not in self.notes))
         # A frozen model of its own making: this is still its birth.
         self.__dict__.update(changed)
         return self
@@ -180,15 +196,16 @@ def _one_store(
     """Both with the directory that either names, and synced as file_options say unless sync_interval does."""
     jetstream = jetstream or JetStreamConfig()
     directory = streaming.dir if streaming.dir is not None else jetstream.store_dir
-    if None not in (streaming.dir, jetstream.store_dir):
-        assert streaming.dir is not None
-        assert jetstream.store_dir is not None
-        if os.path.abspath(streaming.dir) != os.path.abspath(jetstream.store_dir):
-            raise SettingError(
-                f'streaming dir "{streaming.dir}" and jetstream store_dir "{jetstream.store_dir}" are one store: '
-                "name one directory, or the same twice",
-                "streaming", "dir",
-            )  # fmt: skip
+    if (
+        streaming.dir is not None
+        and jetstream.store_dir is not None
+        and os.path.abspath(streaming.dir) != os.path.abspath(jetstream.store_dir)
+    ):
+        raise SettingError(
+            f'streaming dir "{streaming.dir}" and jetstream store_dir "{jetstream.store_dir}" are one store: '
+            "name one directory, or the same twice",
+            "streaming", "dir",
+        )  # fmt: skip
     if streaming.store == "file" and directory is None:
         text = "for FILE stores, root directory must be specified: set dir (or --dir)"
         raise SettingError(text, "streaming", "store")
@@ -200,6 +217,13 @@ def _one_store(
         interval = max(streaming.auto_sync_ns, SYNC_MIN_NS) if streaming.auto_sync_ns > 0 else "never"
         jetstream = jetstream.model_copy(update={"sync_interval": interval})
     return streaming, jetstream
+
+
+def _in_the_clear(streaming: StreamingConfig | None) -> str | None:
+    """What encryption is without a store."""
+    if streaming is None or not streaming.encrypt or streaming.store == "file":
+        return None
+    return "streaming encryption has no effect: with store memory nothing is written that could be encrypted"
 
 
 def _alone(name: str, streaming: StreamingConfig | None, routes: ClusterConfig | None) -> str | None:

@@ -64,27 +64,18 @@ def read(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
         values["streaming"] = read_fields(StreamingConfig, entries, problems, _PATH, frozenset(), _SPECIAL)
 
 
-def passed_over(by: str) -> Handler:
-    """What to do with the block where `-sc` names another file for it: say that it isn't read."""
-
-    def handle(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
-        problems.notes.append(f"{entry.position}: streaming: not read, the file of -sc is: {by}")
-
-    return handle
-
-
-def take(root: Node) -> Entry | None:
+def take(root: Node) -> tuple[Entry | None, Node]:
     """Takes the streaming keys out of a file that has no block for them and is read for all settings.
 
-    None if it has the block: there they are.
+    Returns them and the rest. None, and all of it, if the file has the block: there they are.
     """
     assert isinstance(root.value, dict)
     if any(name.lower() == "streaming" for name in root.value):
-        return None
+        return None, root
     known = keys_of(StreamingConfig).keys() | _SPECIAL.keys()
     taken = {name: entry for name, entry in root.value.items() if name.lower() in known}
-    root.value = {name: entry for name, entry in root.value.items() if name not in taken}
-    return Entry("streaming", root.position, Node(dict(taken), root.position))
+    rest = {name: entry for name, entry in root.value.items() if name not in taken}
+    return Entry("streaming", root.position, Node(taken, root.position)), Node(rest, root.position)
 
 
 def alone(root: Node, other: str, problems: Problems) -> Entry:
@@ -99,12 +90,9 @@ def alone(root: Node, other: str, problems: Problems) -> Entry:
     return blocks[-1]
 
 
-def one_store(overrides: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+def one_store(overrides: Mapping[str, Any]) -> Mapping[str, Any]:
     """The flags --dir and --store_dir name the same directory: one of them sets both, whatever the file says."""
-    given = overrides.get("streaming")
-    if given is None and values.get("streaming") is None:
-        return overrides
-    given = given or {}
+    given = overrides.get("streaming") or {}
     if "dir" in given and "store_dir" not in overrides:
         return {**overrides, "store_dir": given["dir"]}
     if "store_dir" in overrides and "dir" not in given:

@@ -164,18 +164,19 @@ class StreamingConfig(Block):
     def limits_for(self, channel: str) -> Limits:
         """What holds for a channel: its narrowest entry, and what that leaves unset from wider ones."""
         found = matching(self.channels, channel)
-        return self._inherited(found[-1]) if found else self._top()
+        return self._inherited(found[-1]) if found else self.top_limits()
 
     def inherited_channels(self) -> dict[str, Limits]:
         """Every entry of `channels` with what it inherits, the widest first."""
         return {name: self._inherited(name) for name in sorted(self.channels, key=width)}
 
-    def _top(self) -> Limits:
+    def top_limits(self) -> Limits:
+        """What holds where no entry covers a channel."""
         return Limits(self.max_msgs, self.max_bytes, self.max_age_ns, self.max_subs, self.max_inactivity_ns)
 
     def _inherited(self, name: str) -> Limits:
         wider, own = parent(self.channels, name), self.channels[name]
-        base = self._top() if wider is None else self._inherited(wider)
+        base = self.top_limits() if wider is None else self._inherited(wider)
         return Limits(
             max_msgs=base.max_msgs if own.max_msgs is None else own.max_msgs,
             max_bytes=base.max_bytes if own.max_bytes is None else own.max_bytes,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from streamd.api.stream import StreamConfig
 from streamd.stan import errors
-from streamd.stan.names import STREAM_NAME_BYTES_MAX, stream_name
+from streamd.stan.names import STREAM_NAME_BYTES_MAX, shown, stream_name
 from streamd.state.limits import DUPLICATE_WINDOW_NS
 from streamd.state.stream import stream_equal, subjects_overlap
 
@@ -108,6 +108,9 @@ class Channels:
 
     def _add(self, name: str, stream: Stream) -> Channel:
         channel = Channel(name, stream, self._config.limits_for(name))
+        stream.owner = (
+            f'channel "{shown(name)}" of NATS Streaming: its limits and its end are those of the streaming block'
+        )
         self.by_name[name] = channel
         self._spellings[name.lower()] = name
         return channel
@@ -183,7 +186,7 @@ class Channels:
             "duplicate_window": window_ns,
             "num_replicas": 1,
             "allow_direct": True,
-            "metadata": {"nats-streaming.cluster": self._config.cluster_id, "nats-streaming.channel": name},
+            "metadata": {"nats-streaming.cluster": self._config.cluster_id, "nats-streaming.channel": shown(name)},
         }
         return StreamConfig.model_validate(fields, strict=False)
 

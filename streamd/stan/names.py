@@ -25,6 +25,16 @@ def stream_name(channel: str) -> str:
     )
 
 
+def text(name: bytes) -> str:
+    """What a client wrote; bytes that aren't UTF-8 as surrogates, as file names have them."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def shown(name: str) -> str:
+    """A name in which everything is UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def client_id_valid(client_id: str) -> bool:
     """Whether a client may call itself so."""
     return _CLIENT_ID.fullmatch(client_id) is not None

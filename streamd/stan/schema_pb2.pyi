@@ -80,13 +80,13 @@ class ConnectRequest(_message.Message):
     CONNID_FIELD_NUMBER: _ClassVar[int]
     PINGINTERVAL_FIELD_NUMBER: _ClassVar[int]
     PINGMAXOUT_FIELD_NUMBER: _ClassVar[int]
-    clientID: str
-    heartbeatInbox: str
+    clientID: bytes
+    heartbeatInbox: bytes
     protocol: int
     connID: bytes
     pingInterval: int
     pingMaxOut: int
-    def __init__(self, clientID: _Optional[str] = ..., heartbeatInbox: _Optional[str] = ..., protocol: _Optional[int] = ..., connID: _Optional[bytes] = ..., pingInterval: _Optional[int] = ..., pingMaxOut: _Optional[int] = ...) -> None: ...
+    def __init__(self, clientID: _Optional[bytes] = ..., heartbeatInbox: _Optional[bytes] = ..., protocol: _Optional[int] = ..., connID: _Optional[bytes] = ..., pingInterval: _Optional[int] = ..., pingMaxOut: _Optional[int] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
     __slots__ = ("pubPrefix", "subRequests", "unsubRequests", "closeRequests", "error", "subCloseRequests", "pingRequests", "pingInterval", "pingMaxOut", "protocol", "publicKey")
@@ -138,17 +138,17 @@ class SubscriptionRequest(_message.Message):
     STARTPOSITION_FIELD_NUMBER: _ClassVar[int]
     STARTSEQUENCE_FIELD_NUMBER: _ClassVar[int]
     STARTTIMEDELTA_FIELD_NUMBER: _ClassVar[int]
-    clientID: str
-    subject: str
-    qGroup: str
-    inbox: str
+    clientID: bytes
+    subject: bytes
+    qGroup: bytes
+    inbox: bytes
     maxInFlight: int
     ackWaitInSecs: int
-    durableName: str
+    durableName: bytes
     startPosition: StartPosition
     startSequence: int
     startTimeDelta: int
-    def __init__(self, clientID: _Optional[str] = ..., subject: _Optional[str] = ..., qGroup: _Optional[str] = ..., inbox: _Optional[str] = ..., maxInFlight: _Optional[int] = ..., ackWaitInSecs: _Optional[int] = ..., durableName: _Optional[str] = ..., startPosition: _Optional[_Union[StartPosition, str]] = ..., startSequence: _Optional[int] = ..., startTimeDelta: _Optional[int] = ...) -> None: ...
+    def __init__(self, clientID: _Optional[bytes] = ..., subject: _Optional[bytes] = ..., qGroup: _Optional[bytes] = ..., inbox: _Optional[bytes] = ..., maxInFlight: _Optional[int] = ..., ackWaitInSecs: _Optional[int] = ..., durableName: _Optional[bytes] = ..., startPosition: _Optional[_Union[StartPosition, str]] = ..., startSequence: _Optional[int] = ..., startTimeDelta: _Optional[int] = ...) -> None: ...
 
 class SubscriptionResponse(_message.Message):
     __slots__ = ("ackInbox", "error")
@@ -164,17 +164,17 @@ class UnsubscribeRequest(_message.Message):
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     INBOX_FIELD_NUMBER: _ClassVar[int]
     DURABLENAME_FIELD_NUMBER: _ClassVar[int]
-    clientID: str
-    subject: str
-    inbox: str
-    durableName: str
-    def __init__(self, clientID: _Optional[str] = ..., subject: _Optional[str] = ..., inbox: _Optional[str] = ..., durableName: _Optional[str] = ...) -> None: ...
+    clientID: bytes
+    subject: bytes
+    inbox: bytes
+    durableName: bytes
+    def __init__(self, clientID: _Optional[bytes] = ..., subject: _Optional[bytes] = ..., inbox: _Optional[bytes] = ..., durableName: _Optional[bytes] = ...) -> None: ...
 
 class CloseRequest(_message.Message):
     __slots__ = ("clientID",)
     CLIENTID_FIELD_NUMBER: _ClassVar[int]
-    clientID: str
-    def __init__(self, clientID: _Optional[str] = ...) -> None: ...
+    clientID: bytes
+    def __init__(self, clientID: _Optional[bytes] = ...) -> None: ...
 
 class CloseResponse(_message.Message):
     __slots__ = ("error",)

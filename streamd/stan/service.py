@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from streamd._engine import CorruptRecord, StanPublishers
 from streamd.errors import StoreError
@@ -18,7 +19,7 @@ from streamd.stan import errors
 from streamd.stan.channels import Channels
 from streamd.stan.clients import Client, Clients
 from streamd.stan.group import SERVICE, Group
-from streamd.stan.names import Subjects, client_id_valid, unique
+from streamd.stan.names import Subjects, client_id_valid, text, unique
 from streamd.stan.publishes import Publishes
 from streamd.stan.schema_pb2 import (
     CloseRequest,
@@ -48,6 +49,18 @@ if TYPE_CHECKING:
 Parsed = TypeVar("Parsed", bound=Message)
 
 
+def parse(kind: type[Parsed], payload: bytes) -> Parsed | None:
+    """A request; None if it is broken, which a field of another type than the schema's makes it too."""
+    parsed = kind()
+    try:
+        parsed.ParseFromString(payload)
+    except DecodeError:
+        return None
+    known = kind.DESCRIPTOR.fields_by_number
+    unknown = UnknownFieldSet(parsed)
+    return None if any(unknown[index].field_number in known for index in range(len(unknown))) else parsed
+
+
 class Streaming:
     """The service of one cluster id."""
 
@@ -69,20 +82,26 @@ class Streaming:
         self.subscribing = Subscribing(self._commits, self.channels, self.clients, config, log)
         self._bindings: list[Binding] = []
         self._examined: set[str] = set()  # client ids that somebody else wants
-        about: dict[str, Any] = {"cluster_id": config.cluster_id}
-        about, self._shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
-        if about["cluster_id"] != config.cluster_id:
+        encryption = jetstream.encryption
+        about: dict[str, Any] = {"cluster_id": config.cluster_id, **encryption.about}
+        self.shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
+        if (stored_id := self.shelf.about["cluster_id"]) != config.cluster_id:
             raise StoreError(
-                f'cluster ID "{config.cluster_id}" does not match recovered value of "{about["cluster_id"]}": '
+                f'cluster ID "{config.cluster_id}" does not match recovered value of "{stored_id}": '
                 f"set streaming.cluster_id to that, or choose another dir"
             )
+        if encryption.cipher is not None:
+            # The store may be older than its encryption.
+            self.shelf.describe(encryption.about)
+            log.info("STREAM: Store encryption is enabled (%s)", encryption.cipher.name)
         self.server_id = unique()
         self._recover()
 
     # life
 
     def _recover(self) -> None:
-        for number, entry in self._shelf.entries.items():
+        self._log.info("STREAM: Recovering the state...")
+        for number, entry in self.shelf.entries.items():
             self.clients.add(Client.restored(number, entry))
         channels = self.channels.recover()
         for channel in channels:
@@ -128,7 +147,6 @@ class Streaming:
             bind([subjects.close], self._each(CloseRequest, self._close)),
         ]
         self.publishes.start(f"{subjects.publish}.>")
-        self._log.info("STREAM: Streaming Server is ready")
 
     def close(self) -> None:
         """Stop serving. What has arrived is still stored; nothing is told to clients, who may come back."""
@@ -136,6 +154,9 @@ class Streaming:
             binding.close()
         self.clients.close()
         self.channels.close()
+        for channel in self.channels.by_name.values():
+            for group in channel.groups.values():
+                group.stop()
 
     # requests
 
@@ -145,13 +166,7 @@ class Streaming:
         def receive(batch: Batch) -> None:
             for index in range(len(batch)):
                 message = batch[index]
-                parsed: Parsed | None = kind()
-                try:
-                    assert parsed is not None
-                    parsed.ParseFromString(message.payload)
-                except DecodeError:
-                    parsed = None
-                handle(message, parsed)
+                handle(message, parse(kind, message.payload))
 
         return receive
 
@@ -162,37 +177,38 @@ class Streaming:
     # connections
 
     def _connect(self, message: Request, request: ConnectRequest | None) -> None:
+        client_id = "?" if request is None else text(request.clientID)
+
         def refuse(reason: str) -> None:
-            client_id = "?" if request is None else request.clientID
             self._log.error("STREAM: [Client:%s] Connect failed; %s", client_id, reason)
             self._reply(message.reply, ConnectResponse(error=reason))
 
         if request is None or not request.heartbeatInbox:
             refuse(errors.BAD_CONNECT)
             return
-        if not client_id_valid(request.clientID):
+        if not client_id_valid(client_id):
             refuse(errors.BAD_CLIENT_ID)
             return
-        if request.clientID in self._examined:
+        if client_id in self._examined:
             refuse(errors.CLIENT_TAKEN)
             return
-        existing = self.clients.by_id.get(request.clientID)
+        existing = self.clients.by_id.get(client_id)
         if existing is None:
             self._register(message.reply, request, refuse)
             return
         old = existing
-        self._examined.add(request.clientID)
+        self._examined.add(client_id)
 
         def alive() -> None:
-            self._examined.discard(request.clientID)
+            self._examined.discard(client_id)
             refuse(errors.CLIENT_TAKEN)
 
         def dead() -> None:
-            self._log.info("STREAM: [Client:%s] Replaced, as its old connection does not answer", request.clientID)
+            self._log.info("STREAM: [Client:%s] Replaced, as its old connection does not answer", client_id)
             self._go(old, lambda error: replace(error))
 
         def replace(error: StoreError | None) -> None:
-            self._examined.discard(request.clientID)
+            self._examined.discard(client_id)
             if error is not None:
                 refuse(str(error))
             else:
@@ -203,8 +219,8 @@ class Streaming:
     def _register(self, reply: str, request: ConnectRequest, refuse: Callable[[str], None]) -> None:
         client = Client(
             0,
-            request.clientID,
-            request.heartbeatInbox,
+            text(request.clientID),
+            text(request.heartbeatInbox),
             request.connID,
             request.protocol,
             request.pingInterval,
@@ -233,7 +249,7 @@ class Streaming:
                 response.pingMaxOut = request.pingMaxOut
             self._reply(reply, response)
 
-        client.number = self._shelf.add(client.entry(), done)
+        client.number = self.shelf.add(client.entry(), done)
 
     def _ping(self, message: Request, request: Ping | None) -> None:
         if request is None or not message.payload or not message.reply:
@@ -249,14 +265,15 @@ class Streaming:
         if request is None:
             self._reply(message.reply, CloseResponse(error=errors.BAD_CLOSE))
             return
-        client = self.clients.by_id.get(request.clientID)
+        client_id = text(request.clientID)
+        client = self.clients.by_id.get(client_id)
         if client is None:
-            self._log.error('STREAM: Unknown client "%s" in close request', request.clientID)
+            self._log.error('STREAM: Unknown client "%s" in close request', client_id)
             self._reply(message.reply, CloseResponse(error=errors.CLIENT_UNKNOWN))
             return
 
         def done(error: StoreError | None) -> None:
-            self._log.debug("STREAM: [Client:%s] Closed (Inbox=%s)", request.clientID, client.inbox)
+            self._log.debug("STREAM: [Client:%s] Closed (Inbox=%s)", client_id, client.inbox)
             self._reply(message.reply, CloseResponse(error="" if error is None else str(error)))
 
         self._go(client, done)
@@ -279,7 +296,7 @@ class Streaming:
 
         def job(work: Work) -> Callable[[Outcome], None] | None:
             self.subscribing.leave_all(work, client)
-            self._shelf.drop(client.number, done)
+            self.shelf.drop(client.number, done)
             return None
 
         self.publishes.barrier(stored)
@@ -289,7 +306,7 @@ class Streaming:
     def _subscribe(self, message: Request, request: SubscriptionRequest | None) -> None:
         def answer(ack_inbox: str, error: str) -> None:
             if error:
-                client_id, subject = ("?", "") if request is None else (request.clientID, request.subject)
+                client_id, subject = ("?", "") if request is None else (text(request.clientID), text(request.subject))
                 self._log.error("STREAM: [Client:%s] Subscription to %r failed; %s", client_id, subject, error)
             self._reply(message.reply, SubscriptionResponse(ackInbox=ack_inbox, error=error))
 
@@ -301,7 +318,7 @@ class Streaming:
         except errors.Refused as refused:
             answer("", str(refused))
             return
-        client = self.clients.by_id.get(request.clientID)
+        client = self.clients.by_id.get(text(request.clientID))
         if client is None:
             answer("", errors.CLIENT_UNKNOWN)
             return
@@ -316,21 +333,18 @@ class Streaming:
     def _end(self, message: Request, request: UnsubscribeRequest | None, *, forget: bool) -> None:
         def answer(error: str) -> None:
             if error:
-                client_id = "?" if request is None else request.clientID
+                client_id = "?" if request is None else text(request.clientID)
                 self._log.error("STREAM: [Client:%s] Unsubscribe failed; %s", client_id, error)
             self._reply(message.reply, SubscriptionResponse(error=error))
 
         if request is None:
             answer(errors.BAD_UNSUBSCRIBE)
             return
-        channel = self.channels.by_name.get(request.subject)
-        client = self.clients.by_id.get(request.clientID)
+        channel = self.channels.by_name.get(text(request.subject))
         if channel is None:
             answer(errors.CHANNEL_UNKNOWN)
-        elif client is None:
-            answer(errors.CLIENT_UNKNOWN)
-        else:
-            found, leaving = channel, client
-            self.publishes.barrier(
-                lambda: self.subscribing.unsubscribe(found, leaving, request.inbox, forget=forget, answer=answer)
-            )
+            return
+        found, client_id, inbox = channel, text(request.clientID), text(request.inbox)
+        self.publishes.barrier(
+            lambda: self.subscribing.unsubscribe(found, client_id, inbox, forget=forget, answer=answer)
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamd.stan.names import unique
 from streamd.stan.views import (
     ChannelLimitsView,
     ChannelView,
@@ -14,38 +15,47 @@ from streamd.stan.views import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamd.config.streaming import StreamingConfig
     from streamd.stan.channels import Channel
+    from streamd.stan.clients import Client
     from streamd.stan.group import Group, Member
     from streamd.stan.service import Streaming
 
 
 class Statistics:
-    """The views of a running service."""
+    """The views of a service, or of a standby, which has none yet."""
 
-    def __init__(self, streaming: Streaming, started_ns: int) -> None:
-        self._streaming = streaming
+    def __init__(self, config: StreamingConfig, streaming: Callable[[], Streaming | None], started_ns: int) -> None:
+        """`streaming`: the service once there is one."""
+        self._config = config
+        self._service = streaming
         self._started_ns = started_ns
+        self._standby_id = unique()
 
     @property
     def cluster_id(self) -> str:
         """The configured id."""
-        return self._streaming.config.cluster_id
+        return self._config.cluster_id
 
     @property
     def server_id(self) -> str:
         """Of this start."""
-        return self._streaming.server_id
+        streaming = self._service()
+        return self._standby_id if streaming is None else streaming.server_id
 
     def state(self) -> str:
-        """STANDALONE or FT_ACTIVE."""
-        return "STANDALONE" if self._streaming.config.ft_group is None else "FT_ACTIVE"
+        """STANDALONE, FT_ACTIVE or FT_STANDBY."""
+        if self._config.ft_group is None:
+            return "STANDALONE"
+        return "FT_STANDBY" if self._service() is None else "FT_ACTIVE"
 
     def server(self) -> ServerView:
         """Counts and totals."""
-        streaming = self._streaming
+        streaming = self._service()
+        if streaming is None:
+            return ServerView(self._started_ns, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         channels = list(streaming.channels.by_name.values())
         sent = streaming.subscribing.sent
         return ServerView(
@@ -63,8 +73,8 @@ class Statistics:
 
     def store(self) -> StoreView:
         """Kind, limits and totals."""
-        config = self._streaming.config
-        channels = self._streaming.channels.by_name.values()
+        config = self._config
+        channels = self._channels().values()
         return StoreView(
             type=config.store.upper(),
             max_channels=config.max_channels,
@@ -79,13 +89,21 @@ class Statistics:
             total_bytes=sum(channel.stream.state.bytes for channel in channels),
         )
 
+    def _channels(self) -> dict[str, Channel]:
+        streaming = self._service()
+        return {} if streaming is None else streaming.channels.by_name
+
+    def _clients(self) -> dict[str, Client]:
+        streaming = self._service()
+        return {} if streaming is None else streaming.clients.by_id
+
     def client_names(self) -> Sequence[str]:
         """Ids, sorted."""
-        return sorted(self._streaming.clients.by_id)
+        return sorted(self._clients())
 
     def client(self, client_id: str, *, subscriptions: bool) -> ClientView | None:
         """One client."""
-        client = self._streaming.clients.by_id.get(client_id)
+        client = self._clients().get(client_id)
         if client is None:
             return None
         found: dict[str, list[SubscriptionView]] = {}
@@ -95,11 +113,11 @@ class Statistics:
 
     def channel_names(self) -> Sequence[str]:
         """Names, sorted."""
-        return sorted(self._streaming.channels.by_name)
+        return sorted(self._channels())
 
     def channel(self, name: str, *, subscriptions: bool) -> ChannelView | None:
         """One channel."""
-        channel = self._streaming.channels.by_name.get(name)
+        channel = self._channels().get(name)
         if channel is None:
             return None
         state = channel.stream.state

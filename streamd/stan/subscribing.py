@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from streamd._engine import CorruptRecord, StanGroup, stan_channel_valid
 from streamd.stan import errors
 from streamd.stan.group import Group, Member, Sent
-from streamd.stan.names import unique
+from streamd.stan.names import text, unique
 from streamd.stan.schema_pb2 import First, LastReceived, NewOnly, SequenceStart, SubscriptionRequest, TimeDeltaStart
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def check(request: SubscriptionRequest) -> None:
         raise errors.Refused(errors.BAD_MAX_IN_FLIGHT)
     if request.startPosition not in POSITIONS:
         raise errors.Refused(errors.BAD_START)
-    if not stan_channel_valid(request.subject):
+    if not stan_channel_valid(text(request.subject)):
         raise errors.Refused(errors.BAD_SUBJECT)
 
 
@@ -93,7 +93,7 @@ class Subscribing:
                 return
             self._commits.at_rest(lambda work: self._admit(work, channel, client, request, answer))
 
-        self._channels.open(request.subject, opened)
+        self._channels.open(text(request.subject), opened)
 
     def _admit(
         self, work: Work, channel: Channel, client: Client, request: SubscriptionRequest, answer: Answer
@@ -117,7 +117,9 @@ class Subscribing:
         resumed = not fresh and not group.members
         before = group.last
         ack_inbox = f"_INBOX.{unique()}"
-        member = group.admit(client.client_id, request.inbox, ack_inbox, request.maxInFlight, request.ackWaitInSecs)
+        member = group.admit(
+            client.client_id, text(request.inbox), ack_inbox, request.maxInFlight, request.ackWaitInSecs
+        )
         client.subscriptions[ack_inbox] = (group, member)
         group.store(work)
 
@@ -144,7 +146,7 @@ class Subscribing:
 
     def _group(self, work: Work, channel: Channel, client: Client, request: SubscriptionRequest) -> tuple[Group, bool]:
         """The group that a request means, and whether it was made for it. Errors: Refused, CorruptRecord."""
-        queue, durable = request.qGroup, request.durableName
+        queue, durable = text(request.qGroup), text(request.durableName)
         if queue and durable:
             if ":" in durable:
                 raise errors.Refused(errors.BAD_DURABLE_NAME)
@@ -193,7 +195,7 @@ class Subscribing:
     # going
 
     def unsubscribe(
-        self, channel: Channel, client: Client, inbox: str, *, forget: bool, answer: Callable[[str], None]
+        self, channel: Channel, client_id: str, inbox: str, *, forget: bool, answer: Callable[[str], None]
     ) -> None:
         """Take a subscription away, found by its ack inbox or its own; `forget` removes a durable's position too."""
 
@@ -203,15 +205,15 @@ class Subscribing:
                 answer(errors.SUBSCRIPTION_UNKNOWN)
                 return None
             group, member = found
-            if member.client_id != client.client_id:
+            if member.client_id != client_id:
                 answer(errors.CLIENT_UNKNOWN)
                 return None
             self._take_leave(work, group, member, forget=forget)
             return lambda outcome: answer("" if outcome.error is None else str(outcome.error))
 
-        for group in list(channel.groups.values()):
-            if any(member.client_id == client.client_id for member in group.members.values()):
-                group.hear_acks()
+        found = self._find(channel, inbox)
+        if found is not None:
+            found[0].hear_acks()
         self._commits.at_rest(job)
 
     @staticmethod
@@ -249,9 +251,9 @@ class Subscribing:
             self._channels.watch_use(channel)
 
     def _trace(self, verb: str, group: Group, member: Member, more: str) -> None:
-        text = "STREAM: [Client:%s] %s %ssubscription, subject=%s, inbox=%s, %ssubid=%d%s, seq=%d"
+        line = "STREAM: [Client:%s] %s %ssubscription, subject=%s, inbox=%s, %ssubid=%d%s, seq=%d"
         name = f"queue={group.queue}, " if group.queue else f"durable={group.durable}, " if group.durable else ""
         self._log.debug(
-            text, member.client_id, verb, group.kind, group.channel.name, member.inbox, name, group.identity, more,
+            line, member.client_id, verb, group.kind, group.channel.name, member.inbox, name, group.identity, more,
             group.state.next_seq,
         )  # fmt: skip

@@ -77,6 +77,7 @@ class Commits:
         self._saves: dict[Saved, None] = {}
         self._confirmations: list[tuple[Consumer, AckOutcome]] = []
         self._planned = False
+        self._filling = False  # a work: what becomes ready meanwhile is for the next one
         self._in_flight = False
         self._ended_ns = 0
         self._touched: dict[Stream, None] = {}
@@ -92,7 +93,7 @@ class Commits:
     def ready(self, source: Source) -> None:
         """Publishes wait, in a stream's tap for example."""
         self._ready.append(source)
-        if self._planned or self._in_flight or self.closed:
+        if self._planned or self._filling or self._in_flight or self.closed:
             return
         if self._clock.now_ns() - self._ended_ns > BACK_TO_BACK_NS:
             # Nothing else is going on: the next iteration of the loop would only add its delay.
@@ -104,6 +105,14 @@ class Commits:
         """Run a job when no commit is under way; what it adds is committed with the publishes that wait."""
         self._jobs.append(job)
         self._kick()
+
+    def at_once(self, work: Work) -> None:
+        """Commit a work and wait for it, while the server starts. Errors: StoreError."""
+        outcomes: list[Outcome] = []
+        self._writer.submit(work, outcomes.append)
+        self._writer.settle()
+        if (error := outcomes[0].error) is not None:
+            raise error
 
     def touch(self, stream: Stream) -> None:
         """A job has changed the machine of a stream: the work that is being filled takes its delta."""
@@ -167,16 +176,20 @@ class Commits:
 
     def _run(self) -> None:
         self._planned = False
-        if self._in_flight or self.closed:
+        if self._in_flight or self._filling or self.closed:
             return
         work = Work()
         after: list[Callable[[Outcome], None]] = []
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            follow_up = job(work)
-            if follow_up is not None:
-                after.append(follow_up)
-        admitted = self._admit(work)
+        self._filling = True
+        try:
+            jobs, self._jobs = self._jobs, []
+            for job in jobs:
+                follow_up = job(work)
+                if follow_up is not None:
+                    after.append(follow_up)
+            admitted = self._admit(work)
+        finally:
+            self._filling = False
         touched = self._close_parts(work)
         consumers = [consumer for consumer in self._saves if not consumer.closed]
         confirmations, self._confirmations = self._confirmations, []

@@ -40,7 +40,7 @@ def stream_options(config: StreamConfig, channel: str | None) -> dict[str, Any]:
 
 def channel_len(channel: str | None) -> int:
     """The native machine's `channel_len`."""
-    return 0 if channel is None else len(channel.encode())
+    return 0 if channel is None else len(channel.encode("utf-8", "surrogateescape"))
 
 
 def stream_definition(config: StreamConfig, created_ns: int, channel: str | None) -> bytes:

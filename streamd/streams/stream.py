@@ -55,6 +55,8 @@ class Stream:
         self.stream_id = stream_id  # the store's number; 0: a memory stream
         self.created_ns = created_ns
         self.channel = channel
+        #: Who decides on its configuration and its end instead of JetStream's clients, in words.
+        self.owner: str | None = None
         self.consumers: dict[str, Consumer] = {}
         self.readers: dict[Reader, None] = {}
         #: What services of other rooms have stored here and not taken up: (definition, state) by the store's number.

@@ -10,6 +10,7 @@ from streamd.api import stream as wire
 from streamd.api.errors import (
     MEMORY_EXCEEDED,
     STORAGE_EXCEEDED,
+    STREAM_INVALID_CONFIG,
     STREAM_NAME_EXISTS,
     STREAM_NOT_FOUND,
     STREAMS_MAX,
@@ -61,6 +62,7 @@ class StreamApi:
         """Change what may change of a stream."""
         jetstream = self._jetstream
         stream = call.stream_online()
+        self._check_owner(stream)
         config = stream_update(stream.config, request, call.arguments[0], self._jetstream.limits)
         self._check_overlap(config.subjects, (other for other in jetstream.streams.values() if other is not stream))
         self._check_room(config, stream)
@@ -72,6 +74,10 @@ class StreamApi:
                 call.answer(wire.StreamUpdateResponse(info=self.info(stream, clustered=False)))
 
         jetstream.update_stream(stream, config, done)
+
+    def _check_owner(self, stream: Stream) -> None:
+        if stream.owner is not None:
+            raise STREAM_INVALID_CONFIG(err=f"stream {stream.name} is {stream.owner}")
 
     def _check_overlap(self, subjects: Sequence[str], others: Iterable[Stream]) -> None:
         if any(subjects_overlap(subjects, other.config.subjects) for other in others):
@@ -140,6 +146,7 @@ class StreamApi:
 
         if self._jetstream.streams.get(stream.name) is not stream:
             raise STREAM_NOT_FOUND()
+        self._check_owner(stream)
         self._jetstream.delete_stream(stream, done)
 
     def info(self, stream: Stream, *, clustered: bool = True, listed: bool = False) -> wire.StreamInfo:

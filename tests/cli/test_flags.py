@@ -33,6 +33,12 @@ NORMAL: list[tuple[str, list[str]]] = [
     ("--addr h --net=i -a j", ["--host=h", "--host=i", "--host=j"]),
     ("--user u --pass a=b --auth t", ["--user=u", "--password=a=b", "--token=t"]),
     ("-l -x", ["--log_file=-x"]),
+    ("-store file -dir=d", ["--streaming_store=file", "--streaming_dir=d"]),
+    ("--st FILE -cid x", ["--streaming_store=FILE", "--streaming_cluster_id=x"]),
+    ("-hbi 1m30s -ma=0", ["--streaming_hb_interval_ns=90000000000", "--streaming_max_age_ns=0"]),
+    ("-mb 1GB --max_bytes 5", ["--streaming_max_bytes=1073741824", "--streaming_max_bytes=5"]),
+    ("-SDV -encrypt=false", ["--streaming_debug_and_trace=true", "--streaming_encrypt=false"]),
+    ("-cluster_peers a,b", ["--streaming_cluster_peers=a,b"]),
     ("--", []),
     ("version", ["--version=true"]),
     ("-p 1 help", ["--port=1", "--help=true"]),
@@ -51,8 +57,28 @@ SLIPS: list[tuple[str, str, bool]] = [
     ("-V false", 'unrecognized command: "false"', False),
     ("- foo", 'unrecognized command: "-"', False),
     ("-- -p", 'unrecognized command: "-p"', False),
+    ("-D import stan x", "import comes before all flags: streamd import stan DIR", False),
     ("--routes nats://h:1", "flag --routes is not supported yet", False),
     ("-tls=true", "flag --tls is not supported yet", False),
+    ("--cluster nats://h:1", "flag --cluster is not supported yet", False),
+    ("-hbi 30", 'invalid value "30" for flag -hbi: parse error', True),
+    ("-mb x", "mb should be a size, got 'x'", False),
+    ("--file_buffer_size=1.5", "file_buffer_size should be a size, got '1.5'", False),
+    (
+        "-ns nats://h:1",
+        "flag --ns is not supported by streamd: streamd serves clients itself and connects to no other NATS server",
+        False,
+    ),
+    (
+        "--sql_driver mysql",
+        "flag --sql_driver is not supported by streamd: streamd has a store of its own, take store file or memory",
+        False,
+    ),
+    (
+        "-syslog_name x",
+        "flag --syslog_name is not supported by streamd: streamd writes its log to stderr or to log_file",
+        False,
+    ),
 ]
 
 
@@ -131,8 +157,9 @@ def test_configuration_test_needs_a_file(capsys: pytest.CaptureFixture[str]) -> 
     assert "must specify [-c, --config]" in capsys.readouterr().err
 
 
-def test_single_conf_of_the_repository_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["-t", "-c", "conf/single.conf"]) == 0, capsys.readouterr().err
+@pytest.mark.parametrize("name", ["single", "a", "b", "c"])
+def test_confs_of_the_repository_are_valid(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-t", "-c", f"conf/{name}.conf"]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks import peer_stan
 from benchmarks.peer import build
 from benchmarks.server import Server, Software
 from benchmarks.wire import BenchError
-from tests.interop.raw import Session
+from tests.interop.raw import Session, difference
+from tests.interop.stan_raw import StanPair
+from tests.stan.conftest import streamd_or_peer
+from tests.stan.servers import StanPeer
+from tests.stan.stage import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,14 +53,6 @@ class Pair:
         return wrong
 
 
-def difference(theirs: str, ours: str) -> str:
-    """The request, and both answers from a little before the place where they part."""
-    same = next((at for at, (one, other) in enumerate(zip(theirs, ours, strict=False)) if one != other), 0)
-    start = max(same - 100, 0)
-    shown = slice(start, same + 600)
-    return f"{theirs[:300].splitlines()[0]}\n  nats-server: …{theirs[shown]}\n  streamd:     …{ours[shown]}"
-
-
 def clean(port: int) -> None:
     """Delete all streams."""
     session = Session(port)
@@ -84,3 +81,23 @@ def pair(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         Server(ours, home / "ours", jetstream=True) as other,
     ):
         yield Pair(one, other)
+
+
+@pytest.fixture(scope="session")
+def stan_program() -> Path:
+    """The built nats-streaming-server."""
+    try:
+        return peer_stan.build()
+    except (BenchError, OSError, subprocess.CalledProcessError) as error:
+        pytest.fail(f"nats-streaming-server of benchmarks/stan_peer/go.mod can't be built: {error}")
+
+
+@pytest.fixture(scope="session")
+def stan_pair(stan_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StanPair]:
+    """Both STAN servers, shared by all raw sessions: each has names of its own."""
+    home = tmp_path_factory.mktemp("stan_pair")
+    with (
+        StanPeer(stan_program, home / "peer", SHARED) as peer,
+        streamd_or_peer()(home / "ours", SHARED) as ours,
+    ):
+        yield StanPair(peer, ours)

@@ -210,3 +210,11 @@ def neutral(value: Any) -> Any:
             one = "*"
         shown[key] = neutral(one)
     return shown
+
+
+def difference(theirs: str, ours: str, peer: str = "nats-server") -> str:
+    """The request, and both answers from a little before the place where they part."""
+    same = next((at for at, (one, other) in enumerate(zip(theirs, ours, strict=False)) if one != other), 0)
+    start = max(same - 100, 0)
+    shown = slice(start, same + 600)
+    return f"{theirs[:300].splitlines()[0]}\n  {peer}: …{theirs[shown]}\n  {'streamd':{len(peer)}}: …{ours[shown]}"

@@ -1,0 +1,5 @@
+"""NATS Streaming with real clients."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.stan.scenarios")

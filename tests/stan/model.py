@@ -94,8 +94,11 @@ class Expected:
     def join(self, sub: Sub, now_ns: int) -> None:
         """A member; the first one takes over all that is pending, at once."""
         if not self.members:
-            self.held = {sequence: Held(sub, 1, now_ns, now_ns) for sequence in sorted(self.held)}
-            self.resuming = list(self.held)
+            self.resuming = sorted(self.held)
+            for sequence in self.resuming:
+                # Only a durable's own client goes on counting.
+                deliveries = 1 if self.queue else self.held[sequence].deliveries
+                self.held[sequence] = Held(sub, deliveries, now_ns, now_ns)
         self.members.append(sub)
 
     def leave(self, subs: list[Sub], now_ns: int, holders: dict[int, str]) -> None:

@@ -119,7 +119,7 @@ def test_publishes_come_back_as_they_were(messages: list[PubMsg], channel: str) 
         service = LocalService(Path(directory) / "store", clock, config, "never")
         acks = Taken(service.core, clock, "acks")
         service.serve()
-        connect = ConnectRequest(clientID="me", heartbeatInbox="heart", connID=b"conn")
+        connect = ConnectRequest(clientID=b"me", heartbeatInbox=b"heart", connID=b"conn")
         service.core.bus.publish(f"_STAN.discover.{CLUSTER}", connect.SerializeToString())
         clock.run()
         for message in messages:
@@ -134,7 +134,12 @@ def test_publishes_come_back_as_they_were(messages: list[PubMsg], channel: str) 
         inbox = Taken(service.core, clock, "inbox")
         service.serve()
         subscribe = SubscriptionRequest(
-            clientID="me", subject=channel, inbox="inbox", maxInFlight=10, ackWaitInSecs=30, startPosition=First
+            clientID=b"me",
+            subject=channel.encode(),
+            inbox=b"inbox",
+            maxInFlight=10,
+            ackWaitInSecs=30,
+            startPosition=First,
         )
         service.core.bus.publish(f"_STAN.sub.{CLUSTER}", subscribe.SerializeToString())
         assert [MsgProto.FromString(payload) for payload in inbox.payloads()] == [

@@ -223,7 +223,9 @@ class Subscriptions:
         inbox = f"hearts.{client_id}.{self.number}"
         client = Connected(client_id, b"%d" % self.number, inbox, None)
         self.listen(client)
-        request = ConnectRequest(clientID=client_id, heartbeatInbox=inbox, connID=client.conn_id, protocol=1)
+        request = ConnectRequest(
+            clientID=client_id.encode(), heartbeatInbox=inbox.encode(), connID=client.conn_id, protocol=1
+        )
         reply = self.ask(f"_STAN.discover.{CLUSTER}", request)
         self.clock.run()
         if old is not None and old.silent_since is not None and old.heart is not None:
@@ -296,11 +298,11 @@ class Subscriptions:
         elif group is not None and group.members and not queue:
             refusal = errors.DURABLE_TAKEN
         request = SubscriptionRequest(
-            clientID=client_id,
-            subject=channel,
-            qGroup=queue,
-            durableName=durable,
-            inbox=inbox,
+            clientID=client_id.encode(),
+            subject=channel.encode(),
+            qGroup=queue.encode(),
+            durableName=durable.encode(),
+            inbox=inbox.encode(),
             maxInFlight=most,
             ackWaitInSecs=wait,
             startPosition=StartPosition.Name(position),
@@ -353,7 +355,9 @@ class Subscriptions:
         if found is None:
             return
         sub, group = found
-        request = UnsubscribeRequest(clientID=sub.client, subject=group.log.name, inbox=sub.ack_inbox)
+        request = UnsubscribeRequest(
+            clientID=sub.client.encode(), subject=group.log.name.encode(), inbox=sub.ack_inbox.encode()
+        )
         reply = self.ask(f"_STAN.{'unsub' if forget else 'subclose'}.{CLUSTER}", request)
         self.clock.run()
         assert self.replies[reply] == b""
@@ -361,7 +365,7 @@ class Subscriptions:
         self.look()
 
     def close_client(self, client_id: str) -> None:
-        reply = self.ask(f"_STAN.close.{CLUSTER}", CloseRequest(clientID=client_id))
+        reply = self.ask(f"_STAN.close.{CLUSTER}", CloseRequest(clientID=client_id.encode()))
         self.clock.run()
         client = self.clients.get(client_id)
         if client is not None:

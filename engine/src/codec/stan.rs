@@ -66,13 +66,13 @@ pub struct PubMsg<'a> {
     pub conn_id: &'a [u8],
 }
 
-/// Read a publish. None: it is broken. Unknown fields are ignored, known ones of another type break it.
+/// Read a publish. Unknown fields are ignored, known ones of another type break it. An error is what stands before that.
 #[inline]
-pub fn pub_msg(payload: &[u8]) -> Option<PubMsg<'_>> {
+pub fn pub_msg(payload: &[u8]) -> Result<PubMsg<'_>, PubMsg<'_>> {
     let mut message = PubMsg::default();
     let mut fields = Fields(payload);
     while !fields.0.is_empty() {
-        let (number, field) = fields.next()?;
+        let Some((number, field)) = fields.next() else { return Err(message) };
         let place = match number {
             1 => &mut message.client_id,
             2 => &mut message.guid,
@@ -82,10 +82,10 @@ pub fn pub_msg(payload: &[u8]) -> Option<PubMsg<'_>> {
             6 => &mut message.conn_id,
             _ => continue,
         };
-        let Field::Bytes(bytes) = field else { return None };
+        let Field::Bytes(bytes) = field else { return Err(message) };
         *place = bytes;
     }
-    Some(message)
+    Ok(message)
 }
 
 /// An ack of a delivered message.
@@ -183,7 +183,8 @@ pub fn reply(headers: &[u8]) -> Option<&[u8]> {
     headers.strip_prefix(REPLY_HEADER)?.strip_suffix(HEADER_END)
 }
 
-fn unescape(written: &[u8], out: &mut Vec<u8>) {
+/// What `reply` found as the publisher wrote it, appended.
+pub fn unescape(written: &[u8], out: &mut Vec<u8>) {
     let mut rest = written;
     while let Some((byte, behind)) = rest.split_first() {
         rest = behind;
@@ -263,23 +264,42 @@ impl MsgProto {
     }
 }
 
-/// Whether a channel may have this name: literal, no empty token, no `/`.
+/// Whether this is what servers of a cluster once told each other under the same subjects (CtrlMsg), and no client's.
+pub fn is_control(payload: &[u8]) -> bool {
+    let mut fields = Fields(payload);
+    while !fields.0.is_empty() {
+        match fields.next() {
+            None | Some((1, Field::Bytes(_) | Field::Other) | (2..=4, Field::Varint(_) | Field::Other)) => {
+                return false
+            }
+            Some(_) => {}
+        }
+    }
+    true
+}
+
+/// Whether a channel may have this name: literal, no empty token, no `/`. It need not be UTF-8.
 pub fn channel_valid(name: &[u8]) -> bool {
     !name.is_empty()
-        && std::str::from_utf8(name).is_ok()
         && !name.iter().any(|byte| matches!(byte, b'/' | b'*' | b'>'))
         && name.split(|byte| *byte == b'.').all(|token| !token.is_empty())
 }
 
 /// The subject under which a channel's messages are stored: the prefix and the name, in which bytes that no subject can
-/// hold, and what would read as such an escape, become `=XX`.
+/// hold, those beyond ASCII if they aren't UTF-8, and what would read as such an escape, become `=XX`.
 pub fn channel_subject(prefix: &[u8], name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(prefix.len() + name.len());
     out.extend_from_slice(prefix);
+    let text = std::str::from_utf8(name).is_ok();
     for (at, byte) in name.iter().enumerate() {
         let escape = match byte {
             b'\0' | b'\t' | b'\n' | 0x0c | b'\r' | b' ' => true,
-            b'=' => matches!(name.get(at + 1..at + 3), Some(b"00" | b"09" | b"0A" | b"0C" | b"0D" | b"20" | b"3D")),
+            b'=' => match name.get(at + 1..at + 3) {
+                Some([b'8'..=b'9' | b'A'..=b'F', b'0'..=b'9' | b'A'..=b'F']) => true,
+                Some(digits) => matches!(digits, b"00" | b"09" | b"0A" | b"0C" | b"0D" | b"20" | b"3D"),
+                None => false,
+            },
+            0x80.. => !text,
             _ => false,
         };
         match escape {
@@ -311,12 +331,12 @@ mod tests {
             let [client_id, guid, channel, reply, data, conn_id] = &parts;
             let message = PubMsg { client_id, guid, channel, reply, data, conn_id };
             let mut bytes = encoded(&message);
-            prop_assert_eq!(pub_msg(&bytes), Some(message));
+            prop_assert_eq!(pub_msg(&bytes), Ok(message));
             // Fields that aren't known are ignored, of any type.
             bytes.extend_from_slice(&[10 << 3 | 2, 2, 7, 7, 11 << 3, 1, 12 << 3 | 5, 1, 2, 3, 4]);
             bytes.extend_from_slice(&[13 << 3 | 1, 1, 2, 3, 4, 5, 6, 7, 8]);
-            prop_assert_eq!(pub_msg(&bytes), Some(message));
-            prop_assert_eq!(pub_msg(&bytes[..bytes.len() - 1]), None);
+            prop_assert_eq!(pub_msg(&bytes), Ok(message));
+            prop_assert_eq!(pub_msg(&bytes[..bytes.len() - 1]), Err(message));
         }
 
         #[test]
@@ -364,12 +384,14 @@ mod tests {
 
     #[test]
     fn a_field_of_the_wrong_type_breaks_a_message() {
-        assert_eq!(pub_msg(&[1 << 3, 1]), None);
+        assert!(pub_msg(&[1 << 3, 1]).is_err());
+        let guid = PubMsg { guid: b"g", ..PubMsg::default() };
+        assert_eq!(pub_msg(&[2 << 3 | 2, 1, b'g', 5 << 3, 1]), Err(guid));
         assert_eq!(ack(&[2 << 3 | 2, 0]), None);
         assert_eq!(ack(&[1 << 3, 0]), None);
-        assert_eq!(pub_msg(&[2]), None, "field number 0");
-        assert_eq!(pub_msg(&[1 << 3 | 3]), None, "groups");
-        assert_eq!(pub_msg(b""), Some(PubMsg::default()));
+        assert!(pub_msg(&[2, 0]).is_err(), "field number 0");
+        assert!(pub_msg(&[1 << 3 | 3]).is_err(), "groups");
+        assert_eq!(pub_msg(b""), Ok(PubMsg::default()));
     }
 
     #[test]
@@ -390,6 +412,9 @@ mod tests {
         for bad in ["", ".foo", "foo.", "foo..bar", "foo/bar", "foo.*", "foo.>", "f*o", ">"] {
             assert!(!channel_valid(bad.as_bytes()), "{bad}");
         }
-        assert!(!channel_valid(&[0xff]));
+        assert!(channel_valid(&[0xff]));
+        assert_eq!(channel_subject(b"$S.", &[b'a', 0xff]), b"$S.a=FF");
+        assert_eq!(channel_subject(b"$S.", b"a=FF"), b"$S.a=3DFF");
+        assert_eq!(channel_subject(b"$S.", "ü".as_bytes()), "$S.ü".as_bytes());
     }
 }

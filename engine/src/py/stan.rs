@@ -186,10 +186,18 @@ fn stan_reply_headers<'py>(py: Python<'py>, reply: &[u8]) -> Bound<'py, PyBytes>
     PyBytes::new(py, &codec::reply_headers(reply))
 }
 
+#[pyfunction]
+fn stan_reply<'py>(py: Python<'py>, headers: &[u8]) -> Bound<'py, PyBytes> {
+    let mut reply = Vec::new();
+    codec::unescape(codec::reply(headers).unwrap_or_default(), &mut reply);
+    PyBytes::new(py, &reply)
+}
+
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<StanGroup>()?;
     module.add_class::<StanPublishers>()?;
     module.add_class::<StanSorted>()?;
     module.add_function(wrap_pyfunction!(stan_channel_valid, module)?)?;
+    module.add_function(wrap_pyfunction!(stan_reply, module)?)?;
     module.add_function(wrap_pyfunction!(stan_reply_headers, module)?)
 }

@@ -127,8 +127,11 @@ impl Group {
             let mut all = Vec::with_capacity(self.pending.len());
             for entry in self.pending.iter_mut() {
                 // What was sent to somebody else says nothing about how long this one may take.
-                (entry.member, entry.deliveries, entry.delivered_at_ns) = (number, 1, 0);
-                entry.wait = Wait::Until(0);
+                (entry.member, entry.delivered_at_ns, entry.wait) = (number, 0, Wait::Until(0));
+                if self.queue {
+                    // Only a durable's own client goes on counting.
+                    entry.deliveries = 1;
+                }
                 all.push(entry.stream_seq);
             }
             for seq in all {

@@ -90,49 +90,55 @@ impl Publishers {
             HashMap::with_hasher(RandomState::with_seeds(97, 101, 103, 107));
         let mut subjects: Vec<Vec<u8>> = Vec::new();
         // Runs of one channel are the rule.
-        let mut last: (&[u8], usize) = (b"", 0);
+        let mut last: Option<(&[u8], usize)> = None;
         for message in batch.iter() {
-            let Some(publish) = stan::pub_msg(message.payload) else {
-                sorted.refuse(publisher, account, message.reply, &PubMsg::default(), "it can't be read");
-                continue;
+            let publish = match stan::pub_msg(message.payload) {
+                Ok(publish) => publish,
+                Err(_) if stan::is_control(message.payload) => continue,
+                Err(start) => {
+                    sorted.refuse(publisher, account, message.reply, &start, "it can't be read");
+                    continue;
+                }
             };
             sorted.messages += 1;
             sorted.bytes += message.payload.len() as u64;
-            if let Some(reason) = self.refusal(&publish, last.0) {
+            let before = last.filter(|(channel, _)| *channel == publish.channel).map(|(_, place)| place);
+            if let Some(reason) = self.refusal(&publish, before.is_some()) {
                 sorted.refuse(publisher, account, message.reply, &publish, reason);
                 continue;
             }
-            if publish.channel != last.0 {
-                let place = *places.entry(publish.channel).or_insert_with(|| {
+            let place = before.unwrap_or_else(|| {
+                *places.entry(publish.channel).or_insert_with(|| {
                     sorted.groups.push((publish.channel.to_vec(), Batch::default()));
                     subjects.push(self.subject(publish.channel));
                     subjects.len() - 1
-                });
-                last = (publish.channel, place);
-            }
+                })
+            });
+            last = Some((publish.channel, place));
             let headers = match publish.reply {
                 b"" => Vec::new(),
                 reply => stan::reply_headers(reply),
             };
-            sorted.groups[last.1].1.push(Message {
-                subject: &subjects[last.1],
-                reply: message.reply,
-                headers: &headers,
-                payload: publish.data,
-                conn: message.conn,
-                guid: publish.guid,
-            });
+            if let (Some((_, group)), Some(subject)) = (sorted.groups.get_mut(place), subjects.get(place)) {
+                group.push(Message {
+                    subject,
+                    reply: message.reply,
+                    headers: &headers,
+                    payload: publish.data,
+                    conn: message.conn,
+                    guid: publish.guid,
+                });
+            }
         }
         sorted
     }
 
     #[inline]
-    fn refusal(&self, publish: &PubMsg<'_>, valid: &[u8]) -> Option<&'static str> {
+    fn refusal(&self, publish: &PubMsg<'_>, valid: bool) -> Option<&'static str> {
         if publish.guid.is_empty() {
             return Some("it has no guid");
         }
-        // Before the first good one `valid` is empty, which no channel's name is.
-        if (publish.channel != valid || valid.is_empty()) && !stan::channel_valid(publish.channel) {
+        if !valid && !stan::channel_valid(publish.channel) {
             return Some("no channel can have this name");
         }
         // Who names an incarnation is known by that alone.

@@ -1,0 +1,97 @@
+"""The lines of a starting server that operators look for."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from streamd import __version__, startup
+from streamd.config.load import load_file, load_text
+from streamd.config.scalars import duration_text
+
+TABLE = """\
+---------- Store Limits ----------
+Channels:                    5
+--------- Channels Limits --------
+  Subscriptions:          1000 *
+  Messages     :            10
+  Bytes        :     976.56 MB *
+  Age          :        1h0m0s
+  Inactivity   :     unlimited *
+-------- List of Channels --------
+bar
+foo.>
+ |-> Bytes                 1.00 MB
+ foo.*
+  |-> Age                    1m30s
+  foo.bar
+   |-> Messages          unlimited
+   |-> Native                 true
+----------------------------------"""
+
+TEXT = """\
+streaming { store: file, dir: d, limits { max_msgs: 10, mc: 5, ma: "1h", channels {
+  foo.> {max_bytes: 1MB}, foo.* {ma: "90s"}, foo.bar {max_msgs: 0, native: true}, bar {}
+} } }"""
+
+
+def logged(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+    config = load_text(text)
+    assert config.streaming is not None
+    assert config.jetstream is not None
+    with caplog.at_level(logging.INFO):
+        startup.log_streaming(logging.getLogger("test"), config.streaming, config.jetstream.store_dir)
+    return caplog.messages
+
+
+def test_streaming_says_what_it_serves(caplog: pytest.LogCaptureFixture) -> None:
+    """The table is the original's for the same file, but for the line about `native`."""
+    lines = logged(caplog, TEXT)
+
+    assert lines[:3] == [
+        f"STREAM: Starting streamd streaming[test-cluster] version {__version__}",
+        "STREAM: Message store is FILE",
+        "STREAM: Store location: d",
+    ]
+    assert lines[3:] == [f"STREAM: {line}" for line in TABLE.splitlines()]
+
+
+def test_store_in_memory_has_no_place(caplog: pytest.LogCaptureFixture) -> None:
+    lines = logged(caplog, "streaming { id: x, limits { mc: 0, msu: 0 } }\nstore_dir: d")
+
+    assert "STREAM: Message store is MEMORY" in lines
+    assert not any("location" in line for line in lines)
+    assert "STREAM: Channels:            unlimited" in lines
+    assert lines[-1] == "STREAM: ----------------------------------"
+
+
+def test_notes_are_logged_at_start(caplog: pytest.LogCaptureFixture) -> None:
+    config = load_file("conf/a.conf")
+
+    startup.log_starting(logging.getLogger("test"), config, server_id="ID", server_name="a")
+
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert list(config.notes) == warned
+    assert warned[0].startswith('clustering is not supported yet: this server "a" serves alone')
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "expected"),
+    [
+        (0, "0s"),
+        (1, "1ns"),
+        (1_500, "1.5µs"),
+        (250_000_000, "250ms"),
+        (1_000_000_000, "1s"),
+        (1_500_000_000, "1.5s"),
+        (90_000_000_000, "1m30s"),
+        (3_600_000_000_000, "1h0m0s"),
+        (90_061_001_000_000, "25h1m1.001s"),
+        (-90_000_000_000, "-1m30s"),
+        (-1_000_000, "-1ms"),
+        (-7_200_000_000_000, "-2h0m0s"),
+    ],
+)
+def test_durations_are_printed_as_go_does(nanoseconds: int, expected: str) -> None:
+    assert expected == duration_text(nanoseconds)
