@@ -715,13 +715,19 @@ def stan_reply(headers: bytes) -> bytes:
 
 @final
 class StanSorted:
-    """A batch of publishes taken apart."""
+    """Batches of publishes taken apart."""
 
-    groups: list[tuple[str, Batch]]  # channel, and what goes into its stream; the first message's channel comes first
     messages: int  # publishes that could be read, refused ones too
     bytes: int  # theirs, as encoded
     refusals: int  # they have been answered
     refused: list[tuple[str, str, str]]  # (reason, client id, channel) of the first of them
+
+    def __new__(cls) -> StanSorted: ...
+    def take(self) -> list[tuple[str, Batch]]:
+        """Channels, in the order of their first message, and what goes into their streams; all begins anew then."""
+
+    def size(self) -> int:
+        """Bytes that wait."""
 
 @final
 class StanPublishers:
@@ -738,8 +744,9 @@ class StanPublishers:
     def subject(self, channel: str) -> str:
         """The subject of a channel's stream; bytes that no subject can hold as `=XX`."""
 
-    def sort(self, batch: Batch, engine: Engine, account: str) -> StanSorted:
-        """Take publishes apart by channel and answer those that are no good (`stan: invalid publish request`)."""
+    def sort(self, batch: Batch, sorted: StanSorted, engine: Engine, account: str) -> None:
+        """Take publishes apart by channel, behind those before, and answer those that are no good
+        (`stan: invalid publish request`)."""
 
 @final
 class StanGroup:

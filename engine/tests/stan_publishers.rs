@@ -6,7 +6,7 @@ mod wire;
 
 use proptest::prelude::*;
 use streamd_engine::batch::{Batch, Message};
-use streamd_engine::stan::Publishers;
+use streamd_engine::stan::{Publishers, Sorted};
 use wire::{bytes_field, fields, Wire, ACCOUNT};
 
 #[derive(Clone, Debug)]
@@ -99,6 +99,7 @@ proptest! {
     fn each_publish_is_in_one_group_or_refused(
         changes in prop::collection::vec((0usize..3, 0usize..4, any::<bool>()), 0..8),
         publishes in prop::collection::vec((publish(), prop::bool::weighted(0.05)), 0..20),
+        cut in 0usize..20,
     ) {
         let native = vec![(b"foo.*".to_vec(), true), (b">".to_vec(), false)];
         let mut publishers = Publishers::new(b"$STAN.c.", native);
@@ -166,7 +167,15 @@ proptest! {
             }
         }
 
-        let sorted = publishers.sort(&batch, &mut wire, ACCOUNT);
+        // It makes no difference in how many batches they come.
+        let mut sorted = Sorted::default();
+        let (mut early, mut late) = (Batch::default(), Batch::default());
+        for (place, message) in batch.iter().enumerate() {
+            if place < cut { early.push(message) } else { late.push(message) };
+        }
+        for batch in [early, late] {
+            publishers.sort(&batch, &mut sorted, &mut wire, ACCOUNT);
+        }
         let found: Vec<_> = sorted.groups.iter().map(|(channel, batch)| (channel.clone(), seen(batch))).collect();
         prop_assert_eq!(found, groups);
         prop_assert_eq!((sorted.messages, sorted.bytes), (messages, bytes));
@@ -187,7 +196,8 @@ fn a_publish_into_no_channel_is_refused() {
     let payload = [bytes_field(1, b"a"), bytes_field(2, b"guid"), bytes_field(6, b"one")].concat();
     batch.push(Message { subject: b"_STAN.pub.c.x", reply: b"ack", payload: &payload, ..Message::default() });
     let mut wire = Wire::default();
-    let sorted = publishers.sort(&batch, &mut wire, ACCOUNT);
+    let mut sorted = Sorted::default();
+    publishers.sort(&batch, &mut sorted, &mut wire, ACCOUNT);
     assert!(sorted.groups.is_empty());
     assert_eq!((sorted.refusals, sorted.refused[0].reason), (1, "no channel can have this name"));
     assert_eq!(fields(&wire.seen[0].1)[0], (1, b"guid".to_vec(), 0));

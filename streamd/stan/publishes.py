@@ -8,9 +8,9 @@ Guarantee:  publishes of one channel keep their order, also while their channel 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from streamd._engine import refuse_batch
+from streamd._engine import StanSorted, refuse_batch
 
 if TYPE_CHECKING:
     import logging
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from streamd.store import Outcome, Work
     from streamd.streams.commits import Commits
     from streamd.streams.stream import Stream
+
+#: Taken apart ahead of a commit at most; the rest stays in the tap, which holds producers back when it is full.
+SORTED_BYTES_MAX: Final = 8 << 20
 
 
 class Publishes:
@@ -41,7 +44,8 @@ class Publishes:
         self._staged: deque[tuple[int, Channel, Batch]] = deque()
         self._parked: dict[str, list[tuple[int, Batch]]] = {}  # by channel, until that is made
         self._listed = False  # the commits will ask
-        self._binding = bus.collect([], self._announce)
+        self._sorted = StanSorted()
+        self._binding = bus.collect([], self._arrived)
 
     def start(self, subject: str) -> None:
         """Take publishes."""
@@ -50,6 +54,13 @@ class Publishes:
     def close(self) -> None:
         """Take no more."""
         self._binding.close()
+
+    def _arrived(self) -> None:
+        room = SORTED_BYTES_MAX - self._sorted.size()
+        if self._commits.in_flight and room > 0:
+            # While the disk works: the next commit finds that done.
+            self._sort(room)
+        self._announce()
 
     def _announce(self) -> None:
         if not self._listed:
@@ -73,11 +84,9 @@ class Publishes:
         return list(taken.values())
 
     def _pull(self, limit_bytes: int) -> None:
-        """Take what has arrived apart."""
-        batch = self._binding.take(limit_bytes)
-        if batch is None:
-            return
-        found = self._publishers.sort(batch, self._bus.engine, self._binding.account)
+        """Stage what has arrived."""
+        self._sort(limit_bytes)
+        found, self._sorted = self._sorted, StanSorted()
         self.messages += found.messages
         self.bytes += found.bytes
         for reason, client_id, name in found.refused:
@@ -85,11 +94,17 @@ class Publishes:
             self._log.error(text, client_id, name, reason)
         if found.refusals > len(found.refused):
             self._log.error("STREAM: %d more invalid publish messages", found.refusals - len(found.refused))
-        if found.refusals:
-            self._bus.flush_soon()
-        for name, messages in found.groups:
+        for name, messages in found.take():
             self._number += 1
             self._file(name, messages)
+
+    def _sort(self, limit_bytes: int) -> None:
+        """Take what has arrived apart; those that are no good are answered."""
+        batch = self._binding.take(limit_bytes)
+        if batch is not None:
+            self._publishers.sort(batch, self._sorted, self._bus.engine, self._binding.account)
+            if self._sorted.refusals:
+                self._bus.flush_soon()
 
     def _file(self, name: str, batch: Batch) -> None:
         """Stage a batch if its channel is there; make that if it isn't."""

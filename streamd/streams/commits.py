@@ -88,6 +88,11 @@ class Commits:
         self._crowded = False  # whether the last batch found no room
         self.closed = False
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether a commit is under way."""
+        return self._in_flight
+
     # what others ask for
 
     def ready(self, source: Source) -> None:

@@ -9,7 +9,7 @@ use streamd_engine::batch::{Batch, Message};
 use streamd_engine::codec::record::{self, Record};
 use streamd_engine::log::{Identity, Limits, StreamState};
 use streamd_engine::publish::{Outgoing, Publisher, Sent};
-use streamd_engine::stan::{Group, Member, Publishers};
+use streamd_engine::stan::{Group, Member, Publishers, Sorted};
 
 /// Counts what is sent.
 #[derive(Default)]
@@ -34,7 +34,8 @@ fuzz_target!(|data: &[u8]| {
     let mut publishers = Publishers::new(b"$STAN.c.", vec![(b"n.>".to_vec(), true)]);
     publishers.add(b"me", b"c");
     let mut answers = Counter::default();
-    let sorted = publishers.sort(&batch, &mut answers, "A");
+    let mut sorted = Sorted::default();
+    publishers.sort(&batch, &mut sorted, &mut answers, "A");
     let stored: usize = sorted.groups.iter().map(|(_, group)| group.len()).sum();
     assert_eq!(answers.0, sorted.refusals);
     assert!(stored as u64 + sorted.refusals <= batch.len() as u64);

@@ -8,7 +8,7 @@ use super::consumer::{bytes_of, str_of, Delivery};
 use super::engine::{Batch, Engine};
 use super::log::corrupt;
 use crate::codec::stan as codec;
-use crate::stan::{Group, Member, Publishers};
+use crate::stan::{Group, Member, Publishers, Refused, Sorted};
 
 #[pyclass(module = "streamd._engine")]
 struct StanGroup {
@@ -126,13 +126,47 @@ impl StanGroup {
 /// Reason, client id and channel of a refused publish.
 type Refusal<'py> = (&'static str, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-#[pyclass(module = "streamd._engine", frozen, get_all)]
+#[pyclass(module = "streamd._engine")]
 struct StanSorted {
-    groups: Vec<(Py<PyAny>, Py<Batch>)>,
-    messages: u64,
-    bytes: u64,
-    refusals: u64,
-    refused: Vec<(&'static str, Py<PyAny>, Py<PyAny>)>,
+    inner: Sorted,
+}
+
+#[pymethods]
+impl StanSorted {
+    #[new]
+    fn new() -> StanSorted {
+        StanSorted { inner: Sorted::default() }
+    }
+
+    fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Vec<(Bound<'py, PyAny>, Batch)>> {
+        let taken = std::mem::take(&mut self.inner).groups;
+        taken.into_iter().map(|(channel, inner)| Ok((str_of(py, &channel)?, Batch { inner }))).collect()
+    }
+
+    #[getter]
+    fn messages(&self) -> u64 {
+        self.inner.messages
+    }
+
+    #[getter]
+    fn bytes(&self) -> u64 {
+        self.inner.bytes
+    }
+
+    #[getter]
+    fn refusals(&self) -> u64 {
+        self.inner.refusals
+    }
+
+    #[getter]
+    fn refused<'py>(&self, py: Python<'py>) -> PyResult<Vec<Refusal<'py>>> {
+        let told = |one: &Refused| Ok((one.reason, str_of(py, &one.client_id)?, str_of(py, &one.channel)?));
+        self.inner.refused.iter().map(told).collect()
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
 }
 
 #[pyclass(module = "streamd._engine")]
@@ -160,19 +194,8 @@ impl StanPublishers {
         str_of(py, &self.inner.subject(&bytes_of(channel)?))
     }
 
-    fn sort(&self, py: Python<'_>, batch: &Batch, engine: &mut Engine, account: &str) -> PyResult<StanSorted> {
-        let sorted = self.inner.sort(&batch.inner, &mut engine.hub, account);
-        let mut groups = Vec::with_capacity(sorted.groups.len());
-        for (channel, inner) in sorted.groups {
-            groups.push((str_of(py, &channel)?.unbind(), Py::new(py, Batch { inner })?));
-        }
-        let mut refused = Vec::with_capacity(sorted.refused.len());
-        for one in &sorted.refused {
-            let told: Refusal<'_> = (one.reason, str_of(py, &one.client_id)?, str_of(py, &one.channel)?);
-            refused.push((told.0, told.1.unbind(), told.2.unbind()));
-        }
-        let (messages, bytes, refusals) = (sorted.messages, sorted.bytes, sorted.refusals);
-        Ok(StanSorted { groups, messages, bytes, refusals, refused })
+    fn sort(&self, batch: &Batch, sorted: &mut StanSorted, engine: &mut Engine, account: &str) {
+        self.inner.sort(&batch.inner, &mut sorted.inner, &mut engine.hub, account);
     }
 }
 

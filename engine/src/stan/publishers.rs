@@ -23,8 +23,8 @@ pub struct Refused {
     pub channel: Vec<u8>,
 }
 
-/// A batch taken apart.
-#[derive(Debug, Default)]
+/// Batches taken apart.
+#[derive(Debug)]
 pub struct Sorted {
     /// Channels with what goes into their streams, in the order of their first message.
     pub groups: Vec<(Vec<u8>, Batch)>,
@@ -36,6 +36,23 @@ pub struct Sorted {
     pub refusals: u64,
     /// The first of them.
     pub refused: Vec<Refused>,
+    // The place in `groups` by channel, and the subject that is stored there.
+    places: HashMap<Vec<u8>, usize, RandomState>,
+    subjects: Vec<Vec<u8>>,
+}
+
+impl Default for Sorted {
+    fn default() -> Sorted {
+        Sorted {
+            groups: Vec::new(),
+            messages: 0,
+            bytes: 0,
+            refusals: 0,
+            refused: Vec::new(),
+            places: HashMap::with_hasher(RandomState::with_seeds(97, 101, 103, 107)),
+            subjects: Vec::new(),
+        }
+    }
 }
 
 /// The clients of a cluster id, as publishing needs to know them.
@@ -83,12 +100,8 @@ impl Publishers {
         }
     }
 
-    /// Take publishes apart by channel; those that are no good are answered.
-    pub fn sort(&self, batch: &Batch, publisher: &mut dyn Publisher, account: &str) -> Sorted {
-        let mut sorted = Sorted::default();
-        let mut places: HashMap<&[u8], usize, RandomState> =
-            HashMap::with_hasher(RandomState::with_seeds(97, 101, 103, 107));
-        let mut subjects: Vec<Vec<u8>> = Vec::new();
+    /// Take publishes apart by channel, behind what was taken apart before; those that are no good are answered.
+    pub fn sort(&self, batch: &Batch, sorted: &mut Sorted, publisher: &mut dyn Publisher, account: &str) {
         // Runs of one channel are the rule.
         let mut last: Option<(&[u8], usize)> = None;
         for message in batch.iter() {
@@ -107,19 +120,13 @@ impl Publishers {
                 sorted.refuse(publisher, account, message.reply, &publish, reason);
                 continue;
             }
-            let place = before.unwrap_or_else(|| {
-                *places.entry(publish.channel).or_insert_with(|| {
-                    sorted.groups.push((publish.channel.to_vec(), Batch::default()));
-                    subjects.push(self.subject(publish.channel));
-                    subjects.len() - 1
-                })
-            });
+            let place = before.unwrap_or_else(|| sorted.place(publish.channel, || self.subject(publish.channel)));
             last = Some((publish.channel, place));
             let headers = match publish.reply {
                 b"" => Vec::new(),
                 reply => stan::reply_headers(reply),
             };
-            if let (Some((_, group)), Some(subject)) = (sorted.groups.get_mut(place), subjects.get(place)) {
+            if let (Some((_, group)), Some(subject)) = (sorted.groups.get_mut(place), sorted.subjects.get(place)) {
                 group.push(Message {
                     subject,
                     reply: message.reply,
@@ -130,7 +137,6 @@ impl Publishers {
                 });
             }
         }
-        sorted
     }
 
     #[inline]
@@ -151,6 +157,23 @@ impl Publishers {
 }
 
 impl Sorted {
+    /// The place of a channel's group, begun if need be.
+    fn place(&mut self, channel: &[u8], subject: impl FnOnce() -> Vec<u8>) -> usize {
+        if let Some(place) = self.places.get(channel) {
+            return *place;
+        }
+        let place = self.groups.len();
+        self.groups.push((channel.to_vec(), Batch::default()));
+        self.subjects.push(subject());
+        self.places.insert(channel.to_vec(), place);
+        place
+    }
+
+    /// Bytes that wait in the groups.
+    pub fn size(&self) -> usize {
+        self.groups.iter().map(|(_, group)| group.size()).sum()
+    }
+
     fn refuse(
         &mut self,
         publisher: &mut dyn Publisher,
