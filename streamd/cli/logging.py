@@ -73,7 +73,9 @@ class Log:
         self.logger.setLevel(TRACE if trace else logging.DEBUG if debug or stan_debug else logging.INFO)
         if not debug:
             self._handler.addFilter(
-                lambda record: record.levelno != logging.DEBUG or (stan_debug and str(record.msg).startswith(_STREAMING))
+                lambda record: (
+                    record.levelno != logging.DEBUG or (stan_debug and str(record.msg).startswith(_STREAMING))
+                )
             )
 
     def reopen(self) -> None:
