@@ -56,6 +56,7 @@ fmt: install
 
 # The generated files are in the repository; this is for whoever changes the schema.
 proto: install
+	$(BIN)/pip install -q -c requirements.lock --group proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. streamd/stan/schema.proto
 
 bench: install
@@ -82,7 +83,7 @@ lock:
 	rm -rf .lock
 	$(PYTHON) -m venv .lock
 	.lock/bin/pip install -q --upgrade pip
-	.lock/bin/pip install -q --group dev
+	.lock/bin/pip install -q --group dev --group proto
 	.lock/bin/pip install -q $$(.lock/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 	{ head -1 requirements.lock; .lock/bin/pip freeze --all --exclude setuptools --exclude wheel; } > .lock/requirements
 	mv .lock/requirements requirements.lock

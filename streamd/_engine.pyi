@@ -9,7 +9,7 @@ Source:     the NATS client protocol; the JetStream ADRs for acks, deliveries an
 
 import builtins
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
@@ -24,6 +24,7 @@ __all__ = [
     "AckOutcome",
     "Admission",
     "Batch",
+    "Cipher",
     "ConsumerState",
     "CorruptRecord",
     "Delivery",
@@ -209,8 +210,10 @@ def subject_subset(inner: str, outer: str) -> bool:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The log of a stream. A record is the stored form of one message:
-#   0  u32 crc32c of all that follows | 4 u8 flags (bit 0: headers) | 5 u64 sequence | 13 i64 timestamp ns
+#   0  u32 crc32c of all that follows | 4 u8 flags (bit 0: headers, bit 1: sealed) | 5 u64 sequence | 13 i64 timestamp ns
 #   21 u16 subject length | 23 u32 header length | 27 subject, headers, payload          (little endian)
+# A sealed payload is a byte that names the cipher (1: AES, 2: CHACHA), a nonce of 12, what was sealed, and a tag of 16; it
+# covers flags, sequence, timestamp, subject and headers too. Nothing here but `Cipher.opened` reads such a record.
 # Its key in a store is the sequence as 8 bytes, big endian.
 
 @final
@@ -225,7 +228,7 @@ class Record:
 
 def record_key(sequence: int) -> bytes: ...
 def record_decode(value: bytes) -> Record:
-    """Raises CorruptRecord (a ValueError) if the checksum or a length is wrong."""
+    """Raises CorruptRecord (a ValueError) if the checksum or a length is wrong, or the payload is sealed."""
 
 def record_encode(sequence: int, timestamp_ns: int, subject: str, headers: bytes, payload: bytes) -> bytes:
     """For an import: a record that was not admitted here. Raises ValueError if the subject is beyond 65,535 bytes."""
@@ -266,11 +269,32 @@ class Records:
     def extend(self, more: Records) -> None:
         """Take copies of more records in. Errors: ValueError if they aren't above those that are here."""
 
+    def sealed(self, cipher: Cipher) -> Records:
+        """The same records with their payloads sealed. Errors: CorruptRecord, also if one is sealed already."""
+
     def discard(self, keys: Sequence[bytes]) -> None:
         """Take records out; keys that aren't here are ignored."""
 
     def discard_range(self, low: int, high: int) -> None:
         """Take low <= sequence < high out."""
+
+@final
+class Cipher:
+    """One key for payloads: AES-256-GCM or ChaCha20-Poly1305."""
+
+    name: str  # "AES" or "CHACHA": how it seals
+
+    def __new__(cls, key: bytes, nonce: bytes, name: str | None = None) -> Cipher:
+        """Shapes: a key of 32 bytes; a nonce of 12, the first to be used, of which the last 8 bytes count up (big endian). No
+        nonce may come twice with one key: start with random bytes and the time in ns. `name` None: AES if the processor
+        has instructions for it. Errors: ValueError."""
+
+    @overload
+    def opened(self, values: Sequence[bytes]) -> list[bytes]: ...
+    @overload
+    def opened(self, values: Sequence[bytes | None]) -> list[bytes | None]:
+        """Records with plain payloads; those that aren't sealed, and None, as they are. Each is opened by the cipher that it
+        names. Errors: CorruptRecord naming the sequence: damaged, or another key's."""
 
 @final
 class Admission:

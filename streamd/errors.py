@@ -12,6 +12,7 @@
         ├── StoreFull            no room on the disk; the store goes on, reading and trying again
         ├── StoreFailed          a write or fsync failed in a way after which nothing may be promised
         ├── StoreClosed          asked after `close`
+        ├── StoreEncrypted       what is to be served is encrypted, and the key is missing or another
         └── StoreCorrupt         stored bytes are not what was written
             └── StreamCorrupt    the same, confined to one stream: the others go on
 
@@ -92,6 +93,24 @@ class StoreClosed(StoreError):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(f"the store in {directory} is closed")
+
+
+class StoreEncrypted(StoreError):
+    """The channels of the store are encrypted, and the key is missing or another one."""
+
+    def __init__(self, directory: Path, *, missing: bool) -> None:
+        if missing:
+            text = (
+                f"encryption key required: channels of the store in {directory} are encrypted; set streaming.encrypt and, as "
+                f"NATS_STREAMING_ENCRYPTION_KEY or streaming.encryption_key, the key that it was written with"
+            )
+        else:
+            text = (
+                f"the encryption key is not the one that the store in {directory} was written with: set "
+                f"NATS_STREAMING_ENCRYPTION_KEY or streaming.encryption_key to that one, or choose another dir"
+            )
+        super().__init__(text)
+        self.directory = directory
 
 
 class StoreCorrupt(StoreError):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from streamd.config.streaming import StreamingConfig
     from streamd.stan.service import Streaming
     from streamd.stan.views import StreamingStatistics
+    from streamd.streams.encryption import Encryption
     from streamd.streams.jetstream import JetStream
 
 #: How long a thread that waits for the interpreter lets another one run. The writer's thread shares it with the loop, and
@@ -221,6 +222,7 @@ class Server:
             max_memory_bytes=max_memory,
             max_storage_bytes=max_storage,
             notify=self.core.loop.call_soon_threadsafe,
+            encryption=_encryption(self.config.streaming),
         )
         stack.callback(jetstream.close)
         startup.log_jetstream(
@@ -239,7 +241,10 @@ class Server:
 
         assert self.jetstream is not None, "the configuration brings JetStream along"
         startup.log_streaming(self.log, config, str(self.store_dir))
-        streaming = Streaming(self.jetstream, config, self.log)
+        log = self.log.getChild("stan")
+        if config.stan_debug or config.stan_trace:
+            log.setLevel(logging.DEBUG)
+        streaming = Streaming(self.jetstream, config, log)
         stack.callback(streaming.close)
         streaming.start()
         self.streaming = streaming
@@ -349,6 +354,15 @@ def _core_limits(config: Config) -> CoreLimits:
         auth_timeout_seconds=config.authorization.timeout_ns / SECOND_NS if config.authorization else 2.0,
         producer_stall=not config.no_fast_producer_stall,
     )
+
+
+def _encryption(config: StreamingConfig | None) -> Encryption:
+    """With channels in memory there is nothing to encrypt."""
+    from streamd.streams.encryption import Encryption
+
+    if config is None or config.store != "file":
+        return Encryption()
+    return Encryption(config.encryption_key if config.encrypt else None, config.encryption_cipher, serves=True)
 
 
 def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:

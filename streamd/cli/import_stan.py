@@ -60,7 +60,7 @@ def _import() -> None:
 @click.option(
     "--encryption-key",
     envvar="NATS_STREAMING_ENCRYPTION_KEY",
-    help="Key of an encrypted store; empty: it is not encrypted, whatever it looks like.",
+    help="Key of an encrypted store, and of the one it is imported into; empty: it is not encrypted, whatever it looks like.",
 )
 @click.option("--crc-poly", type=int, default=IEEE, help="crc_poly of its file_options, if it had another.")
 @click.option(
@@ -104,7 +104,10 @@ def _stan(
             # The server's rooms are for whoever imports, not for a report.
             from streamd.stan.importer.write import write
 
-            for line in write(store, store_dir=store_dir, cluster_id=cluster_id or store.cluster_id):
+            lines = write(
+                store, store_dir=store_dir, cluster_id=cluster_id or store.cluster_id, encryption_key=encryption_key
+            )
+            for line in lines:
                 click.echo(line, err=as_json)
             refuse_if_changed(directory, before)
         elif not as_json:

@@ -169,8 +169,8 @@ class Config(Block):
             if self.streaming.cluster is not None and not self.server_name:
                 changed["server_name"] = self.streaming.cluster.node_id or ""
         name = changed.get("server_name", self.server_name)
-        if (note := _alone(name, self.streaming, self.cluster)) is not None and note not in self.notes:
-            changed["notes"] = (*self.notes, note)
+        notes = (_alone(name, self.streaming, self.cluster), _in_the_clear(self.streaming))
+        changed["notes"] = (*self.notes, *(note for note in notes if note is not None and note not in self.notes))
         # A frozen model of its own making: this is still its birth.
         self.__dict__.update(changed)
         return self
@@ -217,6 +217,13 @@ def _one_store(
         interval = max(streaming.auto_sync_ns, SYNC_MIN_NS) if streaming.auto_sync_ns > 0 else "never"
         jetstream = jetstream.model_copy(update={"sync_interval": interval})
     return streaming, jetstream
+
+
+def _in_the_clear(streaming: StreamingConfig | None) -> str | None:
+    """What encryption is without a store."""
+    if streaming is None or not streaming.encrypt or streaming.store == "file":
+        return None
+    return "streaming encryption has no effect: with store memory nothing is written that could be encrypted"
 
 
 def _alone(name: str, streaming: StreamingConfig | None, routes: ClusterConfig | None) -> str | None:

@@ -72,6 +72,9 @@ def _parse_path(path: str, environ: os._Environ[str] | dict[str, str], depth: in
         raise ConfigError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except ValueError as error:
+        # A NUL, or half a surrogate pair.
+        raise ConfigError(f"open {path!r}: no file can have this name") from error
     return _Reader(path, environ, text, depth).read()
 
 

@@ -214,14 +214,19 @@ class Group:
         for binding in self._bindings.values():
             binding.dispatch()
 
-    def close(self) -> None:
-        """Stop."""
+    def stop(self) -> None:
+        """Send and hear nothing more; what has arrived counts, and the state stays with the stream until that is closed."""
+        self.hear_acks()
         self.closed = True
         for binding in self._bindings.values():
             binding.close()
         self._bindings.clear()
         if self._timer is not None:
             self._timer.cancel()
+
+    def close(self) -> None:
+        """Stop, and be forgotten by the stream."""
+        self.stop()
         self.stream.readers.pop(self, None)
 
     # what the stream tells

@@ -83,13 +83,18 @@ class Streaming:
         self.subscribing = Subscribing(self._commits, self.channels, self.clients, config, log)
         self._bindings: list[Binding] = []
         self._examined: set[str] = set()  # client ids that somebody else wants
-        about: dict[str, Any] = {"cluster_id": config.cluster_id}
-        about, self.shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
-        if about["cluster_id"] != config.cluster_id:
+        encryption = jetstream.encryption
+        about: dict[str, Any] = {"cluster_id": config.cluster_id, **encryption.about}
+        self.shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
+        if (stored_id := self.shelf.about["cluster_id"]) != config.cluster_id:
             raise StoreError(
-                f'cluster ID "{config.cluster_id}" does not match recovered value of "{about["cluster_id"]}": '
+                f'cluster ID "{config.cluster_id}" does not match recovered value of "{stored_id}": '
                 f"set streaming.cluster_id to that, or choose another dir"
             )
+        if encryption.cipher is not None:
+            # The store may be older than its encryption.
+            self.shelf.describe(encryption.about)
+            log.info("STREAM: Store encryption is enabled (%s)", encryption.cipher.name)
         self.server_id = unique()
         self._recover()
 
@@ -150,6 +155,9 @@ class Streaming:
             binding.close()
         self.clients.close()
         self.channels.close()
+        for channel in self.channels.by_name.values():
+            for group in channel.groups.values():
+                group.stop()
 
     # requests
 

@@ -1,7 +1,8 @@
 """The records of one stream, as the loop thread sees them.
 
 In the walk:  `streams/` stages changes here into a `Work`, and reads; below it the tail cache and LMDB.
-Guarantee:    reads see what is committed; `read` without what is staged to go.
+Guarantee:    reads see what is committed; `read` without what is staged to go. With a cipher, LMDB and the journal get sealed
+              payloads only, while the cache and whoever reads here have plain ones.
 Not here:     what a record means. A sequence that is absent may be deleted or damaged: `StreamState.check`
               tells.
 """
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from lmdb import Cursor
 
-    from streamd._engine import Records
+    from streamd._engine import Cipher, Records
     from streamd.store.cache import TailCache
     from streamd.store.environment import Environment
     from streamd.store.work import LogWork, Work
@@ -59,11 +60,14 @@ class StreamLog:
     """A log in the environment. Give it only to streams whose definition was committed or is in the same
     Work."""
 
-    def __init__(self, environment: Environment, cache: TailCache, stream: int) -> None:
+    def __init__(self, environment: Environment, cache: TailCache, stream: int, cipher: Cipher | None = None) -> None:
+        """`cipher`: seals what is stored from now on; what was stored without one stays readable."""
         self.stream = stream
         self._environment = environment
         self._cache = cache
-        self._staged: dict[int, tuple[Work, LogWork]] = {}  # by id(Work), in the order of staging
+        self._cipher = cipher
+        # By id(Work), in the order of staging; the records as readers see them.
+        self._staged: dict[int, tuple[Work, LogWork, list[Records]]] = {}
         self.journaled: Records | None = None  # committed, but to the journal: behind all that LMDB has
 
     # --- staging
@@ -73,11 +77,15 @@ class StreamLog:
         part = work.of(self.stream)
         if part.log is not self:
             part.log = self
-            self._staged[id(work)] = (work, part)
+            self._staged[id(work)] = (work, part, [])
         return part
 
     def append(self, work: Work, records: Records) -> None:
-        self.of(work).appends.append(records)
+        part = self.of(work)
+        self._staged[id(work)][2].append(records)
+        if self._cipher is not None:
+            records = records.sealed(self._cipher)
+        part.appends.append(records)
         work.records += len(records)
         work.bytes += records.size
 
@@ -94,13 +102,13 @@ class StreamLog:
 
     def settled(self, work: Work, *, committed: bool) -> None:
         """What became of a Work; the writer calls it on the loop thread, before `done`."""
-        _, part = self._staged.pop(id(work))
+        _, part, appends = self._staged.pop(id(work))
         if not committed:
             return
         if part.drop:
             self._cache.forget(self.stream)
             return
-        for records in part.appends:
+        for records in appends:
             self._cache.add(self.stream, records)
         if part.deletes:
             self._cache.delete(self.stream, part.deletes)
@@ -114,7 +122,7 @@ class StreamLog:
     def read(
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
-        parts = [part for _, part in self._staged.values() if part.deletes or part.ranges or part.keep_from]
+        parts = [part for _, part, _ in self._staged.values() if part.deletes or part.ranges or part.keep_from]
         if not parts:
             return self._read(from_seq, limit, bytes_max)
         # The machine has forgotten these records already, while the commit that removes them is still under way.
@@ -150,7 +158,8 @@ class StreamLog:
             step = self.journaled.read(from_seq, limit - len(values))
             left -= sum(map(len, step))
             values += step
-        return within(values, bytes_max) if left < 0 else values
+        values = within(values, bytes_max) if left < 0 else values
+        return values if self._cipher is None else self._cipher.opened(values)
 
     def get(self, sequence: int) -> bytes | None:
         return self.get_many((sequence,))[0]
@@ -167,11 +176,11 @@ class StreamLog:
                 found = f"the record of stream number {self.stream} at {sequence} is another's"
                 raise StoreCorrupt(self._environment.directory, found)
         if self.journaled is not None:
-            return [
+            values = [
                 self.journaled.get(sequence) if value is None else value
                 for sequence, value in zip(sequences, values, strict=True)
             ]
-        return values
+        return values if self._cipher is None else self._cipher.opened(values)
 
     def count(self) -> int:
         """How many records are committed, as LMDB counts them and those that it is still to take over."""

@@ -106,6 +106,14 @@ class Commits:
         self._jobs.append(job)
         self._kick()
 
+    def at_once(self, work: Work) -> None:
+        """Commit a work and wait for it, while the server starts. Errors: StoreError."""
+        outcomes: list[Outcome] = []
+        self._writer.submit(work, outcomes.append)
+        self._writer.settle()
+        if (error := outcomes[0].error) is not None:
+            raise error
+
     def touch(self, stream: Stream) -> None:
         """A job has changed the machine of a stream: the work that is being filled takes its delta."""
         self._touched[stream] = None

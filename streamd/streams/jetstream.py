@@ -38,10 +38,11 @@ from streamd.streams.definitions import (
     stream_definition,
     stream_options,
 )
+from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
 from streamd.streams.room import Room
 from streamd.streams.services import Services
-from streamd.streams.shelf import Shelf, shelf_definition
+from streamd.streams.shelf import Shelf, take_shelves
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -98,8 +99,10 @@ class JetStream:
         max_memory_bytes: int,
         max_storage_bytes: int,
         notify: Callable[[Callable[[], None]], object] | None,
+        encryption: Encryption | None = None,
     ) -> None:
-        """Opens the store and recovers what it holds. Errors: StoreError."""
+        """Opens the store and recovers what it holds. Errors: StoreError; StoreEncrypted before anything is read that needs
+        another key than `encryption` has."""
         self.server_name = server_name
         self.strict = strict
         self.limits = limits
@@ -107,12 +110,18 @@ class JetStream:
         self.max_storage_bytes = max_storage_bytes
         self.environment = Environment.open(directory, sync=sync)
         self.streams: dict[str, Stream] = {}
-        self._shelves: dict[str, StoredStream] = {}  # by service
+        self.encryption = encryption or Encryption()
+        self._shelves: dict[
+            str, tuple[StoredStream, dict[str, Any]]
+        ] = {}  # by service, with what they say of themselves
         bounds = {True: max_memory_bytes, False: max_storage_bytes}
         #: By whether streams are in memory.
         self.rooms = {memory: Room(most, partial(self._of_kind, memory)) for memory, most in bounds.items()}
         self._cache = TailCache()
         try:
+            found = recover_store(self.environment)
+            definitions = take_shelves(found, self._shelves)
+            closed = self.encryption.closes(directory, [about for _, about in self._shelves.values()])
             self.writer = Writer(self.environment, notify=notify)
             commits = Commits(self.writer, bus, clock, log, self.rooms)
             self.services = Services(
@@ -124,10 +133,9 @@ class JetStream:
                 store_dir=directory,
                 restore_state=self._read_back,
             )
-            self._next_id = 1
-            for stored in recover_store(self.environment):
-                self._next_id = max(self._next_id, stored.stream + 1)
-                self._recover(stored)
+            self._next_id = max((stored.stream for stored in found), default=0) + 1
+            for stored, definition in definitions:
+                self._recover(stored, definition, closed=closed)
         except BaseException:
             self.environment.close()
             raise
@@ -152,23 +160,20 @@ class JetStream:
 
     # recovery
 
-    def _recover(self, stored: StoredStream) -> None:
-        definition: dict[str, Any] = (
-            json.loads(stored.definition) if stored.definition else {"name": stored.name, "config": {}}
-        )
-        if "service" in definition and stored.damage is None:
-            self._shelves[definition["service"]] = stored
-            return
-        config = StreamConfig.model_validate(definition["config"], strict=False)
+    def _recover(self, stored: StoredStream, definition: dict[str, Any], *, closed: bool) -> None:
+        config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
         channel = definition.get("channel")
         options = {**stream_options(config, channel), "channel_len": channel_len(channel)}
-        log = StreamLog(self.environment, self._cache, stored.stream)
+        log = self._stored_log(stored.stream, channel)
         now_ns = self.services.clock.now_ns()
-        offline = None
+        offline = closed_text(stored.name) if closed and channel is not None else None
+        state = None
         try:
-            state = restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+            if offline is None:
+                state = restore_state(self.environment, stored, log, now_ns=now_ns, **options)
         except StoreError as error:
             offline = str(error)
+        if state is None:
             state = StreamState(config.name or stored.name, **options)
         stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0), channel)
         stream.name = config.name or stored.name
@@ -182,6 +187,10 @@ class JetStream:
                 stream.kept[consumer.consumer] = (definition, consumer.state)
             else:
                 self._recover_consumer(stream, consumer, definition)
+
+    def _stored_log(self, stream_id: int, channel: str | None) -> StreamLog:
+        cipher = None if channel is None else self.encryption.cipher
+        return StreamLog(self.environment, self._cache, stream_id, cipher)
 
     def _recover_consumer(self, stream: Stream, stored: StoredConsumer, definition: dict[str, Any]) -> None:
         config = ConsumerConfig.model_validate(definition["config"], strict=False)
@@ -212,22 +221,17 @@ class JetStream:
 
     # making and removing streams
 
-    def shelf(self, service: str, about: dict[str, Any], *, stored: bool) -> tuple[dict[str, Any], Shelf]:
-        """What a service has stored, and what it said of itself when that was made; made now if it isn't there."""
+    def shelf(self, service: str, about: dict[str, Any], *, stored: bool) -> Shelf:
+        """What a service has stored. Made now, with `about`, if it isn't there: for the start. Errors: StoreError."""
         commits = self.services.commits
-        found = self._shelves.get(service)
-        if not stored or found is None:
-            stream_id = self._next_id if stored else 0
-            if stored:
-                self._next_id += 1
-
-                def job(work: Work) -> None:
-                    work.of(stream_id).definition = shelf_definition(service, about)
-
-                commits.at_rest(job)
-            return about, Shelf(commits, stream_id, service, {})
-        entries = {number: json.loads(entry.definition) for number, entry in found.consumers.items()}
-        return json.loads(found.definition), Shelf(commits, found.stream, service, entries)
+        if stored and service in self._shelves:
+            found, said = self._shelves[service]
+            entries = {number: json.loads(entry.definition) for number, entry in found.consumers.items()}
+            return Shelf(commits, found.stream, service, entries, said)
+        shelf = Shelf(commits, self._next_id if stored else 0, service, {}, {})
+        self._next_id += stored
+        shelf.describe(about)
+        return shelf
 
     def create_stream(
         self, config: StreamConfig, done: Callable[[Stream, ApiError | None], None], *, channel: str | None = None
@@ -237,7 +241,7 @@ class JetStream:
         memory = config.storage == "memory"
         stream_id = 0 if memory else self._next_id
         self._next_id += not memory
-        log = MemoryLog(0) if memory else StreamLog(self.environment, self._cache, stream_id)
+        log = MemoryLog(0) if memory else self._stored_log(stream_id, channel)
         state = StreamState(
             config.name,
             memory=memory,

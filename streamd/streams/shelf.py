@@ -8,24 +8,44 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from streamd.store import Work
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from streamd.errors import StoreError
-    from streamd.store import Outcome, Work
+    from streamd.store import Outcome, StoredStream
     from streamd.streams.commits import Commits
 
 
 class Shelf:
-    """The entries of one service. Changes are durable when `done` is called."""
+    """The entries of one service, and what it says of itself. Changes are durable when `done` is called."""
 
-    def __init__(self, commits: Commits, stream_id: int, service: str, entries: dict[int, dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        commits: Commits,
+        stream_id: int,
+        service: str,
+        entries: dict[int, dict[str, Any]],
+        about: dict[str, Any],
+    ) -> None:
         """stream_id 0: nothing is stored, the entries live as long as this object."""
         self._commits = commits
         self._stream_id = stream_id
         self._service = service
         self.entries = entries
+        self.about = about
         self._next = max(entries, default=0) + 1
+
+    def describe(self, about: dict[str, Any]) -> None:
+        """Say this as well of the service. It is durable on return, so this is for the start. Errors: StoreError."""
+        if about.items() <= self.about.items():
+            return
+        self.about = {**self.about, **about}
+        if self._stream_id:
+            work = Work()
+            work.of(self._stream_id).definition = _definition(self._service, self.about)
+            self._commits.at_once(work)
 
     def add(self, entry: dict[str, Any], done: Callable[[StoreError | None], None]) -> int:
         """Put one more entry; returns its number."""
@@ -53,6 +73,24 @@ class Shelf:
         self._commits.at_rest(job)
 
 
-def shelf_definition(service: str, about: dict[str, Any]) -> bytes:
+def take_shelves(
+    found: Iterable[StoredStream], shelves: dict[str, tuple[StoredStream, dict[str, Any]]]
+) -> list[tuple[StoredStream, dict[str, Any]]]:
+    """Put what services have stored into `shelves`, by service, with what they say of themselves.
+
+    Returns the streams, with their definitions.
+    """
+    streams = []
+    for stored in found:
+        definition: dict[str, Any] = json.loads(stored.definition) if stored.definition else {"name": stored.name}
+        if "service" in definition and stored.damage is None:
+            about = {name: value for name, value in definition.items() if name not in ("name", "service")}
+            shelves[definition["service"]] = stored, about
+        else:
+            streams.append((stored, definition))
+    return streams
+
+
+def _definition(service: str, about: dict[str, Any]) -> bytes:
     """The stored form of the shelf itself."""
     return json.dumps({"name": service, "service": service, **about}).encode()

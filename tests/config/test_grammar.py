@@ -6,7 +6,7 @@ import string
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamd.config.digest import digest
@@ -202,6 +202,7 @@ pieces = st.sampled_from(
 )  # fmt: skip
 
 
+@example("include \x00")
 @given(st.one_of(st.text(), st.lists(pieces, max_size=30).map("".join)))
 def test_any_text_is_a_tree_or_a_config_error(text: str) -> None:
     try:

@@ -38,7 +38,9 @@ def imported(kept: Kept, store_dir: Path) -> list[str]:
 
 @asynccontextmanager
 async def served(store_dir: Path) -> AsyncIterator[Server]:
-    streaming = StreamingConfig(cluster_id="test", store="file", dir=str(store_dir), channels=LIMITS)
+    streaming = StreamingConfig(
+        cluster_id="test", store="file", dir=str(store_dir), channels=LIMITS, encryption_key=KEY
+    )
     async with Server(Config(host="127.0.0.1", port=-1, streaming=streaming)) as server:
         yield server
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from streamd import limits
+from streamd._engine import Cipher, CorruptRecord, record_decode
 from streamd.errors import StoreCorrupt, StoreFull
 from streamd.store import Environment, StreamLog, Sync, TailCache, Work, Writer, recover
 from streamd.store.directory import JOURNAL_FILE
 from streamd.store.journal import Journal, small
 from tests.store.conftest import Store, error_of
 from tests.store.flips import flip
-from tests.store.records import records, sequence
+from tests.store.records import record, records, sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,6 +93,33 @@ def test_reads_join_lmdb_and_the_journal(synced: Store) -> None:
         assert [value and sequence(value) for value in log.get_many([10, newest, newest + 1])] == [10, newest, None]
         assert log.count() == number * 10
         assert log.read(newest + 1) == []
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_sealed_records_are_plain_above(synced: Store, cached: bool) -> None:
+    """LMDB and the journal hold what only the cipher opens; whoever reads doesn't notice, nor which of them has a record."""
+    cipher = Cipher(b"k" * 32, b"n" * 12, "AES")
+    log = StreamLog(synced.environment, TailCache(1 << 20 if cached else 0), 1, cipher)
+    work = Work()
+    log.of(work).definition = b"{}"
+    log.append(work, records(1, 11))  # to LMDB, as it defines something
+    synced.commit(work)
+    for number in range(11, 21):
+        synced.commit(lone(log, number, b"payload"))
+    plain = [record(number) for number in range(1, 11)] + [record(number, b"payload") for number in range(11, 21)]
+    assert len(synced.writer.journaled.logs[1].appends[0]) == 10
+
+    assert log.read(0) == plain
+    assert log.get_many([1, 15, 21]) == [plain[0], plain[14], None]
+    without = StreamLog(synced.environment, TailCache(0), 1)
+    without.journaled = log.journaled
+    assert without.read(0) != plain
+    for value in without.read(0):
+        with pytest.raises(CorruptRecord, match="its payload is encrypted"):
+            record_decode(value)
+    again = crash(synced)
+    assert StreamLog(again.environment, again.cache, 1, cipher).read(0) == plain
+    again.close()
 
 
 def test_a_full_journal_is_taken_over(synced: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
-//! Stateless forms: the stored record, publish acks, deliveries and acks of JetStream and of NATS Streaming. Neither parser nor trie know them.
+//! Stateless forms: the stored record and its sealed form, publish acks, deliveries and acks of JetStream and of NATS
+//! Streaming. Neither parser nor trie know them.
 
 pub mod ack;
 pub mod delivery;
 pub mod puback;
 pub mod record;
+pub mod seal;
 pub mod stan;
 pub mod status;
 pub mod varint;

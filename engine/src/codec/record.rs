@@ -1,9 +1,10 @@
 //! The stored form of one message.
 //!
 //! ```text
-//!  0  u32 crc32c of all that follows | 4 u8 flags (bit 0: headers) | 5 u64 sequence | 13 i64 timestamp ns
+//!  0  u32 crc32c of all that follows | 4 u8 flags (bit 0: headers, bit 1: sealed) | 5 u64 sequence | 13 i64 timestamp ns
 //! 21  u16 subject length | 23 u32 header length | 27 subject, headers, payload          (little endian)
 //! ```
+//! What a sealed payload looks like is `codec::seal`'s business; here such a record is refused, so that nobody is served it.
 //! The key in a store is the sequence as 8 bytes, big endian, so that keys sort as sequences do.
 
 use std::fmt;
@@ -14,6 +15,10 @@ pub const FIXED: usize = 27;
 pub const SUBJECT_MAX: usize = u16::MAX as usize;
 
 const FLAG_HEADERS: u8 = 1;
+/// In the flags: the payload is sealed.
+pub const FLAG_SEALED: u8 = 2;
+/// Where the flags stand.
+pub const FLAGS_AT: usize = 4;
 
 /// One stored message, borrowed. Empty `headers` means there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +71,7 @@ pub fn encode_into(out: &mut Vec<u8>, record: &Record<'_>) {
     let start = out.len();
     let flags = if record.headers.is_empty() { 0 } else { FLAG_HEADERS };
     let mut fixed = [0; FIXED];
-    fixed[4] = flags;
+    fixed[FLAGS_AT] = flags;
     fixed[5..13].copy_from_slice(&record.sequence.to_le_bytes());
     fixed[13..21].copy_from_slice(&record.timestamp_ns.to_le_bytes());
     fixed[21..23].copy_from_slice(&(record.subject.len() as u16).to_le_bytes());
@@ -76,24 +81,47 @@ pub fn encode_into(out: &mut Vec<u8>, record: &Record<'_>) {
     out.extend_from_slice(record.subject);
     out.extend_from_slice(record.headers);
     out.extend_from_slice(record.payload);
-    let checksum = crc32c::crc32c(&out[start + 4..]);
-    out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+    write_checksum(&mut out[start..]);
+}
+
+/// Write the checksum of an encoded record into it.
+#[inline]
+pub fn write_checksum(value: &mut [u8]) {
+    let checksum = crc32c::crc32c(&value[4..]);
+    value[..4].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Read a record and verify its checksum.
 #[inline]
 pub fn decode(value: &[u8]) -> Result<Record<'_>, Corrupt> {
     let record = decode_unverified(value)?;
+    verify(value, record.sequence)?;
+    Ok(record)
+}
+
+/// Verify the checksum of a record that could be read.
+#[inline]
+pub fn verify(value: &[u8], sequence: u64) -> Result<(), Corrupt> {
     let stored = u32::from_le_bytes([value[0], value[1], value[2], value[3]]);
     if crc32c::crc32c(&value[4..]) != stored {
-        return Err(Corrupt(format!("record {}: checksum mismatch", record.sequence)));
+        return Err(Corrupt(format!("record {sequence}: checksum mismatch")));
     }
-    Ok(record)
+    Ok(())
 }
 
 /// Read a record whose checksum was verified before; only the lengths are looked at.
 #[inline]
 pub fn decode_unverified(value: &[u8]) -> Result<Record<'_>, Corrupt> {
+    split(value, FLAG_HEADERS)
+}
+
+/// Read a record that may be sealed: then its payload is as `codec::seal` has left it. The checksum isn't looked at.
+pub fn decode_sealed(value: &[u8]) -> Result<Record<'_>, Corrupt> {
+    split(value, FLAG_HEADERS | FLAG_SEALED)
+}
+
+#[inline]
+fn split(value: &[u8], known: u8) -> Result<Record<'_>, Corrupt> {
     let Some((fixed, rest)) = value.split_first_chunk::<FIXED>() else {
         return Err(Corrupt(format!("record of {} bytes is too short", value.len())));
     };
@@ -101,8 +129,11 @@ pub fn decode_unverified(value: &[u8]) -> Result<Record<'_>, Corrupt> {
     let timestamp_ns = i64::from_le_bytes(part(fixed, 13));
     let subject_len = usize::from(u16::from_le_bytes(part(fixed, 21)));
     let headers_len = u32::from_le_bytes(part(fixed, 23)) as usize;
-    let flags = fixed[4];
-    if flags & !FLAG_HEADERS != 0 || (flags & FLAG_HEADERS != 0) != (headers_len > 0) {
+    let flags = fixed[FLAGS_AT];
+    if flags & !known == FLAG_SEALED {
+        return Err(Corrupt(format!("record {sequence}: its payload is encrypted")));
+    }
+    if flags & !known != 0 || (flags & FLAG_HEADERS != 0) != (headers_len > 0) {
         return Err(Corrupt(format!("record {sequence}: unknown flags {flags:#04x}")));
     }
     if rest.len() < subject_len || rest.len() - subject_len < headers_len {

@@ -55,6 +55,20 @@ impl Block {
         true
     }
 
+    /// The same records in another form, about `more` bytes longer each: `change` appends it to what it is given.
+    pub fn changed<E>(
+        &self,
+        more: usize,
+        mut change: impl FnMut(&mut Vec<u8>, &[u8]) -> Result<(), E>,
+    ) -> Result<Block, E> {
+        let mut block = Block::with_capacity(self.len(), self.arena.len() + self.len() * more);
+        for (sequence, value) in self.from_place(0) {
+            change(&mut block.arena, value)?;
+            block.places.push(Place { sequence, end: block.arena.len(), live: true });
+        }
+        Ok(block)
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         self.places.len() - self.dead

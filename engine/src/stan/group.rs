@@ -59,8 +59,8 @@ pub struct Group {
     pub(super) waits: Waits,
     // In the order in which they are chosen when equal.
     members: Vec<Member>,
-    // After a restart what is due first goes to who had it.
-    pub(super) restarted: bool,
+    // What lies below was pending at a restart or a resume: the first time that it comes again it goes to who holds it.
+    pub(super) kept_below: u64,
     frame: MsgProto,
 }
 
@@ -74,7 +74,7 @@ impl Group {
             pending: Pending::default(),
             waits: Waits::default(),
             members: Vec::new(),
-            restarted: false,
+            kept_below: 0,
             frame: MsgProto::default(),
         }
     }
@@ -122,13 +122,17 @@ impl Group {
         self.members.retain(|other| other.number != number);
         self.members.push(Member { pending: 0, ..member });
         if self.members.len() == 1 {
-            let all: Vec<u64> = self.pending.iter().map(|entry| entry.stream_seq).collect();
+            self.kept_below = self.next_seq;
+            self.waits.clear();
+            let mut all = Vec::with_capacity(self.pending.len());
             for entry in self.pending.iter_mut() {
-                entry.member = number;
+                // What was sent to somebody else says nothing about how long this one may take.
+                (entry.member, entry.delivered_at_ns, entry.wait) = (number, 0, Wait::Until(0));
                 if self.queue {
                     // Only a durable's own client goes on counting.
                     entry.deliveries = 1;
                 }
+                all.push(entry.stream_seq);
             }
             for seq in all {
                 self.waits.enqueue(&mut self.pending, seq);
@@ -176,10 +180,9 @@ impl Group {
         }
     }
 
-    /// The place of the member that gets the next message, and whether it may have it: of those that take new ones the
-    /// one with the fewest pending; else the first.
+    /// The place of the best member for a message: of those that take new ones the one with the fewest pending.
     #[inline]
-    fn choose(&self) -> Option<(usize, bool)> {
+    fn choose(&self) -> Option<usize> {
         let mut best: Option<(usize, u64)> = None;
         for (place, member) in self.members.iter().enumerate() {
             let unable = member.stalled() || (self.queue && member.failing);
@@ -187,10 +190,7 @@ impl Group {
                 best = Some((place, member.pending));
             }
         }
-        match best {
-            Some((place, _)) => Some((place, true)),
-            None => self.members.first().map(|_| (0, false)),
-        }
+        best.map(|(place, _)| place)
     }
 
     /// The chosen one is at the head: the next in the list comes first next time.
@@ -248,8 +248,6 @@ impl Group {
         }
         if redelivery {
             self.waits.trim(&self.pending);
-        } else {
-            self.restarted = false;
         }
         Ok(done)
     }
@@ -266,10 +264,11 @@ impl Group {
         if record.sequence < self.next_seq || record.sequence == u64::MAX {
             return Ok(None);
         }
-        let place = match self.choose() {
-            None => return Err(Blocked::Interest),
-            Some((_, false)) => return Err(Blocked::AckPending),
-            Some((place, true)) => self.rotate(place),
+        // If all clients are silent one of them gets it all the same.
+        let place = match self.choose().or_else(|| self.members.iter().position(|member| !member.stalled())) {
+            Some(place) => self.rotate(place),
+            None if self.members.is_empty() => return Err(Blocked::Interest),
+            None => return Err(Blocked::AckPending),
         };
         let sent = self.send(publisher, account, record, place, 0);
         let member = &mut self.members[place];
@@ -302,11 +301,14 @@ impl Group {
             }
             _ => return Ok(None),
         };
-        let kept = || self.members.iter().position(|member| self.restarted && member.number == held_by);
-        let place = match kept().or_else(|| self.choose().map(|(place, _)| place)) {
-            None => return Err(Blocked::Interest),
-            Some(place) if self.restarted => place,
-            Some(place) => self.rotate(place),
+        if self.members.is_empty() {
+            return Err(Blocked::Interest);
+        }
+        let kept = seq < self.kept_below && deliveries == 1;
+        let keeps = |member: &Member| kept && member.number == held_by;
+        let place = match self.members.iter().position(keeps) {
+            Some(place) => place,
+            None => self.rotate(self.choose().unwrap_or(0)),
         };
         let sent = self.send(publisher, account, record, place, deliveries);
         let member = &self.members[place];

@@ -59,7 +59,7 @@ impl Group {
             });
         }
         self.waits.rebuild(&self.pending);
-        self.restarted = true;
+        self.kept_below = self.next_seq;
         self.recount();
     }
 }

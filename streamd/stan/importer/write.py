@@ -35,6 +35,7 @@ from streamd.stan.service import Streaming
 from streamd.state.limits import Limits
 from streamd.store import Sync
 from streamd.streams.clock import LoopClock
+from streamd.streams.encryption import Encryption
 from streamd.streams.jetstream import JetStream
 
 if TYPE_CHECKING:
@@ -54,8 +55,10 @@ READ_RECORDS: Final = 4096
 _log = logging.getLogger("streamd.import")
 
 
-def write(store: StanStore, *, store_dir: Path, cluster_id: str) -> list[str]:
+def write(store: StanStore, *, store_dir: Path, cluster_id: str, encryption_key: str | None = None) -> list[str]:
     """Import into the store directory of a streamd that is not running. Returns what was done, line by line.
+
+    With a key (neither None nor empty) messages are encrypted by it, so what was encrypted stays so.
 
     Errors: ImportRefused if there is a store already, or if what was written differs from what was read; StoreError.
     """
@@ -67,21 +70,22 @@ def write(store: StanStore, *, store_dir: Path, cluster_id: str) -> list[str]:
     config = StreamingConfig(
         cluster_id=cluster_id, store="file", dir=str(store_dir), max_channels=0, max_msgs=0, max_bytes=0, max_subs=0
     )
-    anyio.run(_fill, scratch, config, store)
-    anyio.run(_verify, scratch, config, store)
+    anyio.run(_fill, scratch, config, store, encryption_key or None)
+    anyio.run(_verify, scratch, config, store, encryption_key or None)
     if target.exists():
         target.rmdir()
     scratch.rename(target)
     messages = sum(channel.count for channel in store.channels)
+    sealed = ", encrypt: true" if encryption_key else ""
     return [
         f"imported {len(store.channels)} channels with {messages} messages and {len(store.clients)} clients into {target}",
         "read back and compared: counts, first and last sequences, checksums, and the position of every subscription",
-        f'start streamd with: streaming {{ cluster_id: {cluster_id}, store: file, dir: "{store_dir}" }}',
+        f'start streamd with: streaming {{ cluster_id: {cluster_id}, store: file, dir: "{store_dir}"{sealed} }}',
     ]
 
 
 @contextmanager
-def _opened(directory: Path, config: StreamingConfig) -> Iterator[Streaming]:
+def _opened(directory: Path, config: StreamingConfig, key: str | None) -> Iterator[Streaming]:
     """The service on a store, without clients. Call in a running loop."""
     core = Core(CoreLimits(), log=_log)
     jetstream = JetStream(
@@ -96,6 +100,7 @@ def _opened(directory: Path, config: StreamingConfig) -> Iterator[Streaming]:
         max_memory_bytes=-1,
         max_storage_bytes=-1,
         notify=None,
+        encryption=Encryption(key, serves=True),
     )
     streaming = Streaming(jetstream, config, _log)
     try:
@@ -105,8 +110,8 @@ def _opened(directory: Path, config: StreamingConfig) -> Iterator[Streaming]:
         jetstream.close()
 
 
-async def _fill(directory: Path, config: StreamingConfig, store: StanStore) -> None:
-    with _opened(directory, config) as streaming:
+async def _fill(directory: Path, config: StreamingConfig, store: StanStore, key: str | None) -> None:
+    with _opened(directory, config, key) as streaming:
         for client in store.clients:
             entry = Client(
                 0,
@@ -238,9 +243,9 @@ def _group(channel: Channel, data: ChannelData, found: list[Subscription], clien
     return group
 
 
-async def _verify(directory: Path, config: StreamingConfig, store: StanStore) -> None:
+async def _verify(directory: Path, config: StreamingConfig, store: StanStore, key: str | None) -> None:
     """Errors: ImportRefused naming the first difference."""
-    with _opened(directory, config) as streaming:
+    with _opened(directory, config, key) as streaming:
         names = sorted(streaming.clients.by_id)
         _same("the clients", sorted(client.id for client in store.clients), names)
         for data in store.channels:

@@ -1,6 +1,7 @@
 //! The log of a stream, to Python.
 
 mod admission;
+mod cipher;
 mod convert;
 mod records;
 mod state;
@@ -166,6 +167,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Record>()?;
     module.add_class::<admission::Admission>()?;
     module.add_class::<records::Records>()?;
+    module.add_class::<cipher::Cipher>()?;
     module.add_class::<state::StreamState>()?;
     module.add_function(wrap_pyfunction!(record_key, module)?)?;
     module.add_function(wrap_pyfunction!(record_decode, module)?)?;

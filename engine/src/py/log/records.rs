@@ -4,8 +4,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
+use super::cipher::Cipher;
 use super::convert::{borrowed, subject_bytes};
-use crate::codec::record;
+use super::corrupt;
+use crate::codec::{record, seal};
 use crate::log::block::Block;
 
 /// Records of one commit.
@@ -69,6 +71,11 @@ impl Records {
             return Err(PyValueError::new_err("records ascend"));
         }
         Ok(())
+    }
+
+    fn sealed(&self, cipher: &Cipher) -> PyResult<Records> {
+        let block = self.block.changed(seal::OVERHEAD, |out, value| cipher.inner.seal_into(out, value));
+        Ok(Records { block: block.map_err(corrupt)? })
     }
 
     fn discard(&mut self, keys: Vec<Bound<'_, PyBytes>>) {
