@@ -11,7 +11,7 @@ from nats.errors import NoRespondersError
 from nats.js.errors import NoStreamResponseError, ServerError
 
 from streamd import Server
-from streamd.config.models import Config
+from streamd.config.models import Config, JetStreamConfig
 from streamd.config.streaming import ChannelLimits, StreamingConfig
 from streamd.errors import StoreError
 from streamd.stan.schema_pb2 import ConnectRequest, PubAck, PubMsg
@@ -21,8 +21,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nats.aio.client import Client
+    from nats.js import JetStreamContext
 
 pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def without(store_dir: Path) -> AsyncIterator[JetStreamContext]:
+    """A client of a server on the same store without NATS Streaming."""
+    config = Config(host="127.0.0.1", port=-1, jetstream=JetStreamConfig(store_dir=str(store_dir)))
+    async with Server(config) as server, await nats.connect(server.client_url) as client:
+        yield client.jetstream()
 
 
 @asynccontextmanager
@@ -109,3 +118,22 @@ async def test_no_pattern_makes_a_subject_of_the_protocols_a_channel_s(channel: 
 
         subjects = [(one.config.subjects or [])[0] for one in await client.jetstream().streams_info()]
         assert sorted(subjects) == [f"$STAN.test-cluster.{channel}", "orders"]
+
+
+async def test_after_nats_streaming_a_channel_is_a_stream_like_any_other(tmp_path: Path) -> None:
+    """It gets the subjects that it is to have, and may go; a server with NATS Streaming makes it a channel again."""
+    async with served(tmp_path) as client:
+        assert [await publish(client, channel) for channel in ("orders", "other")] == ["", ""]
+    async with without(tmp_path) as stream:
+        with pytest.raises(NoStreamResponseError):
+            await stream.publish("$STAN.test-cluster.orders", b"x")
+        config = (await stream.stream_info("STAN_orders")).config
+        await stream.update_stream(config, subjects=["shop.>"])
+        assert (await stream.publish("shop.orders", b"native")).seq == 2
+        assert await stream.delete_stream("STAN_other")
+    async with served(tmp_path) as client:
+        assert [await publish(client, channel) for channel in ("orders", "other")] == ["", ""]
+        stream = client.jetstream()
+        state = [(await stream.stream_info(name)).state.last_seq for name in ("STAN_orders", "STAN_other")]
+        assert state == [3, 1]
+        assert (await stream.stream_info("STAN_orders")).config.subjects == ["$STAN.test-cluster.orders"]
