@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from streamd.api.stream import StreamConfig
 from streamd.errors import StoreError
+from streamd.limits import STORE_STREAMS_MAX
 from streamd.stan import errors
 from streamd.stan.names import STREAM_NAME_BYTES_MAX, shown, stream_name
 from streamd.state.limits import DUPLICATE_WINDOW_NS
@@ -143,6 +144,8 @@ class Channels:
         most = self._config.max_channels
         if 0 < most <= len(self.by_name) + len(self._opening):
             return errors.CHANNELS_MAX
+        if not self.memory and self._jetstream.stored_streams() >= STORE_STREAMS_MAX:
+            return f"{errors.CHANNELS_MAX}: the store holds at most {STORE_STREAMS_MAX} streams"
         existing = self._spellings.get(name.lower())
         if existing is not None:
             return errors.channel_case(name, existing)
