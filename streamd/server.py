@@ -190,6 +190,8 @@ class Server:
         from streamd.streams.clock import LoopClock
         from streamd.streams.jetstream import JetStream
 
+        if self.config.streaming is not None and config.store_dir is not None:
+            startup.refuse_theirs(Path(config.store_dir))
         if self._temporary:
             # With a file or flags the command line has chosen a directory; this is for servers inside a program.
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamd-")))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from streamd import __version__
+from streamd.errors import StoreError
 
 if TYPE_CHECKING:
     import logging
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from streamd.config.models import Config
     from streamd.config.streaming import StreamingConfig
 
+#: What a nats-streaming-server's store has in its directory.
+THEIR_FILE: Final = "server.dat"
 _TITLE: Final = "---------- Store Limits ----------"
 _LIST: Final = " List of Channels "
 #: The limits of a channel by what the table calls them.
@@ -138,6 +141,15 @@ def log_listening(logger: logging.Logger, host: str, port: int) -> None:
 
 def log_ready(logger: logging.Logger) -> None:
     logger.info("Server is ready")
+
+
+def refuse_theirs(store_dir: Path) -> None:
+    """Errors: StoreError, if a directory is a nats-streaming-server's store: to start beside it would be to start empty."""
+    if (store_dir / THEIR_FILE).exists():
+        raise StoreError(
+            f"{store_dir} is the store of a nats-streaming-server: take it over with "
+            f'"streamd import stan {store_dir} --apply --store-dir DIR", and set dir to that DIR'
+        )
 
 
 def endpoint(host: str, port: int) -> str:

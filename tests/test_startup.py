@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import pytest
 
-from streamd import __version__, startup
+from streamd import Server, __version__, startup
 from streamd.config.load import load_file, load_text
+from streamd.config.models import Config
 from streamd.config.scalars import duration_text
+from streamd.config.streaming import StreamingConfig
+from streamd.errors import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TABLE = """\
 ---------- Store Limits ----------
@@ -95,3 +102,16 @@ def test_notes_are_logged_at_start(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_durations_are_printed_as_go_does(nanoseconds: int, expected: str) -> None:
     assert expected == duration_text(nanoseconds)
+
+
+@pytest.mark.anyio
+async def test_the_store_of_a_nats_streaming_server_is_not_started_beside(tmp_path: Path) -> None:
+    """Its configuration file names it: an empty server would answer its clients."""
+    (tmp_path / "server.dat").write_bytes(b"theirs")
+    streaming = StreamingConfig(store="file", dir=str(tmp_path))
+
+    with pytest.raises(StoreError, match=f"streamd import stan {tmp_path} --apply"):
+        async with Server(Config(host="127.0.0.1", port=-1, streaming=streaming)):
+            pass
+
+    assert not (tmp_path / "jetstream").exists()

@@ -89,6 +89,8 @@ def _stan(
         return _fail("--dry-run and --apply exclude each other")
     if apply and store_dir is None:
         return _fail("--apply needs --store-dir: the store directory of the streamd that takes over")
+    if store_dir is not None and store_dir.resolve().is_relative_to(directory.resolve()):
+        return _fail(f"--store-dir {store_dir} lies in {directory}, where nothing is written: name another directory")
     limits = Limits(max_msgs, max_bytes, max_age)
     options = Options(encryption_key, raft_dir, crc_poly, lambda channel: limits)
     try:

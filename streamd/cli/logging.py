@@ -15,6 +15,8 @@ from typing import Final
 TRACE: Final = 5
 FATAL: Final = logging.CRITICAL
 
+#: What lines of NATS Streaming begin with.
+_STREAMING: Final = "STREAM: "
 _LABELS: Final = {
     TRACE: "TRC",
     logging.DEBUG: "DBG",
@@ -56,8 +58,8 @@ class Log:
     """The process's log. Errors: OSError from the constructor, if the file can't be opened."""
 
     def __init__(
-        self, file: str = "", *, debug: bool = False, trace: bool = False, logtime: bool = True,
-        utc: bool = False,
+        self, file: str = "", *, debug: bool = False, trace: bool = False, stan_debug: bool = False,
+        logtime: bool = True, utc: bool = False,
     ) -> None:  # fmt: skip
         self.logger = logging.getLogger("streamd")
         self._file = file
@@ -68,9 +70,13 @@ class Log:
         self.logger.propagate = False
         self.logger.addHandler(self._handler)
         # Tracing shows the protocol, debugging the server's own steps: either may be on without the other.
-        self.logger.setLevel(TRACE if trace else logging.DEBUG if debug else logging.INFO)
-        if trace and not debug:
-            self._handler.addFilter(lambda record: record.levelno != logging.DEBUG)
+        self.logger.setLevel(TRACE if trace else logging.DEBUG if debug or stan_debug else logging.INFO)
+        if not debug:
+            self._handler.addFilter(
+                lambda record: (
+                    record.levelno != logging.DEBUG or (stan_debug and str(record.msg).startswith(_STREAMING))
+                )
+            )
 
     def reopen(self) -> None:
         """Opens the file anew, after someone moved it away."""

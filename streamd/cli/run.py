@@ -32,8 +32,9 @@ def run(file: str | None, overrides: dict[str, Any], streaming_file: str | None 
         return fail(str(error))
     try:
         log = Log(
-            config.log_file, debug=config.debug, trace=config.trace, logtime=config.logtime,
-            utc=config.logtime_utc,
+            config.log_file, debug=config.debug, trace=config.trace,
+            stan_debug=config.streaming is not None and config.streaming.stan_debug,
+            logtime=config.logtime, utc=config.logtime_utc,
         )  # fmt: skip
     except OSError as error:
         return fail(f"error opening file: {explain(error)}")

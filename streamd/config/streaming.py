@@ -21,6 +21,8 @@ KEY_VARIABLE: Final = "NATS_STREAMING_ENCRYPTION_KEY"
 _LIMITS: Final = "store_limits"
 _FILE: Final = "file_options"
 
+_OWN: Final = ("$JS", "$JSC", "$NRG", "$STAN", "$SYS", "_INBOX", "_STAN")
+
 #: The names that limits have, whether they hold for all channels or for one.
 _SUBS: Final = ("max_subs", ("msu", "max_subscriptions", "maxsubscriptions"))
 _MSGS: Final = ("max_msgs", ("mm", "maxmsgs", "max_count", "maxcount"))
@@ -161,6 +163,11 @@ class StreamingConfig(Block):
     stan_debug: Annotated[bool, Key("stan_debug", typed.boolean, ("sd",))] = False
     stan_trace: Annotated[bool, Key("stan_trace", typed.boolean, ("sv",))] = False
 
+    @property
+    def own_prefixes(self) -> tuple[str, ...]:
+        """Prefixes, without dot, of subjects that are the protocols' own: a channel of such a name can't be native."""
+        return (*_OWN, self.discover_prefix)
+
     def limits_for(self, channel: str) -> Limits:
         """What holds for a channel: its narrowest entry, and what that leaves unset from wider ones."""
         found = matching(self.channels, channel)
@@ -229,6 +236,8 @@ class StreamingConfig(Block):
         for name, entry in self.channels.items():
             if entry.native and any(character.isspace() for character in name):
                 raise ValueError(f'channel "{name}" can\'t be native: a subject has no spaces')
+            if entry.native and any(name.startswith(f"{prefix}.") for prefix in self.own_prefixes):
+                raise ValueError(f"channel \"{name}\" can't be native: such subjects are the server's own")
         if self.encrypt and not self.encryption_key:
             raise ValueError(f"encryption key required: set {KEY_VARIABLE} or encryption_key")
         if self.ft_group is not None and self.store != "file":

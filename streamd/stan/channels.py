@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamd.api.stream import StreamConfig
+from streamd.errors import StoreError
 from streamd.limits import STORE_STREAMS_MAX
 from streamd.stan import errors
 from streamd.stan.names import STREAM_NAME_BYTES_MAX, shown, stream_name
@@ -90,10 +91,15 @@ class Channels:
     # life
 
     def recover(self) -> list[Channel]:
-        """The channels that the store holds, with today's limits."""
+        """The channels that the store holds, with today's limits. Errors: StoreError, if one can't be native as it is to be."""
         for stream in list(self._jetstream.streams.values()):
             if stream.channel is None or stream.in_memory != self.memory:
                 continue
+            if (other := self._holder(stream.channel, stream)) is not None:
+                raise StoreError(
+                    f'channel "{shown(stream.channel)}" can\'t be native: its subject belongs to stream {other.name}; '
+                    f"delete or change that stream, or take `native` off the channel"
+                )
             channel = self._add(stream.channel, stream)
             wanted = self._stream_config(stream.channel)
             if stream.offline is None and not stream_equal(stream.config, wanted):
@@ -148,11 +154,17 @@ class Channels:
             return f"the name of channel {name[:40]!r}... is too long: its stream would have more than 255 bytes"
         if stream in self._jetstream.streams:
             return f"stream {stream} exists and is not the channel {name!r}: delete or rename one of them"
-        subject = self._publishers.subject(name)
-        for other in self._jetstream.streams.values():
-            if subjects_overlap([subject], other.config.subjects):
-                return f"subject {subject!r} of channel {name!r} belongs to stream {other.name}"
+        if (other := self._holder(name)) is not None:
+            return f"subject {self._publishers.subject(name)!r} of channel {name!r} belongs to stream {other.name}"
         return ""
+
+    def _holder(self, name: str, besides: Stream | None = None) -> Stream | None:
+        """Another stream that has a channel's subject."""
+        subjects = [self._publishers.subject(name)]
+        for other in self._jetstream.streams.values():
+            if other is not besides and subjects_overlap(subjects, other.config.subjects):
+                return other
+        return None
 
     def _make(self, name: str) -> None:
         def done(stream: Stream, error: ApiError | None) -> None:

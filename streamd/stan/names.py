@@ -10,6 +10,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from streamd.streams.stream import CHANNELS_PREFIX
+
 #: Longest name of a stream, in bytes.
 STREAM_NAME_BYTES_MAX: Final = 255
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -84,4 +86,4 @@ class Subjects:
     @property
     def stored(self) -> str:
         """Prefix of the subjects of channels' streams, dot included."""
-        return f"$STAN.{self.cluster_id}."
+        return f"{CHANNELS_PREFIX}{self.cluster_id}."

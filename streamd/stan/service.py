@@ -72,8 +72,9 @@ class Streaming:
         self._bus = services.bus
         self._commits = services.commits
         self._log = log
-        # The narrowest entry that covers a channel decides.
-        native = [(name, limits.native) for name, limits in reversed(config.inherited_channels().items())]
+        # The narrowest entry that covers a channel decides, but patterns don't reach subjects of the protocols.
+        native = [(f"{prefix}.>", False) for prefix in config.own_prefixes]
+        native += [(name, limits.native) for name, limits in reversed(config.inherited_channels().items())]
         self.publishers = StanPublishers(self.subjects.stored, native)
         self.channels = Channels(jetstream, config, self.publishers, log)
         self.clients = Clients(self._bus, services.clock, config, self.publishers, log, self._lost)

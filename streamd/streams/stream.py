@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: More changes than any stream has: a checkpoint is due whatever came before.
 CHECKPOINT_AT_ONCE: Final = 1 << 62
+#: Of the subjects under which channels of NATS Streaming are stored that only its clients publish to.
+CHANNELS_PREFIX: Final = "$STAN."
 
 
 class Stream:
@@ -87,8 +89,9 @@ class Stream:
         self.direct.reconfigure()
 
     def _published(self) -> list[str]:
-        """Subjects that everybody may publish to: a channel is NATS Streaming's unless it has its own name as subject."""
-        return self.config.subjects if self.channel in (None, *self.config.subjects) else []
+        """Subjects that everybody may publish to, which a channel's private one is not."""
+        private = () if self.channel is None else (CHANNELS_PREFIX,)
+        return [subject for subject in self.config.subjects if not subject.startswith(private)]
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
         """Publishes that wait."""

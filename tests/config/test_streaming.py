@@ -109,6 +109,11 @@ REFUSED: list[tuple[str, str]] = [
         "1:1: streaming: too many channels defined (2). The max channels limit is set to 1",
     ),
     ('limits {channels {"a b" {native: true}}}', '1:1: streaming: channel "a b" can\'t be native'),
+    ('limits {channels {"_INBOX.a" {native: true}}}', '1:1: streaming: channel "_INBOX.a" can\'t be native: such'),
+    (
+        "discover_prefix: d.e, limits {channels {d.e.f {native: true}}}",
+        '1:1: streaming: channel "d.e.f" can\'t be native',
+    ),
     ("store: nosuch", "1:13: store: unknown store type: nosuch"),
     ("store: SQL", "1:13: store: store type SQL is not supported: streamd has a store of its own"),
     ("store: file", "1:13: store: for FILE stores, root directory must be specified"),

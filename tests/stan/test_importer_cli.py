@@ -70,6 +70,7 @@ def test_the_key_comes_from_the_environment_or_a_flag(
         (["other"], "No such command 'other'"),
         (["stan", "{store}", "--apply", "--dry-run"], "--dry-run and --apply exclude each other"),
         (["stan", "{store}", "--apply"], "--apply needs --store-dir"),
+        (["stan", "{store}", "--apply", "--store-dir", "{store}/orders/.."], "where nothing is written"),
         (["stan", "{store}", "--max-age", "long"], "expected a duration"),
         (["stan", "{store}/nowhere"], "it has no server.dat"),
         (["stan", "{store}/orders"], "it has no server.dat"),
