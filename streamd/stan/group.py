@@ -235,11 +235,14 @@ class Group:
         """Messages were deleted."""
         if self.state.forget(sequences):
             self._changed()
+            self.wake()  # it may have stood still for want of their acks
 
     def trimmed(self, first: int) -> None:
         """Everything below a sequence has gone."""
-        self.state.forget_below(first)
+        gone = self.state.forget_below(first)
         self._changed()
+        if gone:
+            self.wake()
 
     def stream_closed(self) -> None:
         """The channel was deleted."""
