@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import CorruptRecord, StanGroup
+from streamd.stan.names import inbox_usable
 from streamd.streams.records import SCAN_BYTES
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ PUMP_RECORDS_MAX: Final = 2048
 PUMP_BYTES_MAX: Final = 512 * 1024
 SECOND_NS: Final = 1_000_000_000
 SERVICE: Final = "stan"
+#: Where messages go whose subscriber named no inbox that can be: they wait for acks like others.
+NOWHERE: Final = "_INBOX.nowhere"
 
 #: Why a delivery ended (`Delivery.blocked`).
 USED_UP, CONGESTED = 0, 3
@@ -190,8 +193,9 @@ class Group:
         self._bindings[number] = binding
 
     def _join_machine(self, member: Member) -> None:
+        inbox = member.inbox if inbox_usable(member.inbox) else NOWHERE
         self.state.join(
-            member.number, member.inbox, ack_wait_ns=member.ack_wait * SECOND_NS, max_in_flight=member.max_in_flight
+            member.number, inbox, ack_wait_ns=member.ack_wait * SECOND_NS, max_in_flight=member.max_in_flight
         )
 
     def leave(self, member: Member) -> None:

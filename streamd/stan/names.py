@@ -10,11 +10,17 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from streamd._engine import subject_valid
+
 #: Longest name of a stream, in bytes.
 STREAM_NAME_BYTES_MAX: Final = 255
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CLIENT_ID: Final = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9_-]")
+#: No client can listen on a longer subject.
+_INBOX_BYTES_MAX: Final = 4096
+#: Subjects that are answered by services: what is sent there would be taken for a request.
+_SERVICES: Final = ("$", "_STAN.")
 
 
 def stream_name(channel: str) -> str:
@@ -33,6 +39,14 @@ def text(name: bytes) -> str:
 def shown(name: str) -> str:
     """A name in which everything is UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def inbox_usable(inbox: str) -> bool:
+    """Whether anything may be sent there. Clients are free to name other inboxes, where nobody hears anything then.
+
+    What isn't a subject would tear the lines of whoever listens to all; a service would take it for a request of ours.
+    """
+    return len(inbox) <= _INBOX_BYTES_MAX and not inbox.startswith(_SERVICES) and subject_valid(inbox, wildcards=True)
 
 
 def client_id_valid(client_id: str) -> bool:

@@ -106,6 +106,8 @@ class Subscribing:
                 raise errors.Refused(errors.CHANNEL_GOING)
             if channel.stream.offline is not None:
                 raise errors.Refused(channel.stream.offline)
+            if text(request.inbox) in channel.stream.published:
+                raise errors.Refused(errors.BAD_INBOX)
             group, fresh = self._group(work, channel, client, request)
         except errors.Refused as refused:
             answer("", str(refused))

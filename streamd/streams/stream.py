@@ -82,11 +82,12 @@ class Stream:
         """Take publishes on its subjects and start its consumers."""
         if self.binding is None:
             self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
-        self.binding.set_subjects(self._published())
+        self.binding.set_subjects(self.published)
         self.retention.arm()
         self.direct.reconfigure()
 
-    def _published(self) -> list[str]:
+    @property
+    def published(self) -> list[str]:
         """Subjects that everybody may publish to: a channel is NATS Streaming's unless it has its own name as subject."""
         return self.config.subjects if self.channel in (None, *self.config.subjects) else []
 
@@ -121,7 +122,7 @@ class Stream:
         if self.state.configure(**options):
             self._rebuild_queues()
         if self.binding is not None:
-            self.binding.set_subjects(self._published())
+            self.binding.set_subjects(self.published)
         self.retention.close()
         self.retention.arm()
         self.direct.reconfigure()
