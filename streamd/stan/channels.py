@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from streamd.api.errors import ApiError
     from streamd.config.channels import Limits
     from streamd.config.streaming import StreamingConfig
+    from streamd.stan.complaints import Complaints
     from streamd.stan.group import Group
     from streamd.streams.clock import Timer
     from streamd.streams.jetstream import JetStream
@@ -38,10 +39,11 @@ class Activity(Protocol):
 class Channel:
     """One channel and who subscribes to it."""
 
-    def __init__(self, name: str, stream: Stream, limits: Limits) -> None:
+    def __init__(self, name: str, stream: Stream, limits: Limits, complaints: Complaints) -> None:
         self.name = name
         self.stream = stream
         self.limits = limits
+        self.complaints = complaints
         self.groups: dict[int, Group] = {}  # by subscription id, in the order of making
         self.durables: dict[tuple[str, str], Group] = {}  # plain ones by client id and durable name
         self.queues: dict[str, Group] = {}
@@ -70,12 +72,14 @@ class Channels:
         config: StreamingConfig,
         publishers: StanPublishers,
         log: logging.Logger,
+        complaints: Complaints,
     ) -> None:
         self.by_name: dict[str, Channel] = {}
         self._jetstream = jetstream
         self._config = config
         self._publishers = publishers
         self._log = log
+        self._complaints = complaints
         self._clock = jetstream.services.clock
         self._spellings: dict[str, str] = {}  # by the name in lower case
         self._opening: dict[str, list[Callable[[Channel | None, str], None]]] = {}
@@ -107,7 +111,7 @@ class Channels:
                 channel.timer.cancel()
 
     def _add(self, name: str, stream: Stream) -> Channel:
-        channel = Channel(name, stream, self._config.limits_for(name))
+        channel = Channel(name, stream, self._config.limits_for(name), self._complaints)
         stream.owner = (
             f'channel "{shown(name)}" of NATS Streaming: its limits and its end are those of the streaming block'
         )
@@ -125,7 +129,7 @@ class Channels:
         elif (waiting := self._opening.get(name)) is not None:
             waiting.append(then)
         elif reason := self._refusal(name):
-            self._log.error('STREAM: Creating channel "%s" failed: %s', name, reason)
+            self._complaints.tell('STREAM: Creating channel "%s" failed: %s', name, reason)
             then(None, reason)
         else:
             self._opening[name] = [then]
@@ -139,7 +143,7 @@ class Channels:
             return errors.CHANNELS_MAX
         existing = self._spellings.get(name.lower())
         if existing is not None:
-            return errors.channel_case(name, existing)
+            return errors.channel_case(shown(name), shown(existing))
         stream = stream_name(name)
         if len(stream) > STREAM_NAME_BYTES_MAX:
             return f"the name of channel {name[:40]!r}... is too long: its stream would have more than 255 bytes"
@@ -156,12 +160,12 @@ class Channels:
             waiting = self._opening.pop(name)
             if error is not None:
                 del self._spellings[name.lower()]
-                self._log.error('STREAM: Creating channel "%s" failed: %s', name, error.description)
+                self._complaints.tell('STREAM: Creating channel "%s" failed: %s', name, error.description)
                 for then in waiting:
                     then(None, error.description)
                 return
             channel = self._add(name, stream)
-            self._log.info('STREAM: Channel "%s" has been created', name)
+            self._log.info('STREAM: Channel "%s" has been created', shown(name))
             self.watch_use(channel)
             for then in waiting:
                 then(channel, "")
@@ -223,8 +227,8 @@ class Channels:
             del self.by_name[channel.name]
             del self._spellings[channel.name.lower()]
             if error is None:
-                self._log.info('STREAM: Channel "%s" has been deleted', channel.name)
+                self._log.info('STREAM: Channel "%s" has been deleted', shown(channel.name))
             else:
-                self._log.error('STREAM: Deleting channel "%s" failed: %s', channel.name, error.description)
+                self._log.error('STREAM: Deleting channel "%s" failed: %s', shown(channel.name), error.description)
 
         self._jetstream.delete_stream(channel.stream, done)

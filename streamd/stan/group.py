@@ -87,7 +87,6 @@ class Group:
         services = channel.stream.services
         self._clock = services.clock
         self._bus = services.bus
-        self._log = services.log
         self._pump_planned = False
         self._congested = False
         self._timer: Timer | None = None
@@ -332,8 +331,9 @@ class Group:
         settled, foreign = self.state.ack(batch)
         if foreign:
             member = self.members.get(number)
-            text = "STREAM: [Client:%s] %d acks can't be read or are not for channel %r; they are ignored"
-            self._log.error(text, "?" if member is None else member.client_id, foreign, self.channel.name)
+            text = 'STREAM: [Client:%s] %d acks can\'t be read or are not for channel "%s"; they are ignored'
+            client_id = "?" if member is None else member.client_id
+            self.channel.complaints.tell(text, client_id, foreign, self.channel.name)
         if settled:
             self._changed()
             self.wake()

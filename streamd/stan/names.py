@@ -17,6 +17,7 @@ STREAM_NAME_BYTES_MAX: Final = 255
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CLIENT_ID: Final = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9_-]")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: No client can listen on a longer subject.
 _INBOX_BYTES_MAX: Final = 4096
 #: Subjects that are answered by services: what is sent there would be taken for a request.
@@ -37,8 +38,9 @@ def text(name: bytes) -> str:
 
 
 def shown(name: str) -> str:
-    """A name in which everything is UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A name as people get to see it: all of it UTF-8 and on one line."""
+    readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", readable)
 
 
 def inbox_usable(inbox: str) -> bool:

@@ -11,14 +11,15 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from streamd._engine import refuse_batch
+from streamd.stan.names import shown
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
 
     from streamd._engine import Batch, StanPublishers
     from streamd.core.bus import Bus
     from streamd.stan.channels import Channel, Channels
+    from streamd.stan.complaints import Complaints
     from streamd.store import Outcome, Work
     from streamd.streams.commits import Commits
     from streamd.streams.stream import Stream
@@ -28,7 +29,7 @@ class Publishes:
     """A source of the commits."""
 
     def __init__(
-        self, bus: Bus, commits: Commits, channels: Channels, publishers: StanPublishers, log: logging.Logger
+        self, bus: Bus, commits: Commits, channels: Channels, publishers: StanPublishers, complaints: Complaints
     ) -> None:
         self.messages = 0  # that could be read, refused ones too
         self.bytes = 0
@@ -36,7 +37,7 @@ class Publishes:
         self._commits = commits
         self._channels = channels
         self._publishers = publishers
-        self._log = log
+        self._complaints = complaints
         self._number = 0  # of the last batch that was taken apart
         self._staged: deque[tuple[int, Channel, Batch]] = deque()
         self._parked: dict[str, list[tuple[int, Batch]]] = {}  # by channel, until that is made
@@ -82,10 +83,9 @@ class Publishes:
         self.bytes += found.bytes
         for reason, client_id, name in found.refused:
             text = 'STREAM: [Client:%s] Received invalid client publish message for channel "%s": %s'
-            self._log.error(text, client_id, name, reason)
-        if found.refusals > len(found.refused):
-            self._log.error("STREAM: %d more invalid publish messages", found.refusals - len(found.refused))
+            self._complaints.tell(text, client_id, name, reason)
         if found.refusals:
+            self._complaints.count(found.refusals - len(found.refused))
             self._bus.flush_soon()
         for name, messages in found.groups:
             self._number += 1
@@ -105,8 +105,10 @@ class Publishes:
     def _opened(self, name: str, channel: Channel | None, reason: str) -> None:
         for number, batch in self._parked.pop(name):
             if channel is None:
-                refuse_batch(batch, self._bus.engine, name, 503, 10077, reason, account=self._binding.account)
-                self._log.error('STREAM: Error processing %d messages for channel "%s": %s', len(batch), name, reason)
+                account = self._binding.account
+                refuse_batch(batch, self._bus.engine, shown(name), 503, 10077, reason, account=account)
+                text = 'STREAM: Error processing %d messages for channel "%s": %s'
+                self._complaints.tell(text, len(batch), name, reason)
                 self._bus.flush_soon()
             else:
                 self._staged.append((number, channel, batch))

@@ -30,6 +30,8 @@ from streamd.stan.schema_pb2 import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from nats.aio.client import Client as Nats
     from nats.aio.msg import Msg
 
@@ -70,6 +72,15 @@ def checked(answer: Answer) -> Answer:
     return answer
 
 
+async def refusal(call: Awaitable[object]) -> str:
+    """The text that a call is refused with. Errors: AssertionError if it isn't."""
+    try:
+        await call
+    except Refused as error:
+        return str(error)
+    raise AssertionError("it was not refused")
+
+
 class Stan:
     """One client id on a connection of nats-py."""
 
@@ -86,7 +97,11 @@ class Stan:
     async def connect(cls, url: str | list[str], client_id: str = "me", **options: Any) -> Self:
         """A connection of its own, registered. Errors: Refused."""
         client = await cls.nats_only(url, client_id=client_id, **options)
-        await client.register()
+        try:
+            await client.register()
+        except BaseException:
+            await client.nats.close()
+            raise
         return client
 
     @classmethod
