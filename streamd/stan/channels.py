@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from streamd.api.stream import StreamConfig
 from streamd.stan import errors
-from streamd.stan.names import STREAM_NAME_BYTES_MAX, shown, stream_name
+from streamd.stan.names import STREAM_NAME_BYTES_MAX, readable, shown, stream_name
 from streamd.state.limits import DUPLICATE_WINDOW_NS
 from streamd.state.stream import stream_equal, subjects_overlap
 
@@ -190,7 +190,7 @@ class Channels:
             "duplicate_window": window_ns,
             "num_replicas": 1,
             "allow_direct": True,
-            "metadata": {"nats-streaming.cluster": self._config.cluster_id, "nats-streaming.channel": shown(name)},
+            "metadata": {"nats-streaming.cluster": self._config.cluster_id, "nats-streaming.channel": readable(name)},
         }
         return StreamConfig.model_validate(fields, strict=False)
 

@@ -18,6 +18,7 @@ _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 _CLIENT_ID: Final = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9_-]")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPE: Final = re.compile(rb"\\x([89a-f][0-9a-f])")
 #: No client can listen on a longer subject.
 _INBOX_BYTES_MAX: Final = 4096
 #: Subjects that are answered by services: what is sent there would be taken for a request.
@@ -37,10 +38,19 @@ def text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def readable(name: str) -> str:
+    """A name in which everything is UTF-8: other bytes become `\\xXX`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def unreadable(name: str) -> str:
+    """The name whose readable form this is."""
+    return text(_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode("utf-8", "surrogateescape")))
+
+
 def shown(name: str) -> str:
-    """A name as people get to see it: all of it UTF-8 and on one line."""
-    readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", readable)
+    """A name as a line of the log has it: readable, and without ends of lines."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", readable(name))
 
 
 def inbox_usable(inbox: str) -> bool:

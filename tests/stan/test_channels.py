@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from streamd.config.streaming import ChannelLimits
 from streamd.errors import StoreError
-from streamd.stan.schema_pb2 import MsgProto, NewOnly
+from streamd.stan.schema_pb2 import MsgProto, NewOnly, SubscriptionRequest, SubscriptionResponse
 from tests.core.test_nats_py import until
-from tests.stan.by_hand import Stan, refusal
+from tests.monitor.asking import ask
+from tests.stan.by_hand import SUBSCRIBE, Stan, checked, refusal
 from tests.stan.here import serving
 
 if TYPE_CHECKING:
@@ -60,6 +61,28 @@ async def test_every_name(tmp_path: Path) -> None:
             assert [(m.sequence, m.data.decode()) for m in taken] == [(1, f"first {number}"), (2, f"second {number}")]
             assert (await js.get_msg(stored, 2)).data == f"second {number}".encode()
         assert {info.config.name for info in await js.streams_info()} == set(NAMES.values())
+
+
+async def test_monitoring_shows_every_name(tmp_path: Path) -> None:
+    """What is no UTF-8 in what clients name doesn't keep anybody from the pages."""
+    readable = {name if isinstance(name, str) else name.decode(errors="backslashreplace") for name in NAMES}
+    async with serving(tmp_path, http_port=-1) as server, await Stan.connect(server.client_url) as stan:
+        assert server.monitor_port is not None
+        for name in NAMES:
+            request = SubscriptionRequest(
+                clientID=b"me", subject=name if isinstance(name, bytes) else name.encode(), qGroup=b"q\xff",
+                inbox=b"i\xff", durableName=b"d\xff", maxInFlight=1, ackWaitInSecs=1,
+            )  # fmt: skip
+            checked(await stan.ask(SUBSCRIBE, request.SerializeToString(), SubscriptionResponse))
+        names: Any = (await ask(server.monitor_port, "/streaming/channelsz")).json()
+        clients: Any = (await ask(server.monitor_port, "/streaming/clientsz?subs=1")).json()
+        metrics = await ask(server.monitor_port, "/metrics")
+        one: Any = (await ask(server.monitor_port, "/streaming/channelsz?subs=1&channel=%5Cxff%5Cxfe")).json()
+    assert set(names["names"]) == readable
+    assert set(clients["clients"][0]["subscriptions"]) == readable
+    assert metrics.status == 200
+    assert one["name"] == "\\xff\\xfe"
+    assert (one["subscriptions"][0]["inbox"], one["subscriptions"][0]["queue_name"]) == ("i\\xff", "d\\xff:q\\xff")
 
 
 async def test_names_that_can_not_be(tmp_path: Path) -> None:
