@@ -83,6 +83,7 @@ class Channels:
         self._clock = jetstream.services.clock
         self._spellings: dict[str, str] = {}  # by the name in lower case
         self._opening: dict[str, list[Callable[[Channel | None, str], None]]] = {}
+        self._going: dict[str, list[Callable[[Channel | None, str], None]]] = {}  # what waits for the end of a deletion
         self.activity: Activity
 
     @property
@@ -124,8 +125,10 @@ class Channels:
     def open(self, name: str, then: Callable[[Channel | None, str], None]) -> None:
         """`then` with the channel, made if need be, or None and why not."""
         channel = self.by_name.get(name)
-        if channel is not None:
-            then(None if channel.going else channel, errors.CHANNEL_GOING)
+        if channel is not None and channel.going:
+            self._going.setdefault(name, []).append(then)  # it will be another one
+        elif channel is not None:
+            then(channel, "")
         elif (waiting := self._opening.get(name)) is not None:
             waiting.append(then)
         elif reason := self._refusal(name):
@@ -230,5 +233,7 @@ class Channels:
                 self._log.info('STREAM: Channel "%s" has been deleted', shown(channel.name))
             else:
                 self._log.error('STREAM: Deleting channel "%s" failed: %s', shown(channel.name), error.description)
+            for then in self._going.pop(channel.name, ()):
+                self.open(channel.name, then)
 
         self._jetstream.delete_stream(channel.stream, done)

@@ -64,7 +64,9 @@ class Publishes:
         taken: dict[str, tuple[Stream, Batch]] = {}
         left: deque[tuple[int, Channel, Batch]] = deque()
         for number, channel, batch in self._staged:
-            if channel.name in taken:
+            if channel.going:
+                self._file(channel.name, batch)  # it waits for the one that comes after it
+            elif channel.name in taken:
                 left.append((number, channel, batch))
             else:
                 taken[channel.name] = (channel.stream, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from tests.stan.by_hand import SUBSCRIBE, Stan, checked, refusal
 from tests.stan.here import serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from streamd import Server
@@ -200,6 +202,33 @@ async def test_unused_channels_go(tmp_path: Path) -> None:
     async with serving(tmp_path, max_inactivity_ns=200_000_000) as server:
         assert server.streaming is not None
         await until(lambda: server.streaming and not server.streaming.channels.by_name)
+
+
+async def test_a_channel_that_is_used_while_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes while it is being deleted waits for that, and has the next one from its first message on."""
+    held: list[Callable[[], None]] = []
+    async with (
+        serving(tmp_path, max_inactivity_ns=200_000_000) as server,
+        await Stan.connect(server.client_url) as stan,
+        await Stan.connect(server.client_url, "other") as other,
+    ):
+        assert server.jetstream is not None
+        delete = server.jetstream.delete_stream
+        monkeypatch.setattr(server.jetstream, "delete_stream", lambda *call: held.append(lambda: delete(*call)))
+        await stan.publish("a", "old")
+        await until(lambda: held)
+        publishes = [await stan.start("a", str(number).encode()) for number in range(3)]
+        subscription = asyncio.create_task(other.subscribe("a"))
+        # Others are served meanwhile, and all of the above has arrived.
+        for client in (stan, other):
+            assert await client.ping() == ""
+        assert not any(publish.done() for publish in publishes)
+        assert not subscription.done()
+        held.pop()()
+        for publish in publishes:
+            assert (await publish).error == ""
+        taken = await (await subscription).take(3)
+        assert [(message.sequence, message.data) for message in taken] == [(1, b"0"), (2, b"1"), (3, b"2")]
 
 
 async def test_limits_of_the_configuration_hold_for_what_is_found(tmp_path: Path) -> None:
