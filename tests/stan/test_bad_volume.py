@@ -7,7 +7,7 @@ import asyncio
 import random
 import re
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -15,8 +15,10 @@ from streamd.config.streaming import ChannelLimits
 from streamd.stan import schema_pb2 as pb
 from streamd.stan.complaints import BURST, LINE_NS
 from tests.core.test_nats_py import until
+from tests.faults.stan_load import Watched
 from tests.faults.wire import Message, Wire
 from tests.faults.witness import MB, memory_bytes
+from tests.monitor.asking import ask
 from tests.process import ServerProcess
 from tests.stan import by_hand
 from tests.stan.by_hand import CLUSTER, Refused, Stan, checked, refusal
@@ -72,9 +74,10 @@ def mutated(chance: random.Random, data: bytes) -> bytes:
 
 
 async def test_noise(tmp_path: Path) -> None:
-    """Requests of every kind with some of their bytes changed: whatever they mean, nobody else notices."""
+    """Requests of every kind with some of their bytes changed: whatever they mean, nobody else notices, and what they
+    made is there after a kill."""
     chance = random.Random(11)
-    with StanServer(tmp_path, 'hb_interval: "10m"') as server:
+    with Watched(tmp_path, 'hb_interval: "10m"') as server:
         async with await Stan.connect(server.url, "noisy") as noisy, undisturbed_but_channels(server):
             heard = await noisy.subscribe("w", pb.NewOnly)
             request = pb.SubscriptionRequest(
@@ -98,9 +101,21 @@ async def test_noise(tmp_path: Path) -> None:
                     await noisy.nats.publish(subject, mutated(chance, payload), "r")
             await noisy.nats.flush()
             await noisy.publish("a", "still here")
+        made = await pages(server)
+        server.kill()
+        server.start()
+        assert await pages(server) == made
         assert "Traceback" not in server.log()
         assert "service on account" not in server.log()
         assert server.stop() == 0
+
+
+async def pages(server: Watched) -> tuple[set[str], int]:
+    """Names of channels, and how many subscriptions they have in all."""
+    assert (await ask(server.monitor_port, "/metrics")).status == 200
+    names: Any = (await ask(server.monitor_port, "/streaming/channelsz?limit=2000")).json()
+    serverz: Any = (await ask(server.monitor_port, "/streaming/serverz")).json()
+    return set(names["names"]), serverz["subscriptions"]
 
 
 class undisturbed_but_channels:  # noqa: N801 - it reads as the other one
