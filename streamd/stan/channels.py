@@ -6,6 +6,7 @@ Source:     nats-streaming-server 0.25.6 for limits, names and the end of unused
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamd.api.stream import StreamConfig
@@ -101,9 +102,14 @@ class Channels:
             channel = self._add(stream.channel, stream)
             wanted = self._stream_config(stream.channel)
             if stream.offline is None and not stream_equal(stream.config, wanted):
-                self._jetstream.update_stream(stream, wanted, lambda _error: None)
+                self._jetstream.update_stream(stream, wanted, partial(self._limited, stream.channel))
             self.watch_use(channel)
         return list(self.by_name.values())
+
+    def _limited(self, name: str, error: ApiError | None) -> None:
+        if error is not None:
+            text = 'STREAM: Channel "%s" keeps the limits it had: %s'
+            self._log.error(text, shown(name), error.description)
 
     def close(self) -> None:
         """The server stops."""
@@ -126,7 +132,11 @@ class Channels:
         """`then` with the channel, made if need be, or None and why not."""
         channel = self.by_name.get(name)
         if channel is not None and channel.going:
-            self._going.setdefault(name, []).append(then)  # it will be another one
+            if name in self._going:
+                self._going[name].append(then)  # it will be another one
+            else:
+                self._going[name] = [then]
+                self._delete(channel)
         elif channel is not None:
             then(channel, "")
         elif (waiting := self._opening.get(name)) is not None:
@@ -225,15 +235,22 @@ class Channels:
             self.watch_use(channel)
             return
         channel.going = True
+        self._going[channel.name] = []
+        self._delete(channel)
 
-        def done(error: ApiError | None) -> None:
-            del self.by_name[channel.name]
-            del self._spellings[channel.name.lower()]
-            if error is None:
-                self._log.info('STREAM: Channel "%s" has been deleted', shown(channel.name))
-            else:
-                self._log.error('STREAM: Deleting channel "%s" failed: %s', shown(channel.name), error.description)
-            for then in self._going.pop(channel.name, ()):
-                self.open(channel.name, then)
+    def _delete(self, channel: Channel) -> None:
+        self._jetstream.delete_stream(channel.stream, partial(self._deleted, channel))
 
-        self._jetstream.delete_stream(channel.stream, done)
+    def _deleted(self, channel: Channel, error: ApiError | None) -> None:
+        waiting = self._going.pop(channel.name)
+        if error is not None:
+            # It is in the store still, so there can be no other one: who wants it next makes it go.
+            self._complaints.tell('STREAM: Deleting channel "%s" failed: %s', channel.name, error.description)
+            for then in waiting:
+                then(None, error.description)
+            return
+        del self.by_name[channel.name]
+        del self._spellings[channel.name.lower()]
+        self._log.info('STREAM: Channel "%s" has been deleted', shown(channel.name))
+        for then in waiting:
+            self.open(channel.name, then)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from streamd.api.errors import STORAGE_EXCEEDED
 from streamd.config.streaming import ChannelLimits
 from streamd.errors import StoreError
 from streamd.stan.schema_pb2 import MsgProto, NewOnly, SubscriptionRequest, SubscriptionResponse
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamd import Server
+    from streamd.api.errors import ApiError
     from streamd.streams.stream import Stream
 
 pytestmark = pytest.mark.anyio
@@ -229,6 +231,33 @@ async def test_a_channel_that_is_used_while_it_goes(tmp_path: Path, monkeypatch:
             assert (await publish).error == ""
         taken = await (await subscription).take(3)
         assert [(message.sequence, message.data) for message in taken] == [(1, b"0"), (2, b"1"), (3, b"2")]
+
+
+async def test_a_channel_that_can_not_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the disk full, say: nobody uses it, as it is in the store still; once it can go there is a new one."""
+    full = STORAGE_EXCEEDED()
+    config = {"a": ChannelLimits(max_inactivity_ns=200_000_000)}
+    async with serving(tmp_path, channels=config) as server, await Stan.connect(server.client_url) as stan:
+        assert server.jetstream is not None
+        calls: list[Stream] = []
+
+        def fail(stream: Stream, done: Callable[[ApiError | None], None]) -> None:
+            calls.append(stream)
+            done(full)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(server.jetstream, "delete_stream", fail)
+            await stan.publish("a", "old")
+            await until(lambda: calls)
+            assert await refusal(stan.publish("a", "x")) == full.description
+            assert await refusal(stan.subscribe("a")) == full.description
+            assert len(calls) == 3
+            await stan.publish("b", "others go on")
+        heard = await stan.subscribe("a")
+        await stan.publish("a", "new")
+        assert [(message.sequence, message.data) for message in await heard.take(1)] == [(1, b"new")]
+    async with serving(tmp_path) as server, await Stan.connect(server.client_url, "other") as stan:
+        assert [message.data for message in await (await stan.subscribe("a")).take(1)] == [b"new"]
 
 
 async def test_limits_of_the_configuration_hold_for_what_is_found(tmp_path: Path) -> None:
