@@ -6,13 +6,14 @@ Source:     nats-streaming-server 0.25.6 for limits, names and the end of unused
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamd.api.stream import StreamConfig
 from streamd.errors import StoreError
 from streamd.limits import STORE_STREAMS_MAX
 from streamd.stan import errors
-from streamd.stan.names import STREAM_NAME_BYTES_MAX, shown, stream_name
+from streamd.stan.names import STREAM_NAME_BYTES_MAX, readable, shown, stream_name
 from streamd.state.limits import DUPLICATE_WINDOW_NS
 from streamd.state.stream import stream_equal, subjects_overlap
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from streamd.api.errors import ApiError
     from streamd.config.channels import Limits
     from streamd.config.streaming import StreamingConfig
+    from streamd.stan.complaints import Complaints
     from streamd.stan.group import Group
     from streamd.streams.clock import Timer
     from streamd.streams.jetstream import JetStream
@@ -40,10 +42,11 @@ class Activity(Protocol):
 class Channel:
     """One channel and who subscribes to it."""
 
-    def __init__(self, name: str, stream: Stream, limits: Limits) -> None:
+    def __init__(self, name: str, stream: Stream, limits: Limits, complaints: Complaints) -> None:
         self.name = name
         self.stream = stream
         self.limits = limits
+        self.complaints = complaints
         self.groups: dict[int, Group] = {}  # by subscription id, in the order of making
         self.durables: dict[tuple[str, str], Group] = {}  # plain ones by client id and durable name
         self.queues: dict[str, Group] = {}
@@ -72,15 +75,18 @@ class Channels:
         config: StreamingConfig,
         publishers: StanPublishers,
         log: logging.Logger,
+        complaints: Complaints,
     ) -> None:
         self.by_name: dict[str, Channel] = {}
         self._jetstream = jetstream
         self._config = config
         self._publishers = publishers
         self._log = log
+        self._complaints = complaints
         self._clock = jetstream.services.clock
         self._spellings: dict[str, str] = {}  # by the name in lower case
         self._opening: dict[str, list[Callable[[Channel | None, str], None]]] = {}
+        self._going: dict[str, list[Callable[[Channel | None, str], None]]] = {}  # what waits for the end of a deletion
         self.activity: Activity
 
     @property
@@ -103,9 +109,14 @@ class Channels:
             channel = self._add(stream.channel, stream)
             wanted = self._stream_config(stream.channel)
             if stream.offline is None and not stream_equal(stream.config, wanted):
-                self._jetstream.update_stream(stream, wanted, lambda _error: None)
+                self._jetstream.update_stream(stream, wanted, partial(self._limited, stream.channel))
             self.watch_use(channel)
         return list(self.by_name.values())
+
+    def _limited(self, name: str, error: ApiError | None) -> None:
+        if error is not None:
+            text = 'STREAM: Channel "%s" keeps the limits it had: %s'
+            self._log.error(text, shown(name), error.description)
 
     def close(self) -> None:
         """The server stops."""
@@ -114,7 +125,7 @@ class Channels:
                 channel.timer.cancel()
 
     def _add(self, name: str, stream: Stream) -> Channel:
-        channel = Channel(name, stream, self._config.limits_for(name))
+        channel = Channel(name, stream, self._config.limits_for(name), self._complaints)
         stream.owner = (
             f'channel "{shown(name)}" of NATS Streaming: its limits and its end are those of the streaming block'
         )
@@ -127,12 +138,18 @@ class Channels:
     def open(self, name: str, then: Callable[[Channel | None, str], None]) -> None:
         """`then` with the channel, made if need be, or None and why not."""
         channel = self.by_name.get(name)
-        if channel is not None:
-            then(None if channel.going else channel, errors.CHANNEL_GOING)
+        if channel is not None and channel.going:
+            if name in self._going:
+                self._going[name].append(then)  # it will be another one
+            else:
+                self._going[name] = [then]
+                self._delete(channel)
+        elif channel is not None:
+            then(channel, "")
         elif (waiting := self._opening.get(name)) is not None:
             waiting.append(then)
         elif reason := self._refusal(name):
-            self._log.error('STREAM: Creating channel "%s" failed: %s', name, reason)
+            self._complaints.tell('STREAM: Creating channel "%s" failed: %s', name, reason)
             then(None, reason)
         else:
             self._opening[name] = [then]
@@ -148,7 +165,7 @@ class Channels:
             return f"{errors.CHANNELS_MAX}: the store holds at most {STORE_STREAMS_MAX} streams"
         existing = self._spellings.get(name.lower())
         if existing is not None:
-            return errors.channel_case(name, existing)
+            return errors.channel_case(shown(name), shown(existing))
         stream = stream_name(name)
         if len(stream) > STREAM_NAME_BYTES_MAX:
             return f"the name of channel {name[:40]!r}... is too long: its stream would have more than 255 bytes"
@@ -171,12 +188,12 @@ class Channels:
             waiting = self._opening.pop(name)
             if error is not None:
                 del self._spellings[name.lower()]
-                self._log.error('STREAM: Creating channel "%s" failed: %s', name, error.description)
+                self._complaints.tell('STREAM: Creating channel "%s" failed: %s', name, error.description)
                 for then in waiting:
                     then(None, error.description)
                 return
             channel = self._add(name, stream)
-            self._log.info('STREAM: Channel "%s" has been created', name)
+            self._log.info('STREAM: Channel "%s" has been created', shown(name))
             self.watch_use(channel)
             for then in waiting:
                 then(channel, "")
@@ -201,7 +218,7 @@ class Channels:
             "duplicate_window": window_ns,
             "num_replicas": 1,
             "allow_direct": True,
-            "metadata": {"nats-streaming.cluster": self._config.cluster_id, "nats-streaming.channel": shown(name)},
+            "metadata": {"nats-streaming.cluster": self._config.cluster_id, "nats-streaming.channel": readable(name)},
         }
         return StreamConfig.model_validate(fields, strict=False)
 
@@ -233,13 +250,22 @@ class Channels:
             self.watch_use(channel)
             return
         channel.going = True
+        self._going[channel.name] = []
+        self._delete(channel)
 
-        def done(error: ApiError | None) -> None:
-            del self.by_name[channel.name]
-            del self._spellings[channel.name.lower()]
-            if error is None:
-                self._log.info('STREAM: Channel "%s" has been deleted', channel.name)
-            else:
-                self._log.error('STREAM: Deleting channel "%s" failed: %s', channel.name, error.description)
+    def _delete(self, channel: Channel) -> None:
+        self._jetstream.delete_stream(channel.stream, partial(self._deleted, channel))
 
-        self._jetstream.delete_stream(channel.stream, done)
+    def _deleted(self, channel: Channel, error: ApiError | None) -> None:
+        waiting = self._going.pop(channel.name)
+        if error is not None:
+            # It is in the store still, so there can be no other one: who wants it next makes it go.
+            self._complaints.tell('STREAM: Deleting channel "%s" failed: %s', channel.name, error.description)
+            for then in waiting:
+                then(None, error.description)
+            return
+        del self.by_name[channel.name]
+        del self._spellings[channel.name.lower()]
+        self._log.info('STREAM: Channel "%s" has been deleted', shown(channel.name))
+        for then in waiting:
+            self.open(channel.name, then)

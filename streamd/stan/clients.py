@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from streamd.stan.names import unique
+from streamd.stan.names import inbox_usable, unique
 
 if TYPE_CHECKING:
     import logging
@@ -133,6 +133,8 @@ class Clients:
         """Send an empty request to a client. Returns its number, 0 if nobody listens there."""
         self._questions += 1
         question = self._questions
+        if not inbox_usable(client.inbox):
+            return 0
         receivers = self._bus.publish(client.inbox, b"", reply=f"{self._inbox}.{question}")
         if not receivers:
             return 0

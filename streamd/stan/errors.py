@@ -29,7 +29,8 @@ SUBSCRIPTION_UNKNOWN: Final = "stan: invalid subscription"
 CHANNEL_UNKNOWN: Final = "stan: unknown channel"
 
 CHANNELS_MAX: Final = "too many channels"
-CHANNEL_GOING: Final = "stan: channel is being deleted"
+#: Not one of the original, whose channels hear nothing but its own publishes.
+BAD_INBOX: Final = "stan: the inbox is the channel itself: its messages would come back to it for ever"
 
 
 def channel_case(name: str, existing: str) -> str:

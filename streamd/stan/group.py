@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import CorruptRecord, StanGroup
+from streamd.stan.names import inbox_usable
 from streamd.streams.records import SCAN_BYTES
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ PUMP_RECORDS_MAX: Final = 2048
 PUMP_BYTES_MAX: Final = 512 * 1024
 SECOND_NS: Final = 1_000_000_000
 SERVICE: Final = "stan"
+#: Where messages go whose subscriber named no inbox that can be: they wait for acks like others.
+NOWHERE: Final = "_INBOX.nowhere"
 
 #: Why a delivery ended (`Delivery.blocked`).
 USED_UP, CONGESTED = 0, 3
@@ -84,7 +87,6 @@ class Group:
         services = channel.stream.services
         self._clock = services.clock
         self._bus = services.bus
-        self._log = services.log
         self._pump_planned = False
         self._congested = False
         self._timer: Timer | None = None
@@ -190,8 +192,9 @@ class Group:
         self._bindings[number] = binding
 
     def _join_machine(self, member: Member) -> None:
+        inbox = member.inbox if inbox_usable(member.inbox) else NOWHERE
         self.state.join(
-            member.number, member.inbox, ack_wait_ns=member.ack_wait * SECOND_NS, max_in_flight=member.max_in_flight
+            member.number, inbox, ack_wait_ns=member.ack_wait * SECOND_NS, max_in_flight=member.max_in_flight
         )
 
     def leave(self, member: Member) -> None:
@@ -240,11 +243,14 @@ class Group:
         """Messages were deleted."""
         if self.state.forget(sequences):
             self._changed()
+            self.wake()  # it may have stood still for want of their acks
 
     def trimmed(self, first: int) -> None:
         """Everything below a sequence has gone."""
-        self.state.forget_below(first)
+        gone = self.state.forget_below(first)
         self._changed()
+        if gone:
+            self.wake()
 
     def stream_closed(self) -> None:
         """The channel was deleted."""
@@ -330,8 +336,9 @@ class Group:
         settled, foreign = self.state.ack(batch)
         if foreign:
             member = self.members.get(number)
-            text = "STREAM: [Client:%s] %d acks can't be read or are not for channel %r; they are ignored"
-            self._log.error(text, "?" if member is None else member.client_id, foreign, self.channel.name)
+            text = 'STREAM: [Client:%s] %d acks can\'t be read or are not for channel "%s"; they are ignored'
+            client_id = "?" if member is None else member.client_id
+            self.channel.complaints.tell(text, client_id, foreign, self.channel.name)
         if settled:
             self._changed()
             self.wake()

@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from streamd._engine import subject_valid
 from streamd.streams.stream import CHANNELS_PREFIX
 
 #: Longest name of a stream, in bytes.
@@ -17,6 +18,12 @@ STREAM_NAME_BYTES_MAX: Final = 255
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CLIENT_ID: Final = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9_-]")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPE: Final = re.compile(rb"\\x([89a-f][0-9a-f])")
+#: No client can listen on a longer subject.
+_INBOX_BYTES_MAX: Final = 4096
+#: Subjects that are answered by services: what is sent there would be taken for a request.
+_SERVICES: Final = ("$", "_STAN.")
 
 
 def stream_name(channel: str) -> str:
@@ -32,9 +39,27 @@ def text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def shown(name: str) -> str:
-    """A name in which everything is UTF-8."""
+def readable(name: str) -> str:
+    """A name in which everything is UTF-8: other bytes become `\\xXX`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def unreadable(name: str) -> str:
+    """The name whose readable form this is."""
+    return text(_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode("utf-8", "surrogateescape")))
+
+
+def shown(name: str) -> str:
+    """A name as a line of the log has it: readable, and without ends of lines."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", readable(name))
+
+
+def inbox_usable(inbox: str) -> bool:
+    """Whether anything may be sent there. Clients are free to name other inboxes, where nobody hears anything then.
+
+    What isn't a subject would tear the lines of whoever listens to all; a service would take it for a request of ours.
+    """
+    return len(inbox) <= _INBOX_BYTES_MAX and not inbox.startswith(_SERVICES) and subject_valid(inbox, wildcards=True)
 
 
 def client_id_valid(client_id: str) -> bool:

@@ -11,14 +11,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from streamd._engine import StanSorted, refuse_batch
+from streamd.stan.names import shown
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
 
     from streamd._engine import Batch, StanPublishers
     from streamd.core.bus import Bus
     from streamd.stan.channels import Channel, Channels
+    from streamd.stan.complaints import Complaints
     from streamd.store import Outcome, Work
     from streamd.streams.commits import Commits
     from streamd.streams.stream import Stream
@@ -31,7 +32,7 @@ class Publishes:
     """A source of the commits."""
 
     def __init__(
-        self, bus: Bus, commits: Commits, channels: Channels, publishers: StanPublishers, log: logging.Logger
+        self, bus: Bus, commits: Commits, channels: Channels, publishers: StanPublishers, complaints: Complaints
     ) -> None:
         self.messages = 0  # that could be read, refused ones too
         self.bytes = 0
@@ -39,7 +40,7 @@ class Publishes:
         self._commits = commits
         self._channels = channels
         self._publishers = publishers
-        self._log = log
+        self._complaints = complaints
         self._number = 0  # of the last batch that was taken apart
         self._staged: deque[tuple[int, Channel, Batch]] = deque()
         self._parked: dict[str, list[tuple[int, Batch]]] = {}  # by channel, until that is made
@@ -74,7 +75,9 @@ class Publishes:
         taken: dict[str, tuple[Stream, Batch]] = {}
         left: deque[tuple[int, Channel, Batch]] = deque()
         for number, channel, batch in self._staged:
-            if channel.name in taken:
+            if channel.going:
+                self._file(channel.name, batch)  # it waits for the one that comes after it
+            elif channel.name in taken:
                 left.append((number, channel, batch))
             else:
                 taken[channel.name] = (channel.stream, batch)
@@ -91,9 +94,8 @@ class Publishes:
         self.bytes += found.bytes
         for reason, client_id, name in found.refused:
             text = 'STREAM: [Client:%s] Received invalid client publish message for channel "%s": %s'
-            self._log.error(text, client_id, name, reason)
-        if found.refusals > len(found.refused):
-            self._log.error("STREAM: %d more invalid publish messages", found.refusals - len(found.refused))
+            self._complaints.tell(text, client_id, name, reason)
+        self._complaints.count(found.refusals - len(found.refused))
         for name, messages in found.take():
             self._number += 1
             self._file(name, messages)
@@ -120,8 +122,10 @@ class Publishes:
     def _opened(self, name: str, channel: Channel | None, reason: str) -> None:
         for number, batch in self._parked.pop(name):
             if channel is None:
-                refuse_batch(batch, self._bus.engine, name, 503, 10077, reason, account=self._binding.account)
-                self._log.error('STREAM: Error processing %d messages for channel "%s": %s', len(batch), name, reason)
+                account = self._binding.account
+                refuse_batch(batch, self._bus.engine, shown(name), 503, 10077, reason, account=account)
+                text = 'STREAM: Error processing %d messages for channel "%s": %s'
+                self._complaints.tell(text, len(batch), name, reason)
                 self._bus.flush_soon()
             else:
                 self._staged.append((number, channel, batch))

@@ -18,8 +18,9 @@ from streamd.errors import StoreError
 from streamd.stan import errors
 from streamd.stan.channels import Channels
 from streamd.stan.clients import Client, Clients
+from streamd.stan.complaints import Complaints
 from streamd.stan.group import SERVICE, Group
-from streamd.stan.names import Subjects, client_id_valid, text, unique
+from streamd.stan.names import Subjects, client_id_valid, shown, text, unique
 from streamd.stan.publishes import Publishes
 from streamd.stan.schema_pb2 import (
     CloseRequest,
@@ -72,13 +73,14 @@ class Streaming:
         self._bus = services.bus
         self._commits = services.commits
         self._log = log
+        self._complaints = Complaints(log, services.clock)
         # The narrowest entry that covers a channel decides, but patterns don't reach subjects of the protocols.
         native = [(f"{prefix}.>", False) for prefix in config.own_prefixes]
         native += [(name, limits.native) for name, limits in reversed(config.inherited_channels().items())]
         self.publishers = StanPublishers(self.subjects.stored, native)
-        self.channels = Channels(jetstream, config, self.publishers, log)
+        self.channels = Channels(jetstream, config, self.publishers, log, self._complaints)
         self.clients = Clients(self._bus, services.clock, config, self.publishers, log, self._lost)
-        self.publishes = Publishes(self._bus, self._commits, self.channels, self.publishers, log)
+        self.publishes = Publishes(self._bus, self._commits, self.channels, self.publishers, self._complaints)
         self.channels.activity = self.publishes
         self.subscribing = Subscribing(self._commits, self.channels, self.clients, config, log)
         self._bindings: list[Binding] = []
@@ -121,7 +123,9 @@ class Streaming:
         try:
             group = Group.restored(channel, consumer_id, definition, state, self.subscribing.sent)
         except CorruptRecord as error:
-            channel.stream.go_offline(f'channel "{channel.name}": {error}; it is offline and nothing of it was deleted')
+            channel.stream.go_offline(
+                f'channel "{shown(channel.name)}": {error}; it is offline and nothing of it was deleted'
+            )
             return
         owner = next(iter(group.members.values()), group.last)
         self.subscribing.add(group, owner.client_id if owner is not None else "")
@@ -158,6 +162,7 @@ class Streaming:
         for channel in self.channels.by_name.values():
             for group in channel.groups.values():
                 group.stop()
+        self._complaints.close()
 
     # requests
 
@@ -181,7 +186,7 @@ class Streaming:
         client_id = "?" if request is None else text(request.clientID)
 
         def refuse(reason: str) -> None:
-            self._log.error("STREAM: [Client:%s] Connect failed; %s", client_id, reason)
+            self._complaints.tell("STREAM: [Client:%s] Connect failed; %s", client_id, reason)
             self._reply(message.reply, ConnectResponse(error=reason))
 
         if request is None or not request.heartbeatInbox:
@@ -234,7 +239,7 @@ class Streaming:
                 self.clients.remove(client)
                 refuse(str(error))
                 return
-            self._log.debug("STREAM: [Client:%s] Connected (Inbox=%s)", client.client_id, client.inbox)
+            self._log.debug("STREAM: [Client:%s] Connected (Inbox=%s)", client.client_id, shown(client.inbox))
             subjects = self.subjects
             response = ConnectResponse(
                 pubPrefix=subjects.publish,
@@ -269,12 +274,12 @@ class Streaming:
         client_id = text(request.clientID)
         client = self.clients.by_id.get(client_id)
         if client is None:
-            self._log.error('STREAM: Unknown client "%s" in close request', client_id)
+            self._complaints.tell('STREAM: Unknown client "%s" in close request', client_id)
             self._reply(message.reply, CloseResponse(error=errors.CLIENT_UNKNOWN))
             return
 
         def done(error: StoreError | None) -> None:
-            self._log.debug("STREAM: [Client:%s] Closed (Inbox=%s)", client_id, client.inbox)
+            self._log.debug("STREAM: [Client:%s] Closed (Inbox=%s)", client_id, shown(client.inbox))
             self._reply(message.reply, CloseResponse(error="" if error is None else str(error)))
 
         self._go(client, done)
@@ -308,7 +313,8 @@ class Streaming:
         def answer(ack_inbox: str, error: str) -> None:
             if error:
                 client_id, subject = ("?", "") if request is None else (text(request.clientID), text(request.subject))
-                self._log.error("STREAM: [Client:%s] Subscription to %r failed; %s", client_id, subject, error)
+                line = 'STREAM: [Client:%s] Subscription to "%s" failed; %s'
+                self._complaints.tell(line, client_id, subject, error)
             self._reply(message.reply, SubscriptionResponse(ackInbox=ack_inbox, error=error))
 
         if request is None:
@@ -335,7 +341,7 @@ class Streaming:
         def answer(error: str) -> None:
             if error:
                 client_id = "?" if request is None else text(request.clientID)
-                self._log.error("STREAM: [Client:%s] Unsubscribe failed; %s", client_id, error)
+                self._complaints.tell("STREAM: [Client:%s] Unsubscribe failed; %s", client_id, error)
             self._reply(message.reply, SubscriptionResponse(error=error))
 
         if request is None:

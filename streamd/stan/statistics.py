@@ -1,10 +1,13 @@
-"""What monitoring is shown of the service. Source: the fields of nats-streaming-server 0.25.6 under `/streaming`."""
+"""What monitoring is shown of the service. Source: the fields of nats-streaming-server 0.25.6 under `/streaming`.
+
+What clients named need be no UTF-8; here it is, as no page could be sent otherwise.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamd.stan.names import unique
+from streamd.stan.names import readable, unique, unreadable
 from streamd.stan.views import (
     ChannelLimitsView,
     ChannelView,
@@ -108,16 +111,17 @@ class Statistics:
             return None
         found: dict[str, list[SubscriptionView]] = {}
         for group, member in client.subscriptions.values() if subscriptions else ():
-            found.setdefault(group.channel.name, []).append(_view(group, member, offline=False))
-        return ClientView(client_id, client.inbox, len(client.subscriptions), found)
+            found.setdefault(readable(group.channel.name), []).append(_view(group, member, offline=False))
+        return ClientView(client_id, readable(client.inbox), len(client.subscriptions), found)
 
     def channel_names(self) -> Sequence[str]:
         """Names, sorted."""
-        return sorted(self._channels())
+        return sorted(map(readable, self._channels()))
 
     def channel(self, name: str, *, subscriptions: bool) -> ChannelView | None:
         """One channel."""
-        channel = self._channels().get(name)
+        channels = self._channels()
+        channel = channels.get(name) or channels.get(unreadable(name))
         if channel is None:
             return None
         state = channel.stream.state
@@ -158,11 +162,11 @@ def _view(group: Group, member: Member, *, offline: bool) -> SubscriptionView:
     pending, stalled = rows.get(member.number, (group.state.num_pending, False))
     return SubscriptionView(
         client_id=member.client_id,
-        inbox=member.inbox,
+        inbox=readable(member.inbox),
         ack_inbox=member.ack_inbox,
-        durable_name=group.durable,
+        durable_name=readable(group.durable),
         # Within a durable queue group the name of the group is kept as `durable:group`; this shows the group's own.
-        queue_name=group.queue.removeprefix(f"{group.durable}:") if group.durable else group.queue,
+        queue_name=readable(group.queue.removeprefix(f"{group.durable}:") if group.durable else group.queue),
         is_offline=offline,
         max_inflight=member.max_in_flight,
         ack_wait_s=member.ack_wait,

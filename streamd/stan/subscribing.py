@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from streamd._engine import CorruptRecord, StanGroup, stan_channel_valid
 from streamd.stan import errors
 from streamd.stan.group import Group, Member, Sent
-from streamd.stan.names import text, unique
+from streamd.stan.names import shown, text, unique
 from streamd.stan.schema_pb2 import First, LastReceived, NewOnly, SequenceStart, SubscriptionRequest, TimeDeltaStart
 
 if TYPE_CHECKING:
@@ -103,9 +103,12 @@ class Subscribing:
             if not self._clients.holds(client):
                 raise errors.Refused(errors.CLIENT_UNKNOWN)
             if channel.going:
-                raise errors.Refused(errors.CHANNEL_GOING)
+                self.subscribe(client, request, answer)  # to the one that comes after it
+                return None
             if channel.stream.offline is not None:
                 raise errors.Refused(channel.stream.offline)
+            if text(request.inbox) in channel.stream.published:
+                raise errors.Refused(errors.BAD_INBOX)
             group, fresh = self._group(work, channel, client, request)
         except errors.Refused as refused:
             answer("", str(refused))
@@ -254,6 +257,6 @@ class Subscribing:
         line = "STREAM: [Client:%s] %s %ssubscription, subject=%s, inbox=%s, %ssubid=%d%s, seq=%d"
         name = f"queue={group.queue}, " if group.queue else f"durable={group.durable}, " if group.durable else ""
         self._log.debug(
-            line, member.client_id, verb, group.kind, group.channel.name, member.inbox, name, group.identity, more,
-            group.state.next_seq,
+            line, member.client_id, verb, group.kind, shown(group.channel.name), shown(member.inbox), shown(name),
+            group.identity, more, group.state.next_seq,
         )  # fmt: skip

@@ -84,11 +84,12 @@ class Stream:
         """Take publishes on its subjects and start its consumers."""
         if self.binding is None:
             self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
-        self.binding.set_subjects(self._published())
+        self.binding.set_subjects(self.published)
         self.retention.arm()
         self.direct.reconfigure()
 
-    def _published(self) -> list[str]:
+    @property
+    def published(self) -> list[str]:
         """Subjects that everybody may publish to, which a channel's private one is not."""
         private = () if self.channel is None else (CHANNELS_PREFIX,)
         return [subject for subject in self.config.subjects if not subject.startswith(private)]
@@ -124,7 +125,7 @@ class Stream:
         if self.state.configure(**options):
             self._rebuild_queues()
         if self.binding is not None:
-            self.binding.set_subjects(self._published())
+            self.binding.set_subjects(self.published)
         self.retention.close()
         self.retention.arm()
         self.direct.reconfigure()

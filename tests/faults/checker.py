@@ -39,7 +39,7 @@ class Checker:
                 stored.update(await read(port, stream, start, state["last_seq"]))
                 if list(stored) != list(range(1, state["last_seq"] + 1)) or state["messages"] != len(stored):
                     faults.append(f"{stream}: {len(stored)} messages read where the state is {state}")
-                faults += self._promises(stream, stored) + _publishers(stream, stored)
+                faults += self._promises(stream, stored) + publishers(stream, stored)
                 consumer = await wire.api(f"CONSUMER.INFO.{stream}.{CONSUMER}")
                 if "error" in consumer:
                     faults.append(f"{stream}: {consumer['error']}")
@@ -62,7 +62,7 @@ class Checker:
         return faults
 
 
-def _publishers(stream: str, stored: dict[int, bytes]) -> list[str]:
+def publishers(stream: str, stored: dict[int, bytes]) -> list[str]:
     """Each publisher's numbers ascend, so none is there twice."""
     last: dict[bytes, int] = {}
     faults = []
