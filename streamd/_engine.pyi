@@ -762,7 +762,7 @@ class StanGroup:
     next_seq: int  # stream sequence to look at next; may be set, but never back
     num_pending: int
     num_queued: int  # messages in the redelivery queue
-    stalled: bool  # no member takes new messages
+    room: int  # new messages that the members take before all of them are stalled
     deadline_ns: int  # when `due` has something to tell next, 0 if never; look after deliver and ack
 
     def join(self, number: int, inbox: str, *, ack_wait_ns: int, max_in_flight: int) -> None:

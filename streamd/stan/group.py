@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import CorruptRecord, StanGroup
 from streamd.stan.names import inbox_usable
-from streamd.streams.records import SCAN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -296,9 +295,10 @@ class Group:
     def _send_new(self) -> bool:
         """Send new messages. Returns whether there may be more to send at once."""
         state, stream = self.state, self.stream
-        if state.next_seq > stream.committed_seq or state.stalled:
+        limit = min(state.room, PUMP_RECORDS_MAX)
+        if state.next_seq > stream.committed_seq or not limit:
             return False
-        values, covered = stream.read(state.next_seq, PUMP_RECORDS_MAX, min(PUMP_BYTES_MAX, SCAN_BYTES))
+        values, covered = stream.read(state.next_seq, limit, PUMP_BYTES_MAX)
         if not values:
             state.next_seq = covered + 1
             return True

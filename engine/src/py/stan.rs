@@ -49,8 +49,8 @@ impl StanGroup {
     }
 
     #[getter]
-    fn stalled(&self) -> bool {
-        self.inner.stalled()
+    fn room(&self) -> u64 {
+        self.inner.room()
     }
 
     #[pyo3(signature = (number, inbox, *, ack_wait_ns, max_in_flight))]

@@ -114,6 +114,12 @@ impl Group {
         self.members.iter().all(Member::stalled)
     }
 
+    /// How many new messages the members take before all of them are stalled.
+    pub fn room(&self) -> u64 {
+        let rooms = self.members.iter().map(|member| member.max_in_flight.saturating_sub(member.pending));
+        rooms.fold(0, u64::saturating_add)
+    }
+
     // Members.
 
     /// Take a member in. The first one takes over what is pending, all of it at once.
