@@ -12,6 +12,7 @@ from streamd.api.errors import STORAGE_EXCEEDED
 from streamd.config.streaming import ChannelLimits
 from streamd.errors import StoreError
 from streamd.stan.schema_pb2 import MsgProto, NewOnly, SubscriptionRequest, SubscriptionResponse
+from streamd.streams.jetstream import JetStream
 from tests.core.test_nats_py import until
 from tests.monitor.asking import ask
 from tests.stan.by_hand import SUBSCRIBE, Stan, checked, refusal
@@ -279,6 +280,23 @@ async def test_limits_of_the_configuration_hold_for_what_is_found(tmp_path: Path
             assert (await stan.nats.jetstream().publish("a", b"%d" % number)).seq == number
         assert await (await stan.subscribe("a")).sequences(5) == [10, 11, 12, 13, 14]
         await stan.subscribe("b")
+
+
+async def test_limits_that_can_not_be_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The channel is served with those it had, and the log says so."""
+
+    def fail(self: JetStream, stream: Stream, config: object, done: Callable[[ApiError | None], None]) -> None:
+        done(STORAGE_EXCEEDED())
+
+    async with serving(tmp_path) as server, await Stan.connect(server.client_url) as stan:
+        await stan.publish("a", "1", "2")
+    monkeypatch.setattr(JetStream, "update_stream", fail)
+    async with serving(tmp_path, max_msgs=1) as server, await Stan.connect(server.client_url, "other") as stan:
+        assert await (await stan.subscribe("a")).sequences(2) == [1, 2]
+    line = 'STREAM: Channel "a" keeps the limits it had: insufficient storage resources available'
+    assert line in caplog.messages
 
 
 async def test_another_cluster_id_does_not_start(tmp_path: Path) -> None:
