@@ -68,6 +68,7 @@ class Connected:
     inbox: str
     heart: Binding | None  # None: nobody listens there
     silent_since: int | None = None
+    spoke_again_ns: int = 0
 
 
 class Subscriptions:
@@ -165,7 +166,9 @@ class Subscriptions:
         for client in self.clients.values():
             found = by_id.get(client.client_id)
             if found is None or found.conn_id != client.conn_id:
-                assert client.silent_since is not None, "who answers is not dropped"
+                # What was asked while it was silent is never answered.
+                silent_ns = now_ns if client.silent_since is not None else client.spoke_again_ns
+                assert now_ns - silent_ns <= HB_TIMEOUT, "who answers is not dropped"
                 gone.append(client)
         self.forget(gone)
         for group in self.groups.values():
@@ -256,7 +259,8 @@ class Subscriptions:
         client = self.client(pick)
         if client is None:
             return
-        client.silent_since = None
+        if client.silent_since is not None:
+            client.silent_since, client.spoke_again_ns = None, self.clock.now_ns()
         if client.heart is None:
             self.listen(client)
         self.settle()
