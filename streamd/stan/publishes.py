@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from streamd import limits
 from streamd._engine import refuse_batch
 
 if TYPE_CHECKING:
@@ -57,13 +58,13 @@ class Publishes:
             self._commits.ready(self)
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
-        """What waits, at most one batch a stream."""
+        """What waits, at most one batch a stream and for no more streams than a commit may have."""
         self._listed = False
         self._pull(limit_bytes)
         taken: dict[str, tuple[Stream, Batch]] = {}
         left: deque[tuple[int, Channel, Batch]] = deque()
         for number, channel, batch in self._staged:
-            if channel.name in taken:
+            if channel.name in taken or len(taken) >= limits.COMMIT_STREAMS_MAX:
                 left.append((number, channel, batch))
             else:
                 taken[channel.name] = (channel.stream, batch)

@@ -6,7 +6,6 @@ Not here:   when batches are admitted and committed (commits), what clients ask 
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Admission, CorruptRecord, StreamState, count_matching, select
@@ -69,7 +68,7 @@ class Stream:
         self.retention = Retention(self)
         self.direct = DirectGets(self)
         self._changes = 0  # records and removals since the last checkpoint
-        self._id_segments: deque[int] = deque()  # when each stored segment of message ids was written (ns)
+        self._id_segments: list[int] = []  # when each stored segment of message ids was written (ns)
 
     @property
     def in_memory(self) -> bool:
@@ -192,9 +191,11 @@ class Stream:
         part.ids.append(segment)
         self._id_segments.append(now_ns)
         horizon_ns = now_ns - self.config.duplicate_window
-        while self._id_segments[0] < horizon_ns:
-            self._id_segments.popleft()
-            part.ids_drop += 1
+        expired = 0
+        while self._id_segments[expired] < horizon_ns:
+            expired += 1
+        del self._id_segments[:expired]
+        part.ids_drop += expired
 
     def ids_found(self, segments: int, now_ns: int) -> None:
         """So many segments were stored before this run; when is not known."""
