@@ -94,8 +94,6 @@ def _serve(config: Config, log: Log, signals: Signals) -> int:
     from streamd.cli.memory import keep_freed_memory
     from streamd.server import Server
 
-    keep_freed_memory()
-
     async def serve() -> None:
         server = Server(config, logger=log.logger)
         stopping = False
@@ -111,6 +109,8 @@ def _serve(config: Config, log: Log, signals: Signals) -> int:
         signals.attach(asyncio.get_running_loop(), act)
         try:
             async with server:
+                # Not before: what only the start needs goes back to the system.
+                keep_freed_memory()
                 gc.freeze()
                 gc.enable()
                 if stopping:

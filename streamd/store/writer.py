@@ -276,6 +276,7 @@ class Writer:
             self._commit(group)
             self._release_loop()
             self._landed = group
+            group = None  # or all that it holds would stay until the next one
             self._ended.release()
             self._notify(self._land)
 
