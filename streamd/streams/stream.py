@@ -63,6 +63,7 @@ class Stream:
         self.binding: Binding | None = None
         self.offline: str | None = None  # why it is not served
         self.closed = False
+        self._started = False
         #: Readers see nothing beyond: what is admitted but not yet durable.
         self.committed_seq = state.last_seq
         self.retention = Retention(self)
@@ -79,11 +80,17 @@ class Stream:
 
     def start(self) -> None:
         """Take publishes on its subjects and start its consumers."""
-        if self.binding is None:
-            self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
-        self.binding.set_subjects(self._published())
+        self._started = True
+        self._listen()
         self.retention.arm()
         self.direct.reconfigure()
+
+    def _listen(self) -> None:
+        subjects = self._published()
+        if self.binding is None and subjects:
+            self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
+        if self.binding is not None:
+            self.binding.set_subjects(subjects)
 
     def _published(self) -> list[str]:
         """Subjects that everybody may publish to: a channel is NATS Streaming's unless it has its own name as subject."""
@@ -119,8 +126,8 @@ class Stream:
         self.config = config
         if self.state.configure(**options):
             self._rebuild_queues()
-        if self.binding is not None:
-            self.binding.set_subjects(self._published())
+        if self._started:
+            self._listen()
         self.retention.close()
         self.retention.arm()
         self.direct.reconfigure()
