@@ -18,10 +18,13 @@ STORE_TRIAL_BYTES: Final = 1 << 20  # a disk that has less room is called full
 STORE_MAP_BYTES: Final = 16 << 30  # address space to begin with, doubled when full; the file grows as needed
 STORE_MAP_BYTES_MIN: Final = 1 << 20
 STORE_MAP_MARGIN_BYTES: Final = 64 << 20  # the map grows ahead of need when less than this is left
+STORE_LOOK_SECONDS: Final = 0.5  # without a commit, then pages of the map that were looked at are given back
 
 # --- store: one commit
 COMMIT_RECORDS_MAX: Final = 8_192  # a bigger group is split between commits; the loop blocks ~0.3 µs a record
 COMMIT_BYTES_MAX: Final = 8 << 20
+# LMDB keeps for good as many pages as its biggest commit ever wrote, and each stream has one or two of its own.
+COMMIT_STREAMS_MAX: Final = 128
 META_CHUNK_BYTES: Final = 256 << 10  # a checkpoint is stored in pieces of this size
 
 # --- store: the journal of small commits

@@ -6,6 +6,7 @@ neither click nor the models.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from streamd.config.foreign import note
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import click
+    from streamd.config.models import Config
 
 # The version of nats-server whose protocol, limits and texts streamd follows.
 PROTOCOL_VERSION = "2.15.2"
+_NOT_CONFIG = frozenset(["debug_and_trace", "help", "signal", "test", "version"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,9 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--version=true" in normal:
         print(f"streamd: v{__version__} (nats-server v{PROTOCOL_VERSION} protocol)")  # noqa: T201
         return 0
-    status = _command().main(normal, prog_name="streamd", standalone_mode=False)
-    assert isinstance(status, int)
-    return status
+    last = dict(option.split("=", 1) for option in normal)
+    if "--signal" in last or last.get("--test") == "true":
+        return _answer(**_fields(normal))
+    from streamd.cli.run import run as serve
+
+    return serve(lambda: _config(**_fields(normal)), stores=_stores(normal, last))
 
 
 def fail(text: str) -> int:
@@ -56,7 +61,18 @@ def fail(text: str) -> int:
     return 1
 
 
-def _command() -> click.Command:
+def _stores(normal: list[str], last: dict[str, str]) -> bool:
+    """Whether the server is to have a store; a guess that costs a moment where it is wrong."""
+    text = " ".join(normal)
+    for option in ("--config", "--stan_config"):
+        if option in last:
+            with contextlib.suppress(OSError, ValueError), open(last[option], "rb") as file:
+                text += file.read().decode(errors="replace")
+    return "stream" in text.lower()
+
+
+def _fields(normal: list[str]) -> dict[str, Any]:
+    """The values of the flags by field, None where no flag gave one."""
     import click
 
     types = {
@@ -69,27 +85,34 @@ def _command() -> click.Command:
     options: list[click.Parameter] = [
         click.Option([flag.option, flag.field], type=types[flag.kind], default=None) for flag in FLAGS
     ]
-    return click.Command("streamd", params=options, callback=_start, add_help_option=False)
+    command = click.Command("streamd", params=options, callback=dict, add_help_option=False)
+    fields = command.main(normal, prog_name="streamd", standalone_mode=False)
+    assert isinstance(fields, dict)
+    return fields
 
 
-def _start(
-    *, config: str | None, stan_config: str | None, test: bool | None, signal: str | None,
-    debug_and_trace: bool | None, **fields: Any,
-) -> int:  # fmt: skip
-    """What the flags ask for; `fields` are fields of Config, None where no flag gave one."""
+def _config(*, config: str | None, stan_config: str | None, **fields: Any) -> Config:
+    """The settings of a server. Errors: ConfigError."""
+    from streamd.config.load import load_file
+
+    return load_file(config, _overrides(fields), streaming_file=stan_config)
+
+
+def _answer(*, config: str | None, stan_config: str | None, signal: str | None, **fields: Any) -> int:
+    """What flags ask for that want no server."""
     if signal is not None:
         from streamd.cli.signals import send
 
         return send(signal)
-    overrides = {name: value for name, value in fields.items() if value is not None and name not in ("help", "version")}
-    if debug_and_trace:
-        overrides |= {"debug": True, "trace": True}
-    overrides = _streaming(overrides)
-    if test:
-        return _test(config, stan_config, overrides)
-    from streamd.cli.run import run
+    return _test(config, stan_config, _overrides(fields))
 
-    return run(config, overrides, stan_config)
+
+def _overrides(fields: dict[str, Any]) -> dict[str, Any]:
+    """What flags gave of Config."""
+    given = {name: value for name, value in fields.items() if value is not None and name not in _NOT_CONFIG}
+    if fields["debug_and_trace"]:
+        given |= {"debug": True, "trace": True}
+    return _streaming(given)
 
 
 def _streaming(overrides: dict[str, Any]) -> dict[str, Any]:

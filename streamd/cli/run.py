@@ -7,27 +7,43 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamd.cli.main import fail
 from streamd.cli.signals import STOP, Signals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamd.cli.logging import Log
     from streamd.config.models import Config
 
 
-def run(file: str | None, overrides: dict[str, Any], streaming_file: str | None = None) -> int:
-    """Serves until stopped. Returns the exit status: 0 after a stop, 1 if the server couldn't run."""
+def run(read: Callable[[], Config], *, stores: bool = False) -> int:
+    """Serves until stopped. Returns the exit status: 0 after a stop, 1 if the server couldn't run.
+
+    `read`: makes the configuration, in a process of its own. Errors: ConfigError. `stores`: JetStream is likely to be on.
+    """
     signals = Signals()
+    # Until the server is ready almost nothing becomes garbage, and looking for it is another tenth of the start.
+    gc.disable()
+    try:
+        return _run(read, signals, stores=stores)
+    finally:
+        gc.enable()
+
+
+def _run(read: Callable[[], Config], signals: Signals, *, stores: bool) -> int:
     # Else pydantic looks through every installed package for plugins, a tenth of the start.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # What both sides of `apart` need is loaded before they part.
+    import streamd.config.models  # noqa: F401
+    from streamd.cli.apart import apart
     from streamd.cli.logging import FATAL, Log
     from streamd.config.errors import ConfigError
-    from streamd.config.load import load_file
 
     try:
-        config = with_store(load_file(file, overrides, streaming_file=streaming_file))
+        config = with_store(apart(read, _get_ready_to_store if stores else _get_ready))
     except ConfigError as error:
         return fail(str(error))
     try:
@@ -38,8 +54,6 @@ def run(file: str | None, overrides: dict[str, Any], streaming_file: str | None 
         )  # fmt: skip
     except OSError as error:
         return fail(f"error opening file: {explain(error)}")
-    # Until the server is ready almost nothing becomes garbage, and looking for it is another tenth.
-    gc.disable()
     try:
         return _serve(config, log, signals)
     except Exception as error:
@@ -49,8 +63,18 @@ def run(file: str | None, overrides: dict[str, Any], streaming_file: str | None 
             log.logger.log(FATAL, "%s", text)
         return 1
     finally:
-        gc.enable()
         log.close()
+
+
+def _get_ready() -> None:
+    """Imports what every server needs."""
+    import streamd.cli.loop
+    import streamd.server  # noqa: F401
+
+
+def _get_ready_to_store() -> None:
+    _get_ready()
+    import streamd.streams.jetstream  # noqa: F401
 
 
 def with_store(config: Config) -> Config:
@@ -71,8 +95,6 @@ def _serve(config: Config, log: Log, signals: Signals) -> int:
     from streamd.cli.memory import keep_freed_memory
     from streamd.server import Server
 
-    keep_freed_memory()
-
     async def serve() -> None:
         server = Server(config, logger=log.logger)
         stopping = False
@@ -88,6 +110,8 @@ def _serve(config: Config, log: Log, signals: Signals) -> int:
         signals.attach(asyncio.get_running_loop(), act)
         try:
             async with server:
+                # Not before: what only the start needs goes back to the system.
+                keep_freed_memory()
                 gc.freeze()
                 gc.enable()
                 if stopping:

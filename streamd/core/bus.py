@@ -29,7 +29,7 @@ class Binding:
         on_ready: Callable[[], None] | None,
     ) -> None:
         self._bus = bus
-        self._subjects: set[str] = set()
+        self._subjects: tuple[str, ...] = ()  # few, and a set has 216 bytes: there are several bindings a stream
         self.account = account
         self.tap = tap
         self.handler = handler
@@ -37,12 +37,12 @@ class Binding:
 
     def set_subjects(self, subjects: Iterable[str], queue: str | None = None) -> None:
         """Bind exactly these subjects. Errors: ValueError for a malformed one, before anything changes there."""
-        wanted = set(subjects)
-        for subject in wanted - self._subjects:
+        wanted, bound = set(subjects), set(self._subjects)
+        for subject in wanted - bound:
             self._bus.engine.tap_add(self.tap, subject, queue)
-        for subject in self._subjects - wanted:
+        for subject in bound - wanted:
             self._bus.engine.tap_remove(self.tap, subject)
-        self._subjects = wanted
+        self._subjects = tuple(wanted)
 
     def take(self, limit_bytes: int = 0) -> Batch | None:
         """What has arrived, oldest first; None if nothing has."""

@@ -84,6 +84,7 @@ class Channels:
         self._log = log
         self._complaints = complaints
         self._clock = jetstream.services.clock
+        self._shapes: dict[Limits, StreamConfig] = {}
         self._spellings: dict[str, str] = {}  # by the name in lower case
         self._opening: dict[str, list[Callable[[Channel | None, str], None]]] = {}
         self._going: dict[str, list[Callable[[Channel | None, str], None]]] = {}  # what waits for the end of a deletion
@@ -108,7 +109,9 @@ class Channels:
                 )
             channel = self._add(stream.channel, stream)
             wanted = self._stream_config(stream.channel)
-            if stream.offline is None and not stream_equal(stream.config, wanted):
+            if stream_equal(stream.config, wanted):
+                stream.config = wanted
+            elif stream.offline is None:
                 self._jetstream.update_stream(stream, wanted, partial(self._limited, stream.channel))
             self.watch_use(channel)
         return list(self.by_name.values())
@@ -201,11 +204,27 @@ class Channels:
         self._jetstream.create_stream(self._stream_config(name), done, channel=name)
 
     def _stream_config(self, name: str) -> StreamConfig:
-        limits = self._config.limits_for(name)
-        window_ns = min(DUPLICATE_WINDOW_NS, limits.max_age_ns or DUPLICATE_WINDOW_NS)
-        fields: dict[str, Any] = {
+        """That of `_shape` with what is the channel's own: there are many, and most of it they share."""
+        shape = self._shape(self._config.limits_for(name))
+        own = {
             "name": stream_name(name),
             "subjects": [self._publishers.subject(name)],
+            "metadata": {"nats-streaming.cluster": self._config.cluster_id, "nats-streaming.channel": readable(name)},
+        }
+        return StreamConfig.model_construct(shape.model_fields_set, **{**shape.__dict__, **own})
+
+    def _shape(self, limits: Limits) -> StreamConfig:
+        """The configuration of all channels with these limits."""
+        shape = self._shapes.get(limits)
+        if shape is None:
+            shape = self._shapes[limits] = self._new_shape(limits)
+        return shape
+
+    def _new_shape(self, limits: Limits) -> StreamConfig:
+        window_ns = min(DUPLICATE_WINDOW_NS, limits.max_age_ns or DUPLICATE_WINDOW_NS)
+        fields: dict[str, Any] = {
+            "name": "shape",
+            "subjects": [],
             "retention": "limits",
             "storage": "memory" if self.memory else "file",
             "discard": "old",
@@ -218,7 +237,7 @@ class Channels:
             "duplicate_window": window_ns,
             "num_replicas": 1,
             "allow_direct": True,
-            "metadata": {"nats-streaming.cluster": self._config.cluster_id, "nats-streaming.channel": readable(name)},
+            "metadata": {},
         }
         return StreamConfig.model_validate(fields, strict=False)
 

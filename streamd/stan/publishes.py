@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from streamd import limits
 from streamd._engine import StanSorted, refuse_batch
 from streamd.stan.names import shown
 
@@ -69,7 +70,7 @@ class Publishes:
             self._commits.ready(self)
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
-        """What waits, at most one batch a stream."""
+        """What waits, at most one batch a stream and for no more streams than a commit may have."""
         self._listed = False
         self._pull(limit_bytes)
         taken: dict[str, tuple[Stream, Batch]] = {}
@@ -77,7 +78,7 @@ class Publishes:
         for number, channel, batch in self._staged:
             if channel.going:
                 self._file(channel.name, batch)  # it waits for the one that comes after it
-            elif channel.name in taken:
+            elif channel.name in taken or len(taken) >= limits.COMMIT_STREAMS_MAX:
                 left.append((number, channel, batch))
             else:
                 taken[channel.name] = (channel.stream, batch)

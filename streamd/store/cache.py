@@ -24,8 +24,9 @@ class _Tail:
     __slots__ = ("bytes", "chunks", "firsts")
 
     def __init__(self) -> None:
-        self.firsts: deque[int] = deque()  # first sequence of each chunk when it was added
-        self.chunks: deque[Records] = deque()  # of one commit, or of several small ones
+        # Lists, as there are many logs with a chunk each, and an empty deque has 600 bytes.
+        self.firsts: list[int] = []  # first sequence of each chunk when it was added
+        self.chunks: list[Records] = []  # of one commit, or of several small ones
         self.bytes = 0
 
 
@@ -135,8 +136,8 @@ class TailCache:
         tail = self._tails.get(stream)
         if tail is None:
             return
-        tail.firsts.popleft()
-        size = tail.chunks.popleft().size
+        del tail.firsts[0]
+        size = tail.chunks.pop(0).size
         tail.bytes -= size
         self.bytes -= size
         self._chunks -= 1

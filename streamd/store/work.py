@@ -100,7 +100,11 @@ class Work:
 
     def full(self) -> bool:
         """Whether it should be submitted before more is added."""
-        return self.records >= limits.COMMIT_RECORDS_MAX or self.bytes >= limits.COMMIT_BYTES_MAX
+        return (
+            self.records >= limits.COMMIT_RECORDS_MAX
+            or self.bytes >= limits.COMMIT_BYTES_MAX
+            or len(self.logs) >= limits.COMMIT_STREAMS_MAX
+        )
 
 
 @dataclass(slots=True, frozen=True)

@@ -28,7 +28,9 @@ import lmdb
 from streamd import limits
 from streamd.errors import StoreClosed, StoreError, StoreFailed, StoreFull
 from streamd.store.apply import apply
+from streamd.store.directory import DATA_FILE
 from streamd.store.journal import small
+from streamd.store.mapped import give_back
 from streamd.store.work import Outcome, Work
 
 if TYPE_CHECKING:
@@ -250,23 +252,31 @@ class Writer:
 
     def _run(self) -> None:
         assert self._notify is not None
-        journaled = False
+        journaled, looked = False, True  # looked: at pages of the map
         while True:
-            if not self._handed.acquire(timeout=limits.JOURNAL_SECONDS_MAX if journaled else self._sync_seconds()):
+            sync_seconds = self._sync_seconds()
+            seconds = limits.STORE_LOOK_SECONDS if looked and sync_seconds < 0 else sync_seconds
+            if not self._handed.acquire(timeout=limits.JOURNAL_SECONDS_MAX if journaled else seconds):
                 if journaled:
                     journaled = False
                     self._notify(self._take_over)
-                elif self._unsynced:
+                elif self._unsynced and sync_seconds >= 0:
+                    looked = True
                     self._sync_now()
+                elif looked:
+                    looked = False
+                    give_back(self.environment.directory / DATA_FILE)
                 continue
             group = self._flying
             if group is None:
                 return
             journaled = group.entry is not None
+            looked = looked or not journaled
             self._blocking = not journaled
             self._commit(group)
             self._release_loop()
             self._landed = group
+            group = None  # or all that it holds would stay until the next one
             self._ended.release()
             self._notify(self._land)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from streamd import limits
 from streamd._engine import Admission, refuse_batch
 from streamd.api.errors import INSUFFICIENT_RESOURCES, STORAGE_EXCEEDED, STREAM_NOT_FOUND, STREAM_SEALED, ApiError
 from streamd.errors import StoreFull
@@ -196,9 +197,8 @@ class Commits:
         finally:
             self._filling = False
         touched = self._close_parts(work)
-        consumers = [consumer for consumer in self._saves if not consumer.closed]
         confirmations, self._confirmations = self._confirmations, []
-        self._saves.clear()
+        consumers = self._due(confirmations)
         for consumer in consumers:
             part = work.of(consumer.stream.stream_id)
             part.consumer_states[consumer.consumer_id] = consumer.state.encode()
@@ -249,6 +249,14 @@ class Commits:
             return
         self._in_flight = True
         self._writer.submit(work, done)
+
+    def _due(self, confirmations: list[tuple[Consumer, AckOutcome]]) -> list[Saved]:
+        """Consumers whose states are to be stored now: of those that nobody waits for only so many, the rest soon."""
+        owed: dict[Saved, None] = {consumer: None for consumer, _ in confirmations}
+        due = list(owed | self._saves)[: max(len(owed), limits.COMMIT_STREAMS_MAX)]
+        for consumer in due:
+            self._saves.pop(consumer, None)
+        return [consumer for consumer in due if not consumer.closed]
 
     def _show(self, stream: Stream, admission: Admission, first_seq: int) -> None:
         """What was admitted is as durable as promised: show it to readers. `first_seq`: of the stream then."""

@@ -6,7 +6,6 @@ Not here:   when batches are admitted and committed (commits), what clients ask 
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Admission, CorruptRecord, StreamState, count_matching, select
@@ -66,12 +65,13 @@ class Stream:
         self.binding: Binding | None = None
         self.offline: str | None = None  # why it is not served
         self.closed = False
+        self._started = False
         #: Readers see nothing beyond: what is admitted but not yet durable.
         self.committed_seq = state.last_seq
         self.retention = Retention(self)
         self.direct = DirectGets(self)
         self._changes = 0  # records and removals since the last checkpoint
-        self._id_segments: deque[int] = deque()  # when each stored segment of message ids was written (ns)
+        self._id_segments: list[int] = []  # when each stored segment of message ids was written (ns)
 
     @property
     def in_memory(self) -> bool:
@@ -82,11 +82,17 @@ class Stream:
 
     def start(self) -> None:
         """Take publishes on its subjects and start its consumers."""
-        if self.binding is None:
-            self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
-        self.binding.set_subjects(self.published)
+        self._started = True
+        self._listen()
         self.retention.arm()
         self.direct.reconfigure()
+
+    def _listen(self) -> None:
+        subjects = self.published
+        if self.binding is None and subjects:
+            self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
+        if self.binding is not None:
+            self.binding.set_subjects(subjects)
 
     @property
     def published(self) -> list[str]:
@@ -124,8 +130,8 @@ class Stream:
         self.config = config
         if self.state.configure(**options):
             self._rebuild_queues()
-        if self.binding is not None:
-            self.binding.set_subjects(self.published)
+        if self._started:
+            self._listen()
         self.retention.close()
         self.retention.arm()
         self.direct.reconfigure()
@@ -196,9 +202,11 @@ class Stream:
         part.ids.append(segment)
         self._id_segments.append(now_ns)
         horizon_ns = now_ns - self.config.duplicate_window
-        while self._id_segments[0] < horizon_ns:
-            self._id_segments.popleft()
-            part.ids_drop += 1
+        expired = 0
+        while self._id_segments[expired] < horizon_ns:
+            expired += 1
+        del self._id_segments[:expired]
+        part.ids_drop += expired
 
     def ids_found(self, segments: int, now_ns: int) -> None:
         """So many segments were stored before this run; when is not known."""

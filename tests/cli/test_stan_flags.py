@@ -9,11 +9,11 @@ import pytest
 from streamd.cli import run
 from streamd.cli.main import main
 from streamd.cli.stan_flags import STREAMING
-from streamd.config.load import load_file
 from streamd.config.models import Config, JetStreamConfig
 from streamd.config.streaming import StreamingClusterConfig, StreamingConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SECOND = 1_000_000_000
@@ -23,8 +23,9 @@ def configured(monkeypatch: pytest.MonkeyPatch, line: str) -> Config:
     """The settings that a server would be started with."""
     found: list[Config] = []
 
-    def instead(file: str | None, overrides: dict[str, Any], streaming_file: str | None) -> int:
-        found.append(load_file(file, overrides, streaming_file=streaming_file))
+    def instead(read: Callable[[], Config], *, stores: bool) -> int:
+        assert stores
+        found.append(read())
         return 0
 
     monkeypatch.setattr(run, "run", instead)

@@ -166,9 +166,8 @@ class Subscriptions:
         for client in self.clients.values():
             found = by_id.get(client.client_id)
             if found is None or found.conn_id != client.conn_id:
-                # What was asked while it was silent is never answered.
                 silent_ns = now_ns if client.silent_since is not None else client.spoke_again_ns
-                assert now_ns - silent_ns <= HB_TIMEOUT, "who answers is not dropped"
+                assert now_ns - silent_ns <= HB_TIMEOUT, "what was asked of the silent is never answered, the rest is"
                 gone.append(client)
         self.forget(gone)
         for group in self.groups.values():

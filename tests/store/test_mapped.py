@@ -1,0 +1,79 @@
+"""The map of the data file, and what of it counts as the process's memory."""
+
+from __future__ import annotations
+
+import queue
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streamd import limits
+from streamd.store import Environment, StreamLog, TailCache, Work, Writer
+from streamd.store.directory import DATA_FILE
+from streamd.store.mapped import give_back
+from tests.store.records import records, sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.store.conftest import Store
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the system has no /proc")
+
+
+def mapped_bytes(data: Path) -> int:
+    """Resident, of all maps of a file in this process."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    return sum(
+        int(next(line for line in lines if line.startswith("Rss:")).split()[1]) << 10
+        for line in lines
+        if line.endswith(f" {data}")
+    )
+
+
+def test_what_is_given_back_can_be_read_again(store: Store) -> None:
+    store.cache.bytes_max = 0
+    log = store.create(1)
+    store.change(log, lambda part: part.appends.append(records(1, 1000, b"x" * 100)))
+    data = store.environment.directory / DATA_FILE
+
+    values = log.read(1)
+    assert [sequence(value) for value in values] == list(range(1, 1000))
+    assert mapped_bytes(data) > 100_000
+    assert give_back(data)
+    assert mapped_bytes(data) == 0
+    assert log.read(1) == values
+
+
+def test_quiet_writer_gives_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STORE_LOOK_SECONDS", 0.01)
+    given: queue.Queue[Path] = queue.Queue()
+
+    def noted(data: Path) -> None:
+        give_back(data)
+        given.put(data)
+
+    monkeypatch.setattr("streamd.store.writer.give_back", noted)
+    environment = Environment.open(tmp_path / "store")
+    data = environment.directory / DATA_FILE
+    calls: queue.Queue[Callable[[], None]] = queue.Queue()
+    writer = Writer(environment, notify=calls.put)
+    log = StreamLog(environment, TailCache(0), 1)
+    for _ in range(2):
+        assert given.get(timeout=20) == data
+        assert mapped_bytes(data) == 0
+        work = Work()
+        log.of(work).definition = b"{}"
+        writer.submit(work, lambda outcome: None)
+        writer.settle()
+    assert given.get(timeout=20) == data
+    with pytest.raises(queue.Empty):
+        given.get(timeout=0.1)
+    writer.close()
+    environment.close()
+
+
+def test_no_map_of_that_name(tmp_path: Path) -> None:
+    assert not give_back(tmp_path / "none")
