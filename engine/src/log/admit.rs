@@ -367,16 +367,9 @@ impl StreamState {
                 Err(refusal) => return Verdict::Refuse(refusal),
             };
         }
-        let size = match length_of(wishes.cuts) {
-            0 => self.size_of(self.last_seq + 1, message.subject.len(), message.headers, message.payload.len()),
-            cut => {
-                // In a channel only the reply counts, which nothing cuts.
-                let headers = if self.identity.channel_len > 0 { 0 } else { cut };
-                let size =
-                    self.size_of(self.last_seq + 1, message.subject.len(), message.headers, message.payload.len());
-                size - headers as u64
-            }
-        };
+        let headers = message.headers.len() - length_of(wishes.cuts);
+        let reply = self.reply_len(message.headers);
+        let size = self.size_of(self.last_seq + 1, message.subject.len(), headers, reply, message.payload.len());
         match self.check_limits(message.subject, size) {
             Some(refusal) => Verdict::Refuse(refusal),
             None => Verdict::Store { id, rollup, size, cuts: wishes.cuts },

@@ -231,14 +231,12 @@ impl StreamState {
     }
 
     /// What a message counts for in `bytes`: nats-server's file form, or its memory form; in a channel the same of
-    /// nats-streaming-server.
-    fn size_of(&self, sequence: u64, subject: usize, headers: &[u8], payload: usize) -> u64 {
+    /// nats-streaming-server, where of the headers only the `reply` counts.
+    fn size_of(&self, sequence: u64, subject: usize, headers: usize, reply: usize, payload: usize) -> u64 {
         if self.identity.channel_len > 0 {
             let index = if self.identity.memory { 0 } else { stan::INDEX_ENTRY };
-            let reply = stan::reply(headers).map_or(0, <[u8]>::len);
             return (stan::message_len(sequence, self.identity.channel_len, reply, payload) + index) as u64;
         }
-        let headers = headers.len();
         let fixed = match (self.identity.memory, headers) {
             (true, _) => 16,
             (false, 0) => 30,
@@ -247,8 +245,17 @@ impl StreamState {
         (fixed + subject + headers + payload) as u64
     }
 
+    /// Length of the reply subject that a message of a channel was published with.
+    fn reply_len(&self, headers: &[u8]) -> usize {
+        match self.identity.channel_len {
+            0 => 0,
+            _ => stan::reply(headers).map_or(0, <[u8]>::len),
+        }
+    }
+
     fn record_size(&self, record: &Record<'_>) -> u64 {
-        self.size_of(record.sequence, record.subject.len(), record.headers, record.payload.len())
+        let reply = self.reply_len(record.headers);
+        self.size_of(record.sequence, record.subject.len(), record.headers.len(), reply, record.payload.len())
     }
 
     /// Whether a sequence is stored and not deleted.
