@@ -1,35 +1,17 @@
 //! Consumers, to Python: `ConsumerState`, `Delivery` and `AckOutcome`.
 
-use std::borrow::Cow;
-
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString};
 
-use super::engine::{Batch, Engine};
+use super::engine::{bytes_of, str_of, Batch, Engine};
 use super::log::corrupt;
 use crate::codec::ack::Reference;
 use crate::consumer::{AckPolicy, Ask, Consumer, Entry, How, Options, Outcome, Target};
 
 /// (consumer_seq, stream_seq, deliveries)
 type Triple = (u64, u64, u32);
-
-/// Bytes of a str that may hold surrogate escapes, as subjects of clients may.
-pub(super) fn bytes_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
-    if let Ok(plain) = text.to_str() {
-        return Ok(Cow::Borrowed(plain.as_bytes()));
-    }
-    let encoded = text.call_method1("encode", ("utf-8", "surrogateescape"))?;
-    Ok(Cow::Owned(encoded.extract()?))
-}
-
-pub(super) fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(PyString::new(py, text).into_any()),
-        Err(_) => PyBytes::new(py, bytes).call_method1("decode", ("utf-8", "surrogateescape")),
-    }
-}
 
 fn triple(reference: Reference) -> Triple {
     (reference.consumer_seq, reference.stream_seq, reference.deliveries)

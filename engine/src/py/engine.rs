@@ -24,7 +24,7 @@ const DRAINED: u8 = 6;
 type Turn<'py> = Option<(Bound<'py, PyList>, Bound<'py, PyList>)>;
 
 /// Bytes of a str that may hold surrogate escapes.
-fn bytes_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
+pub(super) fn bytes_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
     if let Ok(plain) = text.to_str() {
         return Ok(Cow::Borrowed(plain.as_bytes()));
     }
@@ -33,7 +33,7 @@ fn bytes_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
 }
 
 /// A str of bytes; those that aren't UTF-8 as surrogate escapes.
-fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(PyString::new(py, text).into_any()),
         Err(_) => PyBytes::new(py, bytes).call_method1("decode", ("utf-8", "surrogateescape")),

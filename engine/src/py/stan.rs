@@ -4,8 +4,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString};
 
-use super::consumer::{bytes_of, str_of, Delivery};
-use super::engine::{Batch, Engine};
+use super::consumer::Delivery;
+use super::engine::{bytes_of, str_of, Batch, Engine};
 use super::log::corrupt;
 use crate::codec::stan as codec;
 use crate::stan::{Group, Member, Publishers, Refused, Sorted};
