@@ -53,10 +53,6 @@ class Publishes:
         """Take publishes."""
         self._binding.set_subjects([subject])
 
-    def close(self) -> None:
-        """Take no more."""
-        self._binding.close()
-
     def _arrived(self) -> None:
         room = SORTED_BYTES_MAX - self._sorted.size()
         if self._commits.in_flight and room > 0:
@@ -75,15 +71,16 @@ class Publishes:
         self._pull(limit_bytes)
         taken: dict[str, tuple[Stream, Batch]] = {}
         left: deque[tuple[int, Channel, Batch]] = deque()
-        for number, channel, batch in self._staged:
+        staged, self._staged = self._staged, deque()
+        for number, channel, batch in staged:
             if channel.going:
-                self._file(channel.name, batch)  # it waits for the one that comes after it
+                self._file(number, channel.name, batch)  # for the one that comes after it, or is there already
             elif channel.name in taken or len(taken) >= limits.COMMIT_STREAMS_MAX:
                 left.append((number, channel, batch))
             else:
                 taken[channel.name] = (channel.stream, batch)
-        self._staged = left
-        if left:
+        self._staged.extendleft(reversed(left))
+        if self._staged:
             self._announce()
         return list(taken.values())
 
@@ -99,7 +96,7 @@ class Publishes:
         self._complaints.count(found.refusals - len(found.refused))
         for name, messages in found.take():
             self._number += 1
-            self._file(name, messages)
+            self._file(self._number, name, messages)
 
     def _sort(self, limit_bytes: int) -> None:
         """Take what has arrived apart; those that are no good are answered."""
@@ -109,15 +106,15 @@ class Publishes:
             if self._sorted.refusals:
                 self._bus.flush_soon()
 
-    def _file(self, name: str, batch: Batch) -> None:
+    def _file(self, number: int, name: str, batch: Batch) -> None:
         """Stage a batch if its channel is there; make that if it isn't."""
         channel = self._channels.by_name.get(name)
         if channel is not None and not channel.going and name not in self._parked:
-            self._staged.append((self._number, channel, batch))
+            self._staged.append((number, channel, batch))
         elif name in self._parked:
-            self._parked[name].append((self._number, batch))
+            self._parked[name].append((number, batch))
         else:
-            self._parked[name] = [(self._number, batch)]
+            self._parked[name] = [(number, batch)]
             self._channels.open(name, lambda channel, reason: self._opened(name, channel, reason))
 
     def _opened(self, name: str, channel: Channel | None, reason: str) -> None:
