@@ -185,9 +185,9 @@ class Server:
         return False
 
     def _start_jetstream(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> None:
+        from streamd.clock import LoopClock
         from streamd.state.limits import Limits
         from streamd.store import Sync
-        from streamd.streams.clock import LoopClock
         from streamd.streams.jetstream import JetStream
 
         if self.config.streaming is not None and config.store_dir is not None:

@@ -32,6 +32,7 @@ FLOORS: Final = {
     "_engine": 0,
     "errors": 0,
     "limits": 0,
+    "clock": 0,
     "config": 1,
     "api": 1,
     "store": 1,

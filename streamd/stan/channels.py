@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from streamd._engine import StanPublishers
     from streamd.api.errors import ApiError
+    from streamd.clock import Timer
     from streamd.config.channels import Limits
     from streamd.config.streaming import StreamingConfig
     from streamd.stan.complaints import Complaints
     from streamd.stan.group import Group
-    from streamd.streams.clock import Timer
     from streamd.streams.jetstream import JetStream
     from streamd.streams.stream import Stream
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamd._engine import Batch, StanPublishers
+    from streamd.clock import Clock, Timer
     from streamd.config.streaming import StreamingConfig
     from streamd.core.bus import Bus
     from streamd.stan.group import Group, Member
-    from streamd.streams.clock import Clock, Timer
 
 #: How long a client may take to say that it lives when another one wants its id.
 REPLACE_WAIT_NS: Final = 500_000_000

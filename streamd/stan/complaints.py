@@ -12,7 +12,7 @@ from streamd.stan.names import shown
 if TYPE_CHECKING:
     import logging
 
-    from streamd.streams.clock import Clock, Timer
+    from streamd.clock import Clock, Timer
 
 #: So many lines may come at once; each takes so long to be made up for.
 BURST: Final = 500

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamd._engine import Admission, Batch, Delivery
+    from streamd.clock import Timer
     from streamd.core.bus import Binding
     from streamd.stan.channels import Channel
     from streamd.store import Work
-    from streamd.streams.clock import Timer
     from streamd.streams.stream import Stream
 
 #: One turn of the pump reads and sends at most this much, then the loop serves others.

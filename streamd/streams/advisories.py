@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from streamd.api.wire import time_text
 
 if TYPE_CHECKING:
+    from streamd.clock import Clock
     from streamd.core.bus import Bus
-    from streamd.streams.clock import Clock
 
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _TYPE: Final = "io.nats.jetstream.advisory.v1."

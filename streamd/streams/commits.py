@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import logging
 
     from streamd._engine import AckOutcome, Batch
+    from streamd.clock import Clock, Timer
     from streamd.core.bus import Bus
     from streamd.store import Writer
-    from streamd.streams.clock import Clock, Timer
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Saved
     from streamd.streams.room import Room

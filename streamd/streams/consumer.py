@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from streamd._engine import AckOutcome, Admission, Delivery
     from streamd.api.consumer import ConsumerConfig
+    from streamd.clock import Timer
     from streamd.core.bus import Binding, Watch
-    from streamd.streams.clock import Timer
     from streamd.streams.stream import Stream
 
 #: One turn of the pump reads and sends at most this much, then the loop serves others.

@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamd.api.errors import ApiError
+    from streamd.clock import Clock
     from streamd.core.bus import Binding, Bus
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
-    from streamd.streams.clock import Clock
 
 #: Everything under $JS.API that an answer is owed for; pulls and direct gets are bound by whoever serves them.
 API_SUBJECTS: Final = (

@@ -14,7 +14,7 @@ from streamd.streams.records import header
 
 if TYPE_CHECKING:
     from streamd._engine import Batch
-    from streamd.streams.clock import Timer
+    from streamd.clock import Timer
     from streamd.streams.consumer import Consumer
 
 #: A timer fires a little late rather than a little early and then again.

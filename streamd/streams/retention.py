@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamd._engine import Admission, Records
+    from streamd.clock import Timer
     from streamd.store import Outcome, Work
-    from streamd.streams.clock import Timer
     from streamd.streams.stream import Stream
 
 #: Removing more than this in one commit would hold up everybody else's.

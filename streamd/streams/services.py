@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamd._engine import StreamState
+    from streamd.clock import Clock
     from streamd.core.bus import Bus
     from streamd.streams.advisories import Advisories
-    from streamd.streams.clock import Clock
     from streamd.streams.commits import Commits
     from streamd.streams.stream import Stream
 

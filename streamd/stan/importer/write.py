@@ -24,6 +24,7 @@ from streamd._engine import (
     stan_reply,
     stan_reply_headers,
 )
+from streamd.clock import LoopClock
 from streamd.config.streaming import StreamingConfig
 from streamd.core.core import Core, CoreLimits
 from streamd.stan.clients import Client
@@ -34,7 +35,6 @@ from streamd.stan.importer.report import summarise
 from streamd.stan.service import Streaming
 from streamd.state.limits import Limits
 from streamd.store import Sync
-from streamd.streams.clock import LoopClock
 from streamd.streams.encryption import Encryption
 from streamd.streams.jetstream import JetStream
 

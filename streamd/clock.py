@@ -1,4 +1,4 @@
-"""Time as an argument: the wall clock and timers that everything in this room is given."""
+"""Time as an argument: the wall clock and timers that every room above is given."""
 
 from __future__ import annotations
 
