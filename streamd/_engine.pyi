@@ -195,6 +195,13 @@ class Batch:
     def size(self) -> int:
         """Bytes held."""
 
+    def encode(self) -> bytes:
+        """All of it but `conn`, for the log of a replicated stream."""
+
+    @classmethod
+    def decode(cls, data: bytes) -> Batch:
+        """What `encode` gave. Errors: ValueError for anything else."""
+
 def subject_valid(subject: str, *, wildcards: bool) -> bool:
     """Tokens non-empty, no whitespace or NUL; `*` and `>` as whole tokens only count as wildcards (else: literals),
     and a wildcard token makes it invalid unless `wildcards`."""

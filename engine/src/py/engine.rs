@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::hub::{Event, Hub, Limits, Options};
@@ -337,6 +337,16 @@ impl Batch {
 
     fn size(&self) -> usize {
         self.inner.size()
+    }
+
+    fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.encode())
+    }
+
+    #[classmethod]
+    fn decode(_class: &Bound<'_, PyType>, data: &[u8]) -> PyResult<Batch> {
+        let inner = crate::batch::Batch::decode(data);
+        Ok(Batch { inner: inner.ok_or_else(|| PyValueError::new_err("not an encoded batch"))? })
     }
 }
 
