@@ -29,13 +29,13 @@ from streamd.store import (
 from streamd.store import recover as recover_store
 from streamd.streams.advisories import Advisories
 from streamd.streams.api import Api
+from streamd.streams.changes import Local
 from streamd.streams.commits import Commits
 from streamd.streams.consumer import Consumer
 from streamd.streams.definitions import (
     channel_len,
     consumer_definition,
     new_consumer_state,
-    stream_definition,
     stream_options,
 )
 from streamd.streams.encryption import Encryption, closed_text
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from streamd.core.bus import Binding, Bus
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
+    from streamd.streams.changes import After, Rows
 
 #: Everything under $JS.API that an answer is owed for; pulls and direct gets are bound by whoever serves them.
 API_SUBJECTS: Final = (
@@ -128,10 +129,12 @@ class JetStream:
                 bus=bus,
                 clock=clock,
                 commits=commits,
+                changes=Local(commits),
                 advisories=Advisories(bus, clock),
                 log=log,
                 store_dir=directory,
                 restore_state=self._read_back,
+                take_up=self._take_up,
             )
             self._next_id = max((stored.stream for stored in found), default=0) + 1
             for stored, definition in definitions:
@@ -145,6 +148,9 @@ class JetStream:
     def start(self) -> None:
         """Serve."""
         for stream in self.streams.values():
+            if stream.group:
+                stream.stand_by()
+                continue
             stream.start()
             for consumer in list(stream.consumers.values()):
                 consumer.start()
@@ -164,7 +170,7 @@ class JetStream:
         config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
         channel = definition.get("channel")
         options = {**stream_options(config, channel), "channel_len": channel_len(channel)}
-        log = self._stored_log(stored.stream, channel)
+        log = self.stored_log(stored.stream, channel)
         now_ns = self.services.clock.now_ns()
         offline = closed_text(stored.name) if closed and channel is not None else None
         state = None
@@ -181,6 +187,11 @@ class JetStream:
         self.streams[stream.name] = stream
         if offline is not None:
             stream.go_offline(offline)
+        stream.uid = definition.get("uid", 0)
+        if "group" in definition:
+            stream.group = definition["group"]
+            stream.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
+            return
         for consumer in stored.consumers.values():
             definition = json.loads(consumer.definition) if consumer.definition else {"service": ""}
             if "service" in definition:
@@ -188,9 +199,23 @@ class JetStream:
             else:
                 self._recover_consumer(stream, consumer, definition)
 
-    def _stored_log(self, stream_id: int, channel: str | None) -> StreamLog:
+    def new_id(self) -> int:
+        """A number for the store that no stream has had."""
+        number, self._next_id = self._next_id, self._next_id + 1
+        return number
+
+    def stored_log(self, stream_id: int, channel: str | None) -> StreamLog:
         cipher = None if channel is None else self.encryption.cipher
         return StreamLog(self.environment, self._cache, stream_id, cipher)
+
+    def _take_up(self, stream: Stream) -> None:
+        """A replicated stream is led from here: its consumers are what its rows say."""
+        for number, (definition, state) in stream.rows.items():
+            fields = json.loads(definition)
+            if "service" in fields:
+                stream.kept[number] = (fields, state)
+            else:
+                self._recover_consumer(stream, StoredConsumer(number, definition, state), fields)
 
     def _recover_consumer(self, stream: Stream, stored: StoredConsumer, definition: dict[str, Any]) -> None:
         config = ConsumerConfig.model_validate(definition["config"], strict=False)
@@ -227,9 +252,8 @@ class JetStream:
         if stored and service in self._shelves:
             found, said = self._shelves[service]
             entries = {number: json.loads(entry.definition) for number, entry in found.consumers.items()}
-            return Shelf(commits, found.stream, service, entries, said)
-        shelf = Shelf(commits, self._next_id if stored else 0, service, {}, {})
-        self._next_id += stored
+            return Shelf(commits, self.services.changes, found.stream, service, entries, said)
+        shelf = Shelf(commits, self.services.changes, self.new_id() if stored else 0, service, {}, {})
         shelf.describe(about)
         return shelf
 
@@ -239,9 +263,8 @@ class JetStream:
         """Make a stream; `done` once it is durable. `channel`: that of NATS Streaming which it is to be."""
         created_ns = self.services.clock.now_ns()
         memory = config.storage == "memory"
-        stream_id = 0 if memory else self._next_id
-        self._next_id += not memory
-        log = MemoryLog(0) if memory else self._stored_log(stream_id, channel)
+        stream_id = 0 if memory else self.new_id()
+        log = MemoryLog(0) if memory else self.stored_log(stream_id, channel)
         state = StreamState(
             config.name,
             memory=memory,
@@ -255,7 +278,7 @@ class JetStream:
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream_id:
                 part = stream.part(work)
-                part.definition = stream_definition(config, created_ns, channel)
+                part.definition = stream.definition(config)
                 self.services.commits.touch(stream)
             return after
 
@@ -274,28 +297,48 @@ class JetStream:
     def update_stream(self, stream: Stream, config: StreamConfig, done: Callable[[ApiError | None], None]) -> None:
         """Take on a checked configuration; `done` once it is durable and its limits have been applied."""
 
+        def applied(error: StoreError | None) -> None:
+            if error is not None:
+                done(storage_error(error))
+            else:
+                done(STREAM_NOT_FOUND() if stream.closed else None)
+
+        self.apply_config(stream, config, applied)
+
+    def apply_config(
+        self, stream: Stream, config: StreamConfig, done: Callable[[StoreError | None], None], *, now_ns: int = 0
+    ) -> None:
+        """Store a configuration, take it on, and apply its limits as of a time (0: that of the commit); `done` behind that."""
+
         def job(work: Work) -> Callable[[Outcome], None]:
-            if stream.stream_id:
-                stream.part(work).definition = stream_definition(config, stream.created_ns, stream.channel)
+            if stream.stream_id and not stream.closed:
+                stream.part(work).definition = stream.definition(config)
             return after
 
         def after(outcome: Outcome) -> None:
             if outcome.error is not None and stream.stream_id:
-                done(storage_error(outcome.error))
+                done(outcome.error)
                 return
             at_rest(apply)
 
         def apply(work: Work) -> Callable[[Outcome], None] | None:
             if stream.closed:
-                done(STREAM_NOT_FOUND())
+                done(None)
                 return None
             stream.reconfigure(config, stream_options(config, stream.channel))
-            self.services.advisories.stream_action(stream.name, "modify")
+            if stream.leads:
+                self.services.advisories.stream_action(stream.name, "modify")
             return trim(work)
 
+        def trimmed(_removed: int, error: Exception | None) -> None:
+            if isinstance(error, StoreError):
+                done(error)
+            else:
+                at_rest(excess)
+
         at_rest, retention = self.services.commits.at_rest, stream.retention
-        excess = retention.excess_job(lambda _error: done(None))
-        trim = retention.trim_job(0, lambda _removed, _error: at_rest(excess))
+        excess = retention.excess_job(lambda error: done(error if isinstance(error, StoreError) else None))
+        trim = retention.trim_job(0, trimmed, now_ns=now_ns)
         at_rest(job)
 
     def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
@@ -328,7 +371,8 @@ class JetStream:
     ) -> None:
         """Make a consumer that begins at a sequence; `done` once it is durable."""
         created_ns = self.services.clock.now_ns()
-        stored = bool(stream.stream_id) and not config.mem_storage
+        # What is replicated is stored, or a replica that restarts would differ from the others.
+        stored = bool(stream.stream_id) and not (config.mem_storage and not stream.group)
         state = new_consumer_state(stream, config, start_seq)
         consumer = Consumer(stream, config, state, stream.next_consumer_id() if stored else 0, created_ns)
         stream.consumers[config.name] = consumer
@@ -338,18 +382,17 @@ class JetStream:
             consumer.begin_with_lasts(until)
         consumer.recount()
 
-        def job(work: Work) -> Callable[[Outcome], None]:
-            if consumer.consumer_id and not consumer.closed:
-                part = stream.part(work)
-                part.consumers[consumer.consumer_id] = consumer_definition(config, created_ns, start_seq, until)
-                part.consumer_states[consumer.consumer_id] = state.encode()
+        def change(rows: Rows) -> After:
+            if not consumer.closed:
+                definition = consumer_definition(config, created_ns, start_seq, until)
+                rows.put(stream, consumer.consumer_id, definition, state.encode())
             return after
 
-        def after(outcome: Outcome) -> None:
-            if outcome.error is not None and consumer.consumer_id:
+        def after(error: StoreError | None) -> None:
+            if error is not None:
                 stream.consumers.pop(config.name, None)
                 consumer.close("409 Consumer Deleted")
-                done(consumer, storage_error(outcome.error))
+                done(consumer, storage_error(error))
                 return
             self.services.advisories.consumer_action(stream.name, consumer.name, "create")
             done(consumer, None)
@@ -357,30 +400,27 @@ class JetStream:
             if not consumer.closed:
                 consumer.start()
 
-        self.services.commits.at_rest(job)
+        stream.changes.rows(change)
 
     def update_consumer(
         self, consumer: Consumer, config: ConsumerConfig, done: Callable[[ApiError | None], None]
     ) -> None:
         """Take on a checked configuration; `done` once it is durable."""
 
-        def job(work: Work) -> Callable[[Outcome], None]:
-            if consumer.consumer_id and not consumer.closed:
-                part = consumer.stream.part(work)
-                part.consumers[consumer.consumer_id] = consumer_definition(
-                    config, consumer.created_ns, 1, consumer.lasts_until
-                )
-                part.consumer_states[consumer.consumer_id] = consumer.state.encode()
+        def change(rows: Rows) -> After:
+            if not consumer.closed:
+                definition = consumer_definition(config, consumer.created_ns, 1, consumer.lasts_until)
+                rows.put(consumer.stream, consumer.consumer_id, definition, consumer.state.encode())
             return after
 
-        def after(outcome: Outcome) -> None:
-            if outcome.error is not None and consumer.consumer_id:
-                done(storage_error(outcome.error))
+        def after(error: StoreError | None) -> None:
+            if error is not None:
+                done(storage_error(error))
                 return
             consumer.reconfigure(config)
             done(None)
 
-        self.services.commits.at_rest(job)
+        consumer.stream.changes.rows(change)
 
     def _of_kind(self, memory: bool) -> list[Stream]:
         return [stream for stream in self.streams.values() if stream.in_memory == memory]

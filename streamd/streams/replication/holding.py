@@ -1,0 +1,117 @@
+"""The streams and shelves of groups, as this node has them: made, changed and removed as the groups' logs say.
+
+A replicated stream is stored like any other; its definition names its group and its uid, and its rows stay as they are until this
+node leads: only then are there consumers.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from streamd._engine import StreamState
+from streamd.api.stream import StreamConfig
+from streamd.streams.definitions import channel_len, stream_options
+from streamd.streams.shelf import Shelf
+from streamd.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamd.errors import StoreError
+    from streamd.store import Outcome, Work
+    from streamd.streams.jetstream import JetStream
+
+    Opened = Callable[["Stream | Shelf", StoreError | None], None]
+
+
+class Holding:
+    """Makes and removes replicas."""
+
+    def __init__(self, jetstream: JetStream) -> None:
+        self._jetstream = jetstream
+        #: Whether a stream is still to be: the meta group may have removed it before its group's log was applied here.
+        self.wanted: Callable[[int], bool] = lambda uid: True
+
+    def open(self, uid: int, definition: dict[str, Any], done: Opened) -> None:
+        """Make what a definition says; `done` once it is durable."""
+        if "service" in definition:
+            self._open_shelf(uid, definition, done)
+            return
+        jetstream = self._jetstream
+        name = definition["name"]
+        existing = jetstream.streams.get(name)
+        if existing is not None:
+            # Another one of that name was removed and is still here: its group lags behind.
+            if existing.replica is not None:
+                existing.replica.drop(existing, lambda _owner, _error: self.open(uid, definition, done))
+            else:
+                jetstream.delete_stream(existing, lambda _error: self.open(uid, definition, done))
+            return
+        stream = self.new_stream(uid, definition)
+        jetstream.streams[name] = stream
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            part = stream.part(work)
+            part.definition = stream.definition(stream.config)
+            jetstream.services.commits.touch(stream)
+            return after
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                jetstream.streams.pop(name, None)
+            done(stream, outcome.error)
+
+        jetstream.services.commits.at_rest(job)
+
+    def new_stream(self, uid: int, definition: dict[str, Any]) -> Stream:
+        """An empty stream that is not yet stored."""
+        jetstream = self._jetstream
+        config = StreamConfig.model_validate(definition["config"], strict=False)
+        channel = definition.get("channel")
+        stream_id = jetstream.new_id()
+        state = StreamState(
+            config.name,
+            first_seq=max(config.first_seq, 1),
+            channel_len=channel_len(channel),
+            **stream_options(config, channel),
+        )
+        log = jetstream.stored_log(stream_id, channel)
+        stream = Stream(jetstream.services, config, state, log, stream_id, definition["created"], channel)
+        stream.uid, stream.group = uid, definition["group"]
+        return stream
+
+    def _open_shelf(self, uid: int, definition: dict[str, Any], done: Opened) -> None:
+        jetstream = self._jetstream
+        about = {name: value for name, value in definition.items() if name not in ("name", "service")}
+        shelf = Shelf(
+            jetstream.services.commits, jetstream.services.changes, jetstream.new_id(), definition["service"], {}, about
+        )
+        shelf.uid = uid
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            shelf.part(work).definition = json.dumps(definition).encode()
+            return lambda outcome: done(shelf, outcome.error)
+
+        jetstream.services.commits.at_rest(job)
+
+    def configure(self, stream: Stream, definition: dict[str, Any], now_ns: int, done: Callable[..., None]) -> None:
+        """Take on a configuration, and apply its limits as of a time."""
+        config = StreamConfig.model_validate(definition["config"], strict=False)
+        self._jetstream.apply_config(stream, config, lambda error: done(stream, error), now_ns=now_ns)
+
+    def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:
+        """Remove a stream or shelf from this node's store."""
+        jetstream = self._jetstream
+        if isinstance(owner, Stream):
+            if jetstream.streams.get(owner.name) is owner:
+                del jetstream.streams[owner.name]
+            owner.close("409 Consumer Deleted")
+        else:
+            owner.closed = True
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            owner.part(work).drop = True
+            return lambda outcome: done(owner, outcome.error)
+
+        jetstream.services.commits.at_rest(job)

@@ -1,0 +1,333 @@
+"""This server as a member of a cluster: its groups, and what follows here from what the meta group agrees on.
+
+Place in the walk: the server builds it over JetStream and the network between nodes; API handlers ask it who answers.
+Guarantee:  a group is opened here only when the meta group names this server, and its journal is in the store before that.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from streamd.api.errors import ApiError
+from streamd.raft import Storage, define
+from streamd.state.meta import STREAMING_GROUP, GroupPlan, MetaState
+from streamd.streams.replication import ops
+from streamd.streams.replication.answers import Answers
+from streamd.streams.replication.holding import Holding
+from streamd.streams.replication.joining import Joining
+from streamd.streams.replication.membership import Membership
+from streamd.streams.replication.metagroup import META, STATE_ROW, MetaGroup
+from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
+from streamd.streams.replication.transfer import Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamd.api.stream import StreamConfig
+    from streamd.raft import Host, Net, NodeId
+    from streamd.state.meta import Assignment, Change
+    from streamd.store import Outcome, StoredStream, Work
+    from streamd.streams.jetstream import JetStream
+    from streamd.streams.shelf import Shelf
+    from streamd.streams.stream import Stream
+
+#: How often leaders look whether something of what the meta group wants is still missing.
+TEND_NS: Final = 1_000_000_000
+
+
+class Replication:
+    """The groups of one server."""
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        net: Net,
+        host: Host,
+        *,
+        name: str,
+        cluster: str,
+        tags: tuple[str, ...],
+        expected: Callable[[], frozenset[str] | None],
+        streaming: bool,
+    ) -> None:
+        """`expected`: names of the servers, this one included, that are to found the cluster; None while that isn't known.
+        `streaming`: whether NATS Streaming is to be replicated. Opens the groups that the store has. Errors: StoreError."""
+        self.jetstream = jetstream
+        self.services = jetstream.services
+        self.net = net
+        self.host = host
+        self.name = name
+        self.cluster = cluster
+        self.tags = tags
+        self.streaming = streaming
+        self.holding = Holding(jetstream)
+        self.holding.wanted = self._wanted
+        self.answers = Answers(self)
+        self.transfer = Transfer(self)
+        self.replicas: dict[str, Replica] = {}
+        self._opening: set[int] = set()  # uids whose OPEN is proposed
+        self._making: set[str] = set()  # groups whose journal is being stored
+        self.meta = self._open_meta()
+        self.membership = Membership(self)
+        self.joining = Joining(self, expected)
+        for group in [group for group in jetstream.journals if group != META]:
+            self._open_group(group, jetstream.journals[group])
+        self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
+
+    # groups
+
+    def _open_meta(self) -> MetaGroup:
+        stored = self.jetstream.journals.get(META)
+        state, applied = MetaState(), 0
+        if stored is not None:
+            journal_id = stored.stream
+            row = stored.consumers.get(STATE_ROW)
+            if row is not None:
+                state, applied = MetaState.decode(row.definition), _applied(stored)
+            storage = Storage.found(self.jetstream.stored_log(journal_id, None), stored)
+        else:
+            journal_id = self.jetstream.new_id()
+            work = self.jetstream.new_work()
+            define(work, journal_id, META, group=META)
+            self.services.commits.at_once(work)
+            storage = Storage(self.jetstream.stored_log(journal_id, None), {})
+        meta = MetaGroup(self.services, self.net, journal_id, state, applied, self._changed, self._meta_role)
+        meta.group = self.host.open(META, storage, meta, applied)
+        return meta
+
+    @property
+    def fresh(self) -> bool:
+        """Whether this server's store has never been part of a cluster."""
+        return not self.meta.group.last_index and not self.meta.group.config.voters
+
+    def _open_group(self, name: str, stored: StoredStream) -> None:
+        storage = Storage.found(self.jetstream.stored_log(stored.stream, None), stored)
+        self._begin(name, stored.stream, storage, _applied(stored))
+
+    def _begin(self, name: str, journal_id: int, storage: Storage, applied: int) -> Replica:
+        owners: dict[int, Stream | Shelf] = {
+            stream.uid: stream for stream in self.jetstream.streams.values() if stream.group == name
+        }
+        owners |= {shelf.uid: shelf for shelf in self.jetstream.replicated_shelves(name)}
+        replica = Replica(self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch)
+        self.replicas[name] = replica
+        replica.lead.began = partial(self._leads, replica)
+        replica.group = self.host.open(name, storage, replica, applied)
+        for owner in owners.values():
+            owner.stand_by()
+        replica.role_changed()
+        return replica
+
+    def _ensure_group(self, plan: GroupPlan) -> None:
+        """This server is one of a group's: have its journal, and begin it with the others if it is new."""
+        if plan.name in self.replicas or plan.name in self._making or self.name not in plan.names:
+            return
+        self._making.add(plan.name)
+        journal_id = self.jetstream.new_id()
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            define(work, journal_id, plan.name, group=plan.name)
+            return after
+
+        def after(outcome: Outcome) -> None:
+            self._making.discard(plan.name)
+            if outcome.error is not None:
+                return  # the next look tries again
+            replica = self._begin(plan.name, journal_id, Storage(self.jetstream.stored_log(journal_id, None), {}), 0)
+            if self.net.node in plan.first:
+                replica.group.bootstrap(plan.first, preferred=plan.first[0])
+
+        self.services.commits.at_rest(job)
+
+    def owner_of(self, uid: int) -> Stream | Shelf | None:
+        """What this server has of a uid."""
+        return next((each.owners[uid] for each in self.replicas.values() if uid in each.owners), None)
+
+    # what the meta group says
+
+    def _wanted(self, uid: int) -> bool:
+        """Whether a stream is still to be; of what the meta group doesn't decide on, its group's log does."""
+        meta = self.meta
+        return uid > meta.applied or uid in meta.state.by_uid or uid >= ops.FIRST_OWN_UID
+
+    def _changed(self, change: Change, command: dict[str, Any]) -> None:
+        """An entry of the meta group, or a whole new state, came."""
+        self.answers.expect(change, command)
+        if change.kind == "all":
+            self.look()
+            return
+        if change.group is not None:
+            self._ensure_group(change.group)
+        if change.kind in ("node", "forgotten"):
+            self.membership.look()
+        stream = change.stream
+        if stream is not None and change.kind != "refused":
+            self._look_at(stream)
+            if change.kind == "removed":
+                self._remove(stream.uid)
+
+    def look(self) -> None:
+        """Compare all that the meta group wants with what is here."""
+        state = self.meta.state
+        for plan in list(state.groups.values()):
+            self._ensure_group(plan)
+        for stream in list(state.streams.values()):
+            self._look_at(stream)
+        for held in list(self.jetstream.streams.values()):
+            if 0 < held.uid < ops.FIRST_OWN_UID and not self._wanted(held.uid):
+                self._remove(held.uid)
+        self.membership.look()
+
+    def _look_at(self, wanted: Assignment) -> None:
+        """Compare one stream."""
+        if wanted.uid not in self.meta.state.by_uid:
+            return
+        if not wanted.group:
+            if wanted.names == (self.name,):
+                self._look_at_own(wanted)
+            return
+        replica = self.replicas.get(wanted.group)
+        if replica is None or not replica.leading:
+            return
+        stream = replica.owners.get(wanted.uid)
+        if stream is None:
+            self._propose(replica, ops.OPEN, wanted)
+        elif stream.version < wanted.version:
+            self._propose(replica, ops.CONFIGURE, wanted)
+
+    def _propose(self, replica: Replica, kind: int, wanted: Assignment) -> None:
+        if wanted.uid in self._opening:
+            return
+        self._opening.add(wanted.uid)
+        definition = {
+            "name": wanted.name,
+            "created": wanted.created_ns,
+            "config": wanted.config,
+            "group": replica.name,
+            "uid": wanted.uid,
+            "version": wanted.version,
+        }
+
+        def finish(result: tuple[Any, ...], error: Exception | None) -> None:
+            self._opening.discard(wanted.uid)
+            if error is None:
+                self.answers.made(wanted.uid, result[1] if len(result) > 1 else None)
+                self._look_at(wanted)
+
+        replica.proposals.alone(ops.defined(kind, wanted.uid, definition), finish)
+
+    def _look_at_own(self, wanted: Assignment) -> None:
+        """A stream without other replicas that lives here."""
+        jetstream = self.jetstream
+        stream = jetstream.streams.get(wanted.name)
+        if wanted.uid in self._opening:
+            return
+        config = jetstream.config_of(wanted.config)
+        if stream is None or stream.uid != wanted.uid:
+            if stream is not None:
+                self._remove(stream.uid)
+            self._opening.add(wanted.uid)
+            jetstream.create_stream(
+                config, partial(self._made_own, wanted), uid=wanted.uid, created_ns=wanted.created_ns, version=wanted.version
+            )
+        elif stream.version < wanted.version:
+            self._opening.add(wanted.uid)
+            stream.version = wanted.version
+            jetstream.update_stream(stream, config, lambda error: self._made_own(wanted, stream, error))
+
+    def _made_own(self, wanted: Assignment, _stream: Stream, error: ApiError | None) -> None:
+        self._opening.discard(wanted.uid)
+        self.answers.made(wanted.uid, error)
+        self._look_at(wanted)
+
+    def _remove(self, uid: int) -> None:
+        """A stream was deleted: nothing of it stays here."""
+        owner = self.owner_of(uid)
+        if owner is not None and owner.replica is not None:
+            owner.replica.drop(owner, lambda _owner, _error: None)
+            return
+        for stream in list(self.jetstream.streams.values()):
+            if stream.uid == uid:
+                self.jetstream.delete_stream(stream, lambda _error: None)
+
+    # leading
+
+    def _leads(self, replica: Replica) -> None:
+        """This server leads a group now: what it lacks is proposed."""
+        for wanted in list(self.meta.state.streams.values()):
+            if wanted.group == replica.name:
+                self._look_at(wanted)
+
+    def _meta_role(self) -> None:
+        self.membership.look()
+        self.answers.role_changed()
+
+    def _tend_due(self) -> None:
+        self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
+        self.joining.look()
+        self.membership.look()
+        for plan in list(self.meta.state.groups.values()):
+            self._ensure_group(plan)
+
+    # what handlers ask
+
+    def assign(
+        self,
+        config: StreamConfig,
+        names: tuple[str, ...],
+        reply: str,
+        done: Callable[[ApiError | None], None],
+    ) -> None:
+        """In a job of the meta group: place a stream; its leader answers to `reply`. `done` with an error only if that is known."""
+        state = self.meta.state
+        plan = state.pick_group(names) if config.num_replicas > 1 else None
+        command = {
+            "do": "assign",
+            "name": config.name,
+            "config": json.loads(config.wire_json()),
+            "created": self.services.clock.now_ns(),
+            "names": names,
+            "group": "" if plan is None else plan.name,
+            "reply": reply,
+        }
+
+        def assigned(change: Change | None) -> None:
+            done(ApiError(503, 10008, "JetStream system temporarily unavailable") if change is None else None)
+
+        if plan is None or plan.name in state.groups:
+            self.meta.propose(command, assigned)
+            return
+        group = {"do": "group", "name": plan.name, "names": plan.names, "first": plan.first}
+
+        def grouped(change: Change | None) -> None:
+            if change is None:
+                assigned(None)
+            else:
+                self.meta.first(lambda: self.meta.propose(command, assigned))
+
+        self.meta.propose(group, grouped)
+
+    def streaming_plan(self) -> GroupPlan:
+        """The group of NATS Streaming: all servers that vote in the meta group, as many as five."""
+        names = tuple(sorted(node.name for node in self.meta.state.nodes.values()))[:5]
+        first = tuple(self.meta.state.nodes[name].node for name in names)
+        return GroupPlan(STREAMING_GROUP, names, first)
+
+    def node_named(self, name: str) -> NodeId | None:
+        """A server's Raft id."""
+        node = self.meta.state.nodes.get(name)
+        return None if node is None else node.node
+
+    def close(self) -> None:
+        """The server stops."""
+        self._tend_timer.cancel()
+        for replica in self.replicas.values():
+            replica.close()
+        self.host.close()
+
+
+def _applied(stored: StoredStream) -> int:
+    row = stored.consumers.get(APPLIED_ROW)
+    return 0 if row is None or row.state is None else int(APPLIED.unpack(row.state)[0])
