@@ -7,7 +7,6 @@ Guarantee:  when the block is left everything that was acked is stored, clients 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import logging
 import os
 import shutil
@@ -23,8 +22,9 @@ from streamd import __version__, startup
 from streamd.api.wire import time_text
 from streamd.config.models import Config, JetStreamConfig
 from streamd.config.reading import host_port
+from streamd.core.access import Access
 from streamd.core.core import Core, CoreLimits
-from streamd.core.info import PROTOCOL_VERSION, Connect, Identity, new_server_id
+from streamd.core.info import PROTOCOL_VERSION, Identity, new_server_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +114,7 @@ class Server:
         self.core = Core(
             _core_limits(config),
             log=self.log,
-            authenticate=self._authenticate if config.authorization is not None else None,
+            access=Access(config.authorization, config.system_users),
             headers=not config.no_header_support,
         )
         shared = config.streaming is not None and config.streaming.ft_group is not None
@@ -145,7 +145,7 @@ class Server:
             port=port,
             max_payload_bytes=config.max_payload,
             headers=not config.no_header_support,
-            auth_required=config.authorization is not None,
+            auth_required=self.core.access.required,
             jetstream=self.jetstream is not None,
         )
         if config.pid_file:
@@ -270,13 +270,6 @@ class Server:
         self.monitor_port = monitor.port
         startup.log_monitoring(self.log, host, monitor.port)
 
-    def _authenticate(self, connect: Connect) -> bool:
-        wanted = self.config.authorization
-        assert wanted is not None
-        if wanted.token is not None:
-            return _same(connect.auth_token, wanted.token)
-        return _same(connect.user, wanted.user or "") and _same(connect.password, wanted.password or "")
-
     # what it says of itself
 
     def varz(self) -> Mapping[str, Any]:
@@ -295,7 +288,7 @@ class Server:
             **configured(self.config),
             "port": self.port,
             "http_port": self.monitor_port or 0,
-            "auth_required": self.config.authorization is not None,
+            "auth_required": core.access.required,
             "start": time_text(self.started_ns),
             "now": time_text(now_ns),
             "uptime": uptime_text((now_ns - self.started_ns) // SECOND_NS),
@@ -382,8 +375,3 @@ def _reachable(host: str) -> str:
     if host in ("", "0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def _same(given: str, wanted: str) -> bool:
-    # JSON may name half a surrogate pair, which is no text.
-    return hmac.compare_digest(given.encode(errors="surrogatepass"), wanted.encode(errors="surrogatepass"))

@@ -11,6 +11,8 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
+from streamd.core.access import NOBODY
+
 if TYPE_CHECKING:
     from streamd.core.core import Core
     from streamd.core.info import Connect
@@ -37,6 +39,7 @@ class Connection(asyncio.BufferedProtocol):
         "conn",
         "connect",
         "core",
+        "login",
         "reason",
         "transport",
         "write",
@@ -46,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self.core = core
         self.conn = 0
         self.connect: Connect | None = None
+        self.login = NOBODY
         self.reason = "Client Closed"
         self._ping: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
