@@ -48,6 +48,7 @@ Uint64 = Annotated[int, Field(ge=0, lt=2**64), Go("uint64")]
 DurationNs = Annotated[int, Field(ge=-(2**63), lt=2**63), Go("time.Duration")]
 Text = Annotated[str, Go("string")]
 Flag = Annotated[bool, Go("bool")]
+Texts = Annotated[list[Text], Go("[]string")]
 TimeNs = Annotated[int, MOMENT]
 
 TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
