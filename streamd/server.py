@@ -14,20 +14,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from streamd import __version__, startup
-from streamd.api.wire import time_text
 from streamd.config.models import Config, JetStreamConfig
 from streamd.config.reading import host_port
 from streamd.core.access import Access
 from streamd.core.core import Core, CoreLimits
-from streamd.core.info import PROTOCOL_VERSION, Identity, new_server_id
+from streamd.core.info import Identity, new_server_id
+from streamd.monitor.reports import Reports
+from streamd.monitor.system import System
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     from streamd.config.streaming import StreamingConfig
@@ -62,6 +62,7 @@ class Server:
         self.jetstream: JetStream | None = None
         self.streaming: Streaming | None = None
         self.store_dir: Path | None = None
+        self.reports = Reports(self)
         self._stack = contextlib.AsyncExitStack()
         self._stopped: anyio.Event
 
@@ -137,6 +138,7 @@ class Server:
         if config.client_advertise:
             host, named = host_port(config.client_advertise)
             port = named or self.port
+        await self._start_system(stack)
         identity = Identity(
             server_id=self.server_id,
             server_name=self.name,
@@ -249,6 +251,13 @@ class Server:
         streaming.start()
         self.streaming = streaming
 
+    async def _start_system(self, stack: contextlib.AsyncExitStack) -> None:
+        system = System(self.core, self.reports, self.server_id, self.log)
+        system.bind()
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        tasks.start_soon(system.serve)
+
     def _statistics(self) -> StreamingStatistics | None:
         if self.config.streaming is None:
             return None
@@ -262,75 +271,13 @@ class Server:
         config = self.config
         assert config.http_port is not None
         host = config.http_host or config.host
-        monitor = MonitorServer(self, host, config.http_port, self._statistics())
+        monitor = MonitorServer(self.reports, host, config.http_port, self._statistics())
         monitor.bind()
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(monitor.stop)
         await tasks.start(monitor.serve)
         self.monitor_port = monitor.port
         startup.log_monitoring(self.log, host, monitor.port)
-
-    # what it says of itself
-
-    def varz(self) -> Mapping[str, Any]:
-        """The fields of /varz that there are. Source: nats-server 2.15.2."""
-        from streamd.monitor.varz import Process, configured, uptime_text
-
-        core = self.core
-        counts = core.engine.statistics()
-        now_ns = time.time_ns()
-        return {
-            "server_id": self.server_id,
-            "server_name": self.name,
-            "version": PROTOCOL_VERSION,
-            "streamd": __version__,
-            "proto": 1,
-            **configured(self.config),
-            "port": self.port,
-            "http_port": self.monitor_port or 0,
-            "auth_required": core.access.required,
-            "start": time_text(self.started_ns),
-            "now": time_text(now_ns),
-            "uptime": uptime_text((now_ns - self.started_ns) // SECOND_NS),
-            **Process().fields(),
-            "connections": core.num_connections,
-            "total_connections": core.total_connections,
-            "in_msgs": counts["in_msgs"],
-            "out_msgs": counts["out_msgs"],
-            "in_bytes": counts["in_bytes"],
-            "out_bytes": counts["out_bytes"],
-            "slow_consumers": core.slow_consumers,
-            "stale_connections": core.stale_connections,
-            "stalled_clients": counts["stalled_clients"],
-            "subscriptions": counts["subscriptions"],
-            "jetstream": self._jetstream_varz(),
-        }
-
-    def _jetstream_varz(self) -> dict[str, Any]:
-        jetstream = self.jetstream
-        if jetstream is None or self.config.jetstream is None:
-            return {}
-        memory, stored, _consumers = jetstream.usage()
-        return {
-            "config": {
-                "max_memory": jetstream.max_memory_bytes,
-                "max_storage": jetstream.max_storage_bytes,
-                "store_dir": str(self.store_dir),
-                "sync_interval": str(self.config.jetstream.sync_interval),
-            },
-            "stats": {
-                "memory": memory,
-                "storage": stored,
-                "accounts": 1,
-                "api": {"total": jetstream.api.total, "errors": jetstream.api.errors},
-            },
-        }
-
-    def healthz(self) -> str | None:
-        """Why it is not healthy, None if it is."""
-        if self.jetstream is not None and self.jetstream.writer.failed is not None:
-            return str(self.jetstream.writer.failed)
-        return None
 
 
 def _core_limits(config: Config) -> CoreLimits:

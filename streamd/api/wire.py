@@ -114,6 +114,7 @@ class Wire(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", defer_build=True, validate_default=False)
 
     go_name: ClassVar[str] = ""  # the struct's name in Go's error texts
+    spelled: ClassVar[dict[str, str]] = {}  # fields whose names on the wire can't be Python's, in requests
 
     def wire(self) -> dict[str, Any]:
         """This message as a JSON value."""
@@ -238,7 +239,7 @@ def canonical(model: type[Wire], value: dict[str, Any], *, strict: bool) -> dict
     fields = model.model_fields
     out: dict[str, Any] = {}
     for key, item in value.items():
-        name = key if key in fields else key.lower()
+        name = key if key in fields else model.spelled.get(key.lower(), key.lower())
         if name not in fields:
             if strict:
                 raise ValueError(f"json: unknown field {go_quote(key)}")

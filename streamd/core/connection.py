@@ -66,8 +66,13 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = transport
         self.write = transport.write
         transport.set_write_buffer_limits(high=TRANSPORT_BYTES_MAX)
-        peer = transport.get_extra_info("peername")
-        self.core.admit(self, peer[0] if isinstance(peer, tuple) else "")
+        self.core.admit(self)
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Address and port of the client, as seen here."""
+        peer = self.transport.get_extra_info("peername")
+        return (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else ("", 0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.core.receive_view

@@ -162,7 +162,7 @@ class Core:
 
     # connections
 
-    def admit(self, connection: Connection, client_ip: str) -> None:
+    def admit(self, connection: Connection) -> None:
         """A client has connected: greet it, or refuse it when there are too many."""
         assert self.identity is not None
         self.total_connections += 1
@@ -172,7 +172,7 @@ class Core:
         connection.conn = conn
         self._connections[conn] = connection
         self._all_gone.clear()
-        connection.write(self.identity.line(conn, client_ip))
+        connection.write(self.identity.line(conn, connection.peer[0]))
         if full:
             self.log.error("cid:%d - maximum connections exceeded", conn)
             self.engine.fail(conn, "maximum connections exceeded", "Maximum Connections Exceeded")
@@ -227,7 +227,7 @@ class Core:
             assert self.identity is not None
             after_pong = b""
             if first and connect.protocol >= 1:
-                after_pong = self.identity.line(conn, "", connect_info=True, **login.told())
+                after_pong = self.identity.line(conn, connection.peer[0], connect_info=True, **login.told())
             self.turn(
                 self.engine.connected(
                     conn,
