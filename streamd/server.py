@@ -7,7 +7,6 @@ Guarantee:  when the block is left everything that was acked is stored, clients 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import logging
 import os
 import shutil
@@ -15,19 +14,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from streamd import __version__, startup
-from streamd.api.wire import time_text
 from streamd.config.models import Config, JetStreamConfig
 from streamd.config.reading import host_port
+from streamd.core.access import Access
 from streamd.core.core import Core, CoreLimits
-from streamd.core.info import PROTOCOL_VERSION, Connect, Identity, new_server_id
+from streamd.core.info import Identity, new_server_id
+from streamd.monitor.reports import Reports
+from streamd.monitor.system import System
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     from streamd.config.streaming import StreamingConfig
@@ -62,6 +62,7 @@ class Server:
         self.jetstream: JetStream | None = None
         self.streaming: Streaming | None = None
         self.store_dir: Path | None = None
+        self.reports = Reports(self)
         self._stack = contextlib.AsyncExitStack()
         self._stopped: anyio.Event
 
@@ -114,7 +115,7 @@ class Server:
         self.core = Core(
             _core_limits(config),
             log=self.log,
-            authenticate=self._authenticate if config.authorization is not None else None,
+            access=Access(config.authorization, config.system_users),
             headers=not config.no_header_support,
         )
         shared = config.streaming is not None and config.streaming.ft_group is not None
@@ -137,6 +138,7 @@ class Server:
         if config.client_advertise:
             host, named = host_port(config.client_advertise)
             port = named or self.port
+        await self._start_system(stack)
         identity = Identity(
             server_id=self.server_id,
             server_name=self.name,
@@ -145,7 +147,7 @@ class Server:
             port=port,
             max_payload_bytes=config.max_payload,
             headers=not config.no_header_support,
-            auth_required=config.authorization is not None,
+            auth_required=self.core.access.required,
             jetstream=self.jetstream is not None,
         )
         if config.pid_file:
@@ -249,6 +251,13 @@ class Server:
         streaming.start()
         self.streaming = streaming
 
+    async def _start_system(self, stack: contextlib.AsyncExitStack) -> None:
+        system = System(self.core, self.reports, self.server_id, self.log)
+        system.bind()
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        tasks.start_soon(system.serve)
+
     def _statistics(self) -> StreamingStatistics | None:
         if self.config.streaming is None:
             return None
@@ -262,82 +271,13 @@ class Server:
         config = self.config
         assert config.http_port is not None
         host = config.http_host or config.host
-        monitor = MonitorServer(self, host, config.http_port, self._statistics())
+        monitor = MonitorServer(self.reports, host, config.http_port, self._statistics())
         monitor.bind()
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(monitor.stop)
         await tasks.start(monitor.serve)
         self.monitor_port = monitor.port
         startup.log_monitoring(self.log, host, monitor.port)
-
-    def _authenticate(self, connect: Connect) -> bool:
-        wanted = self.config.authorization
-        assert wanted is not None
-        if wanted.token is not None:
-            return _same(connect.auth_token, wanted.token)
-        return _same(connect.user, wanted.user or "") and _same(connect.password, wanted.password or "")
-
-    # what it says of itself
-
-    def varz(self) -> Mapping[str, Any]:
-        """The fields of /varz that there are. Source: nats-server 2.15.2."""
-        from streamd.monitor.varz import Process, configured, uptime_text
-
-        core = self.core
-        counts = core.engine.statistics()
-        now_ns = time.time_ns()
-        return {
-            "server_id": self.server_id,
-            "server_name": self.name,
-            "version": PROTOCOL_VERSION,
-            "streamd": __version__,
-            "proto": 1,
-            **configured(self.config),
-            "port": self.port,
-            "http_port": self.monitor_port or 0,
-            "auth_required": self.config.authorization is not None,
-            "start": time_text(self.started_ns),
-            "now": time_text(now_ns),
-            "uptime": uptime_text((now_ns - self.started_ns) // SECOND_NS),
-            **Process().fields(),
-            "connections": core.num_connections,
-            "total_connections": core.total_connections,
-            "in_msgs": counts["in_msgs"],
-            "out_msgs": counts["out_msgs"],
-            "in_bytes": counts["in_bytes"],
-            "out_bytes": counts["out_bytes"],
-            "slow_consumers": core.slow_consumers,
-            "stale_connections": core.stale_connections,
-            "stalled_clients": counts["stalled_clients"],
-            "subscriptions": counts["subscriptions"],
-            "jetstream": self._jetstream_varz(),
-        }
-
-    def _jetstream_varz(self) -> dict[str, Any]:
-        jetstream = self.jetstream
-        if jetstream is None or self.config.jetstream is None:
-            return {}
-        memory, stored, _consumers = jetstream.usage()
-        return {
-            "config": {
-                "max_memory": jetstream.max_memory_bytes,
-                "max_storage": jetstream.max_storage_bytes,
-                "store_dir": str(self.store_dir),
-                "sync_interval": str(self.config.jetstream.sync_interval),
-            },
-            "stats": {
-                "memory": memory,
-                "storage": stored,
-                "accounts": 1,
-                "api": {"total": jetstream.api.total, "errors": jetstream.api.errors},
-            },
-        }
-
-    def healthz(self) -> str | None:
-        """Why it is not healthy, None if it is."""
-        if self.jetstream is not None and self.jetstream.writer.failed is not None:
-            return str(self.jetstream.writer.failed)
-        return None
 
 
 def _core_limits(config: Config) -> CoreLimits:
@@ -382,8 +322,3 @@ def _reachable(host: str) -> str:
     if host in ("", "0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def _same(given: str, wanted: str) -> bool:
-    # JSON may name half a surrogate pair, which is no text.
-    return hmac.compare_digest(given.encode(errors="surrogatepass"), wanted.encode(errors="surrogatepass"))

@@ -7,9 +7,10 @@ flags, or in Python directly; the same bounds hold for both. Not here: the text 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from streamd.config import reading
 from streamd.config.block import MINUTE_NS, SECOND_NS, Block, Bytes, Limit, Nanoseconds, Port
@@ -23,16 +24,36 @@ else:
     # Most servers have neither block, and their models would be a tenth of the start: `_load` fetches them.
     StreamingConfig = ClusterConfig = Any
 
+#: The account of those who look after the server. Clients are in another.
+SYSTEM_ACCOUNT: Final = "$SYS"
 SYNC_MIN_NS: Final = 1_000_000
 _INT32_MAX: Final = 2**31 - 1
+_BCRYPT: Final = re.compile(r"\$2[abxy]\$\d\d\$.*", re.DOTALL)
+
+
+def _in_clear(secret: str | None) -> str | None:
+    # As a password in clear it would be one that everybody knows who has read the file.
+    if secret is not None and _BCRYPT.fullmatch(secret):
+        raise ValueError("hashes of bcrypt are not supported yet by streamd: write the password in clear")
+    return secret
+
+
+Secret = Annotated[str, AfterValidator(_in_clear)]
+
+
+class SystemUser(Block):
+    """Who may log in to the system account."""
+
+    user: Annotated[str, Key("user", reading.string, ("username",)), Field(min_length=1)]
+    password: Annotated[Secret, Key("password", reading.string, ("pass",)), Field(repr=False)] = ""
 
 
 class AuthorizationConfig(Block):
     """One user with a password, or one token."""
 
     user: Annotated[str | None, Key("user", reading.string, ("username",))] = None
-    password: Annotated[str | None, Key("password", reading.string, ("pass",)), Field(repr=False)] = None
-    token: Annotated[str | None, Key("token", reading.string), Field(repr=False)] = None
+    password: Annotated[Secret | None, Key("password", reading.string, ("pass",)), Field(repr=False)] = None
+    token: Annotated[Secret | None, Key("token", reading.string), Field(repr=False)] = None
     timeout_ns: Annotated[Nanoseconds, Key("timeout", reading.seconds)] = 2 * SECOND_NS
 
     @model_validator(mode="after")
@@ -129,6 +150,7 @@ class Config(Block):
     disable_sublist_cache: Annotated[bool, Key("disable_sublist_cache", reading.boolean, ("no_sublist_cache",))] = False
 
     authorization: AuthorizationConfig | None = None
+    system_users: tuple[SystemUser, ...] = ()
     jetstream: JetStreamConfig | None = None
     streaming: StreamingConfig | None = None
     cluster: ClusterConfig | None = None
@@ -179,6 +201,11 @@ class Config(Block):
     def _consistent(self) -> Self:
         if self.max_payload > self.max_pending:
             raise ValueError(f"max_payload ({self.max_payload}) cannot be higher than max_pending ({self.max_pending})")
+        if self.system_users and self.authorization is not None:
+            for name in ("user", "token"):
+                if getattr(self.authorization, name) is not None:
+                    what = "single user/pass" if name == "user" else name
+                    raise SettingError(f"can not have a {what} and a users array", "authorization")
         if self.client_advertise:
             reading.host_port(self.client_advertise)
         if any(character.isspace() for character in self.server_name):

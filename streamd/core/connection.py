@@ -11,6 +11,8 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
+from streamd.core.access import NOBODY
+
 if TYPE_CHECKING:
     from streamd.core.core import Core
     from streamd.core.info import Connect
@@ -37,6 +39,7 @@ class Connection(asyncio.BufferedProtocol):
         "conn",
         "connect",
         "core",
+        "login",
         "reason",
         "transport",
         "write",
@@ -46,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self.core = core
         self.conn = 0
         self.connect: Connect | None = None
+        self.login = NOBODY
         self.reason = "Client Closed"
         self._ping: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -62,8 +66,13 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = transport
         self.write = transport.write
         transport.set_write_buffer_limits(high=TRANSPORT_BYTES_MAX)
-        peer = transport.get_extra_info("peername")
-        self.core.admit(self, peer[0] if isinstance(peer, tuple) else "")
+        self.core.admit(self)
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Address and port of the client, as seen here."""
+        peer = self.transport.get_extra_info("peername")
+        return (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else ("", 0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.core.receive_view

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from streamd._engine import CorruptRecord, StreamState
 from streamd.api.consumer import ConsumerConfig
@@ -52,35 +52,10 @@ if TYPE_CHECKING:
 
     from streamd.api.errors import ApiError
     from streamd.clock import Clock
-    from streamd.core.bus import Binding, Bus
+    from streamd.core.bus import Bus
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
     from streamd.streams.changes import After, Rows
-
-#: Everything under $JS.API that an answer is owed for; pulls and direct gets are bound by whoever serves them.
-API_SUBJECTS: Final = (
-    "$JS.API.*",
-    "$JS.API.STREAM.>",
-    "$JS.API.META.>",
-    "$JS.API.SERVER.>",
-    "$JS.API.ACCOUNT.>",
-    "$JS.API.CONSUMER.*",
-    *(
-        f"$JS.API.CONSUMER.{verb}.>"
-        for verb in (
-            "CREATE",
-            "DURABLE",
-            "NAMES",
-            "LIST",
-            "INFO",
-            "DELETE",
-            "LEADER",
-            "PAUSE",
-            "UNPIN",
-            "RESET",
-        )
-    ),
-)
 
 
 class JetStream:
@@ -143,7 +118,6 @@ class JetStream:
             self.environment.close()
             raise
         self.api = Api(self)
-        self._binding: Binding | None = None
 
     def start(self) -> None:
         """Serve."""
@@ -154,7 +128,7 @@ class JetStream:
             stream.start()
             for consumer in list(stream.consumers.values()):
                 consumer.start()
-        self._binding = self.services.bus.bind(API_SUBJECTS, self.api.receive)
+        self.api.bind()
 
     def close(self) -> None:
         """End all consumers' requests, commit what waits, and leave the mark of a clean stop."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from streamd import limits
 from streamd._engine import subject_collides
 from streamd.api import stream as wire
+from streamd.api.cluster import ClusterInfo
 from streamd.api.errors import (
     MEMORY_EXCEEDED,
     STORAGE_EXCEEDED,
@@ -169,6 +170,6 @@ class StreamApi:
                 num_deleted=state.num_deleted,
                 consumer_count=len(stream.consumers),
             ),
-            cluster=wire.ClusterInfo(leader=self._jetstream.server_name) if clustered else None,
+            cluster=ClusterInfo(leader=self._jetstream.server_name) if clustered else None,
             ts=self._jetstream.services.clock.now_ns(),
         )
