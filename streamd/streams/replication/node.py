@@ -262,7 +262,6 @@ class Replication:
 
     def _meta_role(self) -> None:
         self.membership.look()
-        self.answers.role_changed()
 
     def _tend_due(self) -> None:
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
