@@ -23,6 +23,9 @@ class Clock(Protocol):
     def now_ns(self) -> int:
         """The time."""
 
+    def monotonic_ns(self) -> int:
+        """A time that nobody sets: for deadlines and ages."""
+
     def call_later(self, delay_ns: int, call: Callable[[], None]) -> Timer:
         """Call once after a delay."""
 
@@ -36,6 +39,7 @@ class LoopClock:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.now_ns = time.time_ns
+        self.monotonic_ns = time.monotonic_ns
 
     def call_later(self, delay_ns: int, call: Callable[[], None]) -> Timer:
         """Call once after a delay; at once if it is negative."""
