@@ -490,6 +490,9 @@ class StreamState:
     def replay_ids(self, segments: Iterable[builtins.bytes], now_ns: int) -> None:
         """Remember the message ids of `Admission.ids` segments that are still within the window."""
 
+    def ids(self) -> builtins.bytes:
+        """All message ids of the window as one segment; b"" if there are none."""
+
     def ids_expired(self, segment: builtins.bytes, now_ns: int) -> bool:
         """Whether a stored segment may be dropped."""
 

@@ -160,6 +160,11 @@ class Group:
                 index += 1
         return found
 
+    def at(self, index: int) -> tuple[int, Config]:
+        """The term of an entry, and the configuration in force there: what `installed` elsewhere needs beside the state. The
+        entry is kept, or the last one that was dropped."""
+        return self._journal.terms.at(index), self._journal.config_at(index)
+
     # --- what the machine wants
 
     def bootstrap(self, voters: Iterable[NodeId]) -> None:

@@ -1,7 +1,7 @@
 """What the servers of a cluster agree on: which servers there are, which groups, and which streams live where.
 
-Guarantee:  a deterministic machine: the same commands in the same order give the same state on every server. A command was checked
-            by the leader that proposed it; what it relied on may have changed meanwhile, so `apply` checks the rest.
+Guarantee:  a deterministic machine: the same commands in the same order give the same state on every server. A command was
+            checked by the leader that proposed it; what it relied on may have changed meanwhile: `apply` checks the rest.
 Shapes:     commands and the stored form are JSON objects. A stream's uid is the index of the entry that made it.
 """
 
@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Set as AbstractSet
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
 #: The group of all servers that serve NATS Streaming.
 STREAMING_GROUP: Final = "STAN"
@@ -177,7 +178,12 @@ class MetaState:
         return sorted(fit, key=lambda name: (load[name], name))
 
     def place(
-        self, replicas: int, alive: AbstractSet[str], cluster: str = "", tags: Iterable[str] = (), keep: Iterable[str] = ()
+        self,
+        replicas: int,
+        alive: AbstractSet[str],
+        cluster: str = "",
+        tags: Iterable[str] = (),
+        keep: Iterable[str] = (),
     ) -> tuple[str, ...] | None:
         """Servers for so many replicas, those of `keep` first; None if there aren't enough."""
         fit = self.candidates(alive, cluster, tags)

@@ -107,6 +107,11 @@ class Commits:
         """Whether a commit is under way."""
         return self._in_flight
 
+    @property
+    def clean(self) -> bool:
+        """In a job: whether the work has changed no stream so far, so that what is in memory is what is stored."""
+        return not (self._admitted or self._touched)
+
     # what others ask for
 
     def ready(self, source: Source) -> None:

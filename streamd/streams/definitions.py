@@ -44,14 +44,14 @@ def channel_len(channel: str | None) -> int:
 
 
 def stream_definition(
-    config: StreamConfig, created_ns: int, channel: str | None, uid: int = 0, group: str = ""
+    config: StreamConfig, created_ns: int, channel: str | None, uid: int = 0, group: str = "", version: int = 0
 ) -> bytes:
     """The stored form of a stream's definition; `uid` if it is a cluster's, `group` if it is replicated."""
     fields: dict[str, Any] = {"name": config.name, "created": created_ns, "config": config.wire()}
     if channel is not None:
         fields["channel"] = channel
     if uid:
-        fields["uid"] = uid
+        fields.update(uid=uid, version=version)
     if group:
         fields["group"] = group
     return json.dumps(fields).encode()

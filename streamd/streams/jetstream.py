@@ -42,7 +42,7 @@ from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
 from streamd.streams.room import Room
 from streamd.streams.services import Services
-from streamd.streams.shelf import Shelf, take_shelves
+from streamd.streams.shelf import Shelf, take_journals, take_shelves
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class JetStream:
         self._cache = TailCache()
         try:
             found = recover_store(self.environment)
+            self.journals, found = take_journals(found)
             definitions = take_shelves(found, self._shelves)
             closed = self.encryption.closes(directory, [about for _, about in self._shelves.values()])
             self.writer = Writer(self.environment, notify=notify)
@@ -111,7 +112,8 @@ class JetStream:
                 restore_state=self._read_back,
                 take_up=self._take_up,
             )
-            self._next_id = max((stored.stream for stored in found), default=0) + 1
+            numbers = [stored.stream for stored in (*found, *self.journals.values())]
+            self._next_id = max(numbers, default=0) + 1
             for stored, definition in definitions:
                 self._recover(stored, definition, closed=closed)
         except BaseException:
@@ -150,7 +152,10 @@ class JetStream:
         state = None
         try:
             if offline is None:
-                state = restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+                # Message ids of what is replicated leave with the time of entries, on all replicas alike.
+                state = restore_state(
+                    self.environment, stored, log, now_ns=0 if "group" in definition else now_ns, **options
+                )
         except StoreError as error:
             offline = str(error)
         if state is None:
@@ -161,7 +166,7 @@ class JetStream:
         self.streams[stream.name] = stream
         if offline is not None:
             stream.go_offline(offline)
-        stream.uid = definition.get("uid", 0)
+        stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)
         if "group" in definition:
             stream.group = definition["group"]
             stream.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
@@ -212,11 +217,39 @@ class JetStream:
             # That commit was to make the stream: there is nothing to go back to, and who asked for it is told.
             return stream.state
         stored.follow(self.writer.journaled)
-        now_ns = self.services.clock.now_ns()
+        now_ns = 0 if stream.group else self.services.clock.now_ns()
         log = stream.log
         assert isinstance(log, StreamLog)
         options = {**stream_options(stream.config, stream.channel), "channel_len": channel_len(stream.channel)}
         return restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+
+    @property
+    def identity(self) -> str:
+        """The Raft id that this store was given, "" if it has none: it goes with the store."""
+        stored = self.journals.get("META")
+        return "" if stored is None else str(json.loads(stored.definition)["node"])
+
+    @property
+    def founded(self) -> tuple[str, ...]:
+        """The nodes with which this one founded a cluster."""
+        stored = self.journals.get("META")
+        return () if stored is None else tuple(json.loads(stored.definition)["founded"].split())
+
+    def replicated_shelves(self, group: str) -> list[Shelf]:
+        """The shelves of a Raft group that the store holds."""
+        shelves = []
+        for service, (stored, about) in self._shelves.items():
+            if about.get("group") == group:
+                shelf = Shelf(self.services.commits, self.services.changes, stored.stream, service, {}, about)
+                shelf.uid, shelf.group = about["uid"], group
+                shelf.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
+                shelves.append(shelf)
+        return shelves
+
+    @staticmethod
+    def config_of(fields: dict[str, Any]) -> StreamConfig:
+        """A configuration as stored."""
+        return StreamConfig.model_validate(fields, strict=False)
 
     # making and removing streams
 
@@ -232,10 +265,18 @@ class JetStream:
         return shelf
 
     def create_stream(
-        self, config: StreamConfig, done: Callable[[Stream, ApiError | None], None], *, channel: str | None = None
+        self,
+        config: StreamConfig,
+        done: Callable[[Stream, ApiError | None], None],
+        *,
+        channel: str | None = None,
+        created_ns: int = 0,
+        uid: int = 0,
+        version: int = 0,
     ) -> None:
-        """Make a stream; `done` once it is durable. `channel`: that of NATS Streaming which it is to be."""
-        created_ns = self.services.clock.now_ns()
+        """Make a stream; `done` once it is durable. `channel`: that of NATS Streaming which it is to be. A cluster gives the
+        rest."""
+        created_ns = created_ns or self.services.clock.now_ns()
         memory = config.storage == "memory"
         stream_id = 0 if memory else self.new_id()
         log = MemoryLog(0) if memory else self.stored_log(stream_id, channel)
@@ -247,6 +288,7 @@ class JetStream:
             **stream_options(config, channel),
         )
         stream = Stream(self.services, config, state, log, stream_id, created_ns, channel)
+        stream.uid, stream.version = uid, version
         self.streams[config.name] = stream
 
         def job(work: Work) -> Callable[[Outcome], None]:

@@ -74,6 +74,10 @@ class Shelf:
         self.entries.pop(number, None)
         self._change(lambda rows: rows.drop(self, number), done)
 
+    def definition(self) -> bytes:
+        """What is stored of it beside its entries."""
+        return _definition(self._service, self.about)
+
     def part(self, work: Work) -> LogWork:
         """What a commit does to it."""
         return work.of(self.stream_id)
@@ -104,6 +108,18 @@ class Shelf:
             return done
 
         self.changes.rows(change)
+
+
+def take_journals(found: Iterable[StoredStream]) -> tuple[dict[str, StoredStream], list[StoredStream]]:
+    """The journals of Raft groups, by group, and the rest."""
+    journals, rest = {}, []
+    for stored in found:
+        definition: dict[str, Any] = json.loads(stored.definition) if stored.definition else {}
+        if definition.get("service") == "raft":
+            journals[definition["name"]] = stored
+        else:
+            rest.append(stored)
+    return journals, rest
 
 
 def take_shelves(

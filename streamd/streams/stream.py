@@ -72,6 +72,7 @@ class Stream:
         #: The cluster's number of it, 0 without a cluster; its Raft group, "" if it isn't replicated.
         self.uid = 0
         self.group = ""
+        self.version = 0  # of its configuration, as the cluster counts
         self.replica: Replica | None = None
         #: Definitions and states of consumers and subscriptions, by the store's number: what a replica has of them.
         self.rows: dict[int, tuple[bytes, bytes | None]] = {}
@@ -109,7 +110,7 @@ class Stream:
 
     def definition(self, config: StreamConfig) -> bytes:
         """What is stored of it beside messages and rows."""
-        return stream_definition(config, self.created_ns, self.channel, self.uid, self.group)
+        return stream_definition(config, self.created_ns, self.channel, self.uid, self.group, self.version)
 
     def stand_by(self) -> None:
         """Serve what a replica may: direct gets."""
@@ -258,6 +259,17 @@ class Stream:
             expired += 1
         del self._id_segments[:expired]
         part.ids_drop += expired
+
+    def forget_ids(self, work: Work) -> None:
+        """Drop all stored message ids."""
+        self.part(work).ids_drop += len(self._id_segments)
+        self._id_segments.clear()
+
+    def replace_state(self, state: StreamState, config: StreamConfig, version: int) -> None:
+        """Take over what a leader's machine knows; the log is brought there in the same commit."""
+        self.state, self.config, self.version = state, config, version
+        self.committed_seq = state.last_seq
+        self._changes = 0
 
     def ids_found(self, segments: int, now_ns: int) -> None:
         """So many segments were stored before this run; when is not known."""

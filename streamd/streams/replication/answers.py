@@ -38,12 +38,15 @@ class Answers:
         now_ns = self._replication.services.clock.now_ns()
         for uid in [uid for uid, asked in self._questions.items() if asked[-1].asked_ns < now_ns - REMEMBER_NS]:
             del self._questions[uid]
-        kind = {"assigned": wire.StreamCreateResponse, "configured": wire.StreamUpdateResponse}.get(change.kind)
-        if change.kind == "moving":
-            kind = wire.StreamUpdateResponse
-        if kind is not None and change.stream is not None and command.get("reply"):
-            question = _Question(command["reply"], kind, now_ns)
-            self._questions.setdefault(change.stream.uid, []).append(question)
+        if change.stream is None or not command.get("reply"):
+            return
+        kind: type[wire.StreamCreateResponse | wire.StreamUpdateResponse] = wire.StreamUpdateResponse
+        if change.kind == "assigned":
+            kind = wire.StreamCreateResponse
+        elif change.kind not in ("configured", "moving"):
+            return
+        question = _Question(command["reply"], kind, now_ns)
+        self._questions.setdefault(change.stream.uid, []).append(question)
 
     def made(self, uid: int, error: Exception | None) -> None:
         """This server has done what was asked for."""

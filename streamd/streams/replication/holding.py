@@ -1,12 +1,11 @@
 """The streams and shelves of groups, as this node has them: made, changed and removed as the groups' logs say.
 
-A replicated stream is stored like any other; its definition names its group and its uid, and its rows stay as they are until this
-node leads: only then are there consumers.
+A replicated stream is stored like any other; its definition names its group and its uid, and its rows stay as they are until
+this node leads: only then are there consumers.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from streamd._engine import StreamState
@@ -78,19 +77,23 @@ class Holding:
         )
         log = jetstream.stored_log(stream_id, channel)
         stream = Stream(jetstream.services, config, state, log, stream_id, definition["created"], channel)
-        stream.uid, stream.group = uid, definition["group"]
+        stream.uid, stream.group, stream.version = uid, definition["group"], definition.get("version", 0)
         return stream
+
+    def new_shelf(self, uid: int, definition: dict[str, Any]) -> Shelf:
+        """An empty shelf that is not yet stored."""
+        services = self._jetstream.services
+        about = {name: value for name, value in definition.items() if name not in ("name", "service")}
+        shelf = Shelf(services.commits, services.changes, self._jetstream.new_id(), definition["service"], {}, about)
+        shelf.uid, shelf.group = uid, definition["group"]
+        return shelf
 
     def _open_shelf(self, uid: int, definition: dict[str, Any], done: Opened) -> None:
         jetstream = self._jetstream
-        about = {name: value for name, value in definition.items() if name not in ("name", "service")}
-        shelf = Shelf(
-            jetstream.services.commits, jetstream.services.changes, jetstream.new_id(), definition["service"], {}, about
-        )
-        shelf.uid = uid
+        shelf = self.new_shelf(uid, definition)
 
         def job(work: Work) -> Callable[[Outcome], None]:
-            shelf.part(work).definition = json.dumps(definition).encode()
+            shelf.part(work).definition = shelf.definition()
             return lambda outcome: done(shelf, outcome.error)
 
         jetstream.services.commits.at_rest(job)
@@ -98,6 +101,7 @@ class Holding:
     def configure(self, stream: Stream, definition: dict[str, Any], now_ns: int, done: Callable[..., None]) -> None:
         """Take on a configuration, and apply its limits as of a time."""
         config = StreamConfig.model_validate(definition["config"], strict=False)
+        stream.version = definition.get("version", 0)
         self._jetstream.apply_config(stream, config, lambda error: done(stream, error), now_ns=now_ns)
 
     def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:

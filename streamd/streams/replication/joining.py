@@ -1,7 +1,8 @@
 """How a server finds its cluster: founding it with others whose stores are empty too, or joining one that is there.
 
-Guarantee:  a meta group is founded by servers that agree on who they are, each of them with an empty store, and all write the same
-            first entry. A server whose store was lost is a new node of an old name: it learns, and then takes the old one's place.
+Guarantee:  a meta group is founded by servers that agree on who they are, each of them with an empty store, and all write the
+            same first entry. A server whose store was lost is a new node of an old name: it learns, and then takes the old
+            one's place.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from streamd.state.meta import STREAMING_GROUP
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamd.raft import NodeId
+    from streamd.raft.net import NodeId
     from streamd.streams.replication.node import Replication
 
 HELLO: Final = "hello"
@@ -94,7 +95,9 @@ class Joining:
         """What a server says of itself changes while clusters are founded."""
         known = self._known.get(node)
         if known is None or known["fresh"]:
-            self._clock.call_later(HELLO_TIMEOUT_NS // 10, lambda: self._ask(node) if node in self._net.linked() else None)
+            self._clock.call_later(
+                HELLO_TIMEOUT_NS // 10, lambda: self._ask(node) if node in self._net.linked() else None
+            )
 
     # founding
 
@@ -141,7 +144,10 @@ class Joining:
             return
         replication = self._replication
         nodes = replication.meta.state.nodes
-        known = {**{node: fields for node, fields in self._known.items() if node in linked}, self._net.node: self._about()}
+        known = {
+            **{node: fields for node, fields in self._known.items() if node in linked},
+            self._net.node: self._about(),
+        }
         for node, fields in sorted(known.items()):
             entry = nodes.get(fields["name"])
             same = entry is not None and (entry.node, entry.cluster, list(entry.tags)) == (

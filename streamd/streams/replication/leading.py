@@ -40,6 +40,8 @@ class Leading:
         self.since_ns = 0  # when the leader was last known to change
         #: What else begins and ends with leadership: NATS Streaming's service.
         self.service: Callable[[bool], None] | None = None
+        #: Told when this server begins to lead.
+        self.began: Callable[[], None] = lambda: None
         self._replica = replica
         self._clock = replica.services.clock
         self._begin_at: int | None = None
@@ -100,8 +102,10 @@ class Leading:
             owner.take_up()
         if len(self._taken_up) < len(self._replica.owners):
             self._clock.call_soon(self._take_up)
-        elif self.service is not None:
-            self.service(True)
+        else:
+            if self.service is not None:
+                self.service(True)
+            self.began()
         self._replica.proposals.propose()
 
     def _follow(self) -> None:

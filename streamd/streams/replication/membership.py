@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from streamd.raft import ChangeRefused, NotLeader
+from streamd.raft.errors import ChangeRefused, NotLeader
 
 if TYPE_CHECKING:
     from streamd.clock import Timer
-    from streamd.raft import Group, NodeId
+    from streamd.raft.group import Group
+    from streamd.raft.net import NodeId
     from streamd.streams.replication.node import Replication
 
 #: While something is to be done, leaders look so often.

@@ -11,14 +11,16 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from streamd.raft import Config, NotLeader, Overloaded
+from streamd.raft.config import Config
+from streamd.raft.errors import NotLeader, Overloaded
 from streamd.state.meta import Change, MetaState
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamd.raft import Group, Net, NodeId
+    from streamd.raft.group import Group
+    from streamd.raft.net import Net, NodeId
     from streamd.store import Outcome, Work
     from streamd.streams.services import Services
 
@@ -55,7 +57,6 @@ class MetaGroup:
         self._net = net
         self._effects = effects
         self._role = role
-        self._term = 0  # of the entry `applied`
         self._stored = applied
         self._storing = False
         self._news: deque[tuple[Change, dict[str, Any]]] = deque()
@@ -70,7 +71,7 @@ class MetaGroup:
         """An entry is committed."""
         fields = json.loads(command)
         change = self.state.apply(index, fields)
-        self.applied, self._term = index, term
+        self.applied = index
         self._news.append((change, fields))
         if len(self._news) == 1:
             self._services.clock.call_soon(self._tell)
@@ -105,6 +106,11 @@ class MetaGroup:
     def serially(self, job: Callable[[], None]) -> None:
         """Run a job once nothing is under way; it may propose one thing. If this server ceases to lead it isn't run."""
         self._jobs.append(job)
+        self._next()
+
+    def first(self, job: Callable[[], None]) -> None:
+        """As `serially`, before all others: the rest of a job that proposes more than one thing."""
+        self._jobs.appendleft(job)
         self._next()
 
     def _next(self) -> None:
@@ -148,10 +154,10 @@ class MetaGroup:
     def _serve_state(self, _node: NodeId, _payload: bytes, answer: Callable[[bytes], None]) -> None:
         if not self.leading:
             return
-        config = self.group.config
+        term, config = self.group.at(self.applied)
         head = {
             "index": self.applied,
-            "term": self._term,
+            "term": term,
             "voters": config.voters,
             "learners": config.learners,
             "state": self.state.encode().decode(),
@@ -173,7 +179,7 @@ class MetaGroup:
         if index <= self.applied:
             return
         self.state = MetaState.decode(fields["state"].encode())
-        self.applied, self._term = index, term
+        self.applied = index
         config = Config(tuple(fields["voters"]), tuple(fields["learners"]))
 
         def stored(error: Exception | None) -> None:

@@ -6,13 +6,13 @@ Guarantee:  a group is opened here only when the meta group names this server, a
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd.api.errors import ApiError
-from streamd.raft import Storage, define
+from streamd.raft.storage import Storage, define
 from streamd.state.meta import STREAMING_GROUP, GroupPlan, MetaState
+from streamd.store import Work
 from streamd.streams.replication import ops
 from streamd.streams.replication.answers import Answers
 from streamd.streams.replication.holding import Holding
@@ -21,17 +21,18 @@ from streamd.streams.replication.membership import Membership
 from streamd.streams.replication.metagroup import META, STATE_ROW, MetaGroup
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
 from streamd.streams.replication.transfer import Transfer
+from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamd.api.stream import StreamConfig
-    from streamd.raft import Host, Net, NodeId
+    from streamd.raft.host import Host
+    from streamd.raft.net import Net, NodeId
     from streamd.state.meta import Assignment, Change
-    from streamd.store import Outcome, StoredStream, Work
+    from streamd.store import Outcome, StoredStream
     from streamd.streams.jetstream import JetStream
     from streamd.streams.shelf import Shelf
-    from streamd.streams.stream import Stream
 
 #: How often leaders look whether something of what the meta group wants is still missing.
 TEND_NS: Final = 1_000_000_000
@@ -67,6 +68,8 @@ class Replication:
         self.answers = Answers(self)
         self.transfer = Transfer(self)
         self.replicas: dict[str, Replica] = {}
+        #: The voters that the meta group began with, if this server was one of them.
+        self.founded: tuple[NodeId, ...] = jetstream.founded
         self._opening: set[int] = set()  # uids whose OPEN is proposed
         self._making: set[str] = set()  # groups whose journal is being stored
         self.meta = self._open_meta()
@@ -89,13 +92,23 @@ class Replication:
             storage = Storage.found(self.jetstream.stored_log(journal_id, None), stored)
         else:
             journal_id = self.jetstream.new_id()
-            work = self.jetstream.new_work()
-            define(work, journal_id, META, group=META)
-            self.services.commits.at_once(work)
+            self._define_meta(journal_id)
             storage = Storage(self.jetstream.stored_log(journal_id, None), {})
         meta = MetaGroup(self.services, self.net, journal_id, state, applied, self._changed, self._meta_role)
         meta.group = self.host.open(META, storage, meta, applied)
         return meta
+
+    def _define_meta(self, journal_id: int) -> None:
+        work = Work()
+        define(work, journal_id, META, node=self.net.node, founded=" ".join(self.founded))
+        self.services.commits.at_once(work)
+
+    def found(self, voters: tuple[NodeId, ...]) -> None:
+        """Begin the meta group with servers that all do the same."""
+        self.services.log.info("RAFT: founding the cluster with %s", ", ".join(voters))
+        self.founded = voters
+        self._define_meta(self.meta.journal_id)
+        self.meta.group.bootstrap(voters)
 
     @property
     def fresh(self) -> bool:
@@ -128,7 +141,7 @@ class Replication:
         journal_id = self.jetstream.new_id()
 
         def job(work: Work) -> Callable[[Outcome], None]:
-            define(work, journal_id, plan.name, group=plan.name)
+            define(work, journal_id, plan.name)
             return after
 
         def after(outcome: Outcome) -> None:
@@ -137,7 +150,7 @@ class Replication:
                 return  # the next look tries again
             replica = self._begin(plan.name, journal_id, Storage(self.jetstream.stored_log(journal_id, None), {}), 0)
             if self.net.node in plan.first:
-                replica.group.bootstrap(plan.first, preferred=plan.first[0])
+                replica.group.bootstrap(plan.first)
 
         self.services.commits.at_rest(job)
 
@@ -194,7 +207,7 @@ class Replication:
         stream = replica.owners.get(wanted.uid)
         if stream is None:
             self._propose(replica, ops.OPEN, wanted)
-        elif stream.version < wanted.version:
+        elif isinstance(stream, Stream) and stream.version < wanted.version:
             self._propose(replica, ops.CONFIGURE, wanted)
 
     def _propose(self, replica: Replica, kind: int, wanted: Assignment) -> None:
@@ -230,7 +243,11 @@ class Replication:
                 self._remove(stream.uid)
             self._opening.add(wanted.uid)
             jetstream.create_stream(
-                config, partial(self._made_own, wanted), uid=wanted.uid, created_ns=wanted.created_ns, version=wanted.version
+                config,
+                partial(self._made_own, wanted),
+                uid=wanted.uid,
+                created_ns=wanted.created_ns,
+                version=wanted.version,
             )
         elif stream.version < wanted.version:
             self._opening.add(wanted.uid)
@@ -285,7 +302,7 @@ class Replication:
         command = {
             "do": "assign",
             "name": config.name,
-            "config": json.loads(config.wire_json()),
+            "config": config.wire(),
             "created": self.services.clock.now_ns(),
             "names": names,
             "group": "" if plan is None else plan.name,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamd import limits
 from streamd.api.errors import NOT_AVAILABLE
 from streamd.errors import LeadershipLost
-from streamd.raft import NotLeader, Overloaded
+from streamd.raft.errors import NotLeader, Overloaded
 from streamd.streams.commits import Held
 from streamd.streams.replication import ops
 from streamd.streams.replication.ops import Op
@@ -40,9 +40,6 @@ UNDER_WAY_MAX: Final = 2
 ENTRY_BYTES_MAX: Final = 1 << 20
 #: States of consumers are proposed at least so far apart, unless something else is proposed or somebody waits.
 SAVE_PAUSE_NS: Final = 20_000_000
-
-#: Hears of the result of an operation that stands alone, or of an error if that isn't known.
-Finish = "Callable[[tuple[Any, ...], StoreError | None], None]"
 
 
 @dataclass(slots=True)

@@ -22,7 +22,8 @@ from streamd.streams.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamd.raft import Group, NodeId
+    from streamd.raft.group import Group
+    from streamd.raft.net import NodeId
     from streamd.store import Outcome, Work
     from streamd.streams.replication.holding import Holding
     from streamd.streams.replication.ops import Op
@@ -68,19 +69,52 @@ class Replica:
         self._handed = applied  # the last one that came
         self._planned = False
         self._busy = False  # an operation that stands alone is under way, or a pause after a failure
+        self._held = False  # a state is being fetched
         self._unstamped = 0  # index of one that has ended and isn't stored as applied
         self._closed = False
-        for owner in owners.values():
-            self._adopt(owner)
+        for owner in list(owners.values()):
+            self.adopt(owner)
 
     @property
     def leading(self) -> bool:
         """Whether this server serves the group's streams."""
         return self.lead.leading
 
-    def _adopt(self, owner: Stream | Shelf) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether an operation that takes several commits is under way."""
+        return self._busy
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something of the group can't be read here."""
+        return any(owner.offline is not None for owner in self.owners.values())
+
+    def adopt(self, owner: Stream | Shelf) -> None:
+        """A stream or shelf is one of the group's."""
+        self.owners[owner.uid] = owner
         owner.changes = self.proposals
         owner.replica = self
+
+    # a state that is fetched from the leader
+
+    def hold(self, held: bool) -> None:
+        """While a state is fetched nothing is applied, and this node doesn't lead."""
+        self._held = held
+        self.group.can_lead(not held and not self.damaged)
+        if not held:
+            self._plan()
+
+    def installed(self, index: int, time_ns: int) -> None:
+        """The state as of an entry is here, and durable."""
+        while self._entries and self._entries[0][0] <= index:
+            self._entries.popleft()
+        self.applied = max(self.applied, index)
+        self._handed = max(self._handed, index)
+        self._unstamped = 0
+        self.time_ns = max(self.time_ns, time_ns)
+        for owner in self.owners.values():
+            owner.stand_by()
 
     # what the group tells
 
@@ -106,13 +140,14 @@ class Replica:
     # applying
 
     def _plan(self, *, force: bool = False) -> None:
-        if (self._entries or self._unstamped or force) and not (self._planned or self._busy or self._closed):
+        idle = not (self._planned or self._busy or self._held or self._closed)
+        if idle and (self._entries or self._unstamped or force):
             self._planned = True
             self.services.commits.at_rest(self._job)
 
     def _job(self, work: Work) -> Callable[[Outcome], None] | None:
         self._planned = False
-        if self._closed or self._busy:
+        if self._closed or self._busy or self._held:
             return None
         taken: list[tuple[int, int, bytes]] = []
         index = max(self.applied, self._unstamped)
@@ -259,8 +294,7 @@ class Replica:
 
         def opened(owner: Stream | Shelf, error: Exception | None) -> None:
             if error is None:
-                self.owners[op.uid] = owner
-                self._adopt(owner)
+                self.adopt(owner)
                 self.lead.opened(owner)
             done(owner, error)
 
