@@ -110,17 +110,20 @@ class Core(SyncObj):  # type: ignore[misc]
     @property
     def leads(self) -> bool:
         """Whether it is the leader of its term."""
-        return bool(self._SyncObj__raftState == _LEADER)
+        state: int = self._SyncObj__raftState
+        return state == _LEADER
 
     @property
     def stands(self) -> bool:
         """Whether it is a candidate."""
-        return bool(self._SyncObj__raftState == _CANDIDATE)
+        state: int = self._SyncObj__raftState
+        return state == _CANDIDATE
 
     @property
     def term(self) -> int:
         """The current term."""
-        return int(self._SyncObj__raftCurrentTerm)
+        term: int = self._SyncObj__raftCurrentTerm
+        return term
 
     @property
     def leader(self) -> NodeId | None:
@@ -131,17 +134,20 @@ class Core(SyncObj):  # type: ignore[misc]
     @property
     def no_op(self) -> int:
         """The first entry of this leadership; only for a leader."""
-        return int(self._SyncObj__noopIDx)
+        index: int = self._SyncObj__noopIDx
+        return index
 
     @property
     def commit(self) -> int:
         """The commit index; the own disk may lack what it covers."""
-        return int(self._SyncObj__raftCommitIndex)
+        index: int = self._SyncObj__raftCommitIndex
+        return index
 
     @property
     def applied(self) -> int:
         """What the machine was given, up to here."""
-        return int(self._SyncObj__raftLastApplied)
+        index: int = self._SyncObj__raftLastApplied
+        return index
 
     @applied.setter
     def applied(self, index: int) -> None:
@@ -150,7 +156,8 @@ class Core(SyncObj):  # type: ignore[misc]
     @property
     def deadline(self) -> float:
         """When this follower may campaign."""
-        return float(self._SyncObj__raftElectionDeadline)
+        moment: float = self._SyncObj__raftElectionDeadline
+        return moment
 
     @deadline.setter
     def deadline(self, moment: float) -> None:
