@@ -267,10 +267,8 @@ class Replica:
         elif kind == Kind.CAMPAIGN:
             if sender == self.core.leader and self.may_campaign and not self.core.leads:
                 self._campaign(now, forced=True)
-        elif kind == Kind.OFFER and not self.core.leads and message.at > self.journal.terms.last:
-            self._prevote.see(now)
-            self.behind = True
-            self._events.behind(sender)
+        elif kind == Kind.OFFER:
+            self._offered(sender, message)
 
     def _appended_to(self, now: float, sender: NodeId, message: Message) -> None:
         if self.core.leads and message.term == self.core.term:
@@ -347,6 +345,12 @@ class Replica:
             return
         self._votes.add(sender)
         self.core.voted(now, sender, message.term)
+
+    def _offered(self, sender: NodeId, message: Message) -> None:
+        if self.core.leads or message.at <= self.core.applied or self.journal.holds(message.at, message.at_term):
+            return
+        self.behind = True
+        self._events.behind(sender)
 
     def stored(self) -> None:
         """The journal: a commit ended."""
