@@ -6,6 +6,7 @@ neither holds the loop nor comes twice at once. Source: nats-server 2.15.2; who 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from streamd._engine import Batch, Message
     from streamd.api.system import ServerInfo
+    from streamd.core.bus import Binding, Watch
     from streamd.core.core import Core
     from streamd.monitor.reports import Reports
 
@@ -51,7 +53,9 @@ class System:
         self._reports = reports
         self._server_id = server_id
         self._log = log
-        self._send, self._receive = anyio.create_memory_object_stream[tuple["Message", str]](QUEUE_MAX)
+        self._waiting = deque[tuple["Message", str]]()
+        self._arrived = anyio.Event()
+        self._bound: list[Binding | Watch] = []
         self._said = 0
         self._timer: asyncio.TimerHandle | None = None
         self._heartbeat = f"$SYS.SERVER.{server_id}.STATSZ"
@@ -70,9 +74,12 @@ class System:
         kinds = ("IDZ", "STATSZ", *self.services)
         subjects = [f"{SERVER}PING", *(f"{at}{kind}" for kind in kinds for at in (f"{SERVER}PING.", own))]
         subjects += [f"{ACCOUNT}*.{kind}" for kind in ("INFO", "JSZ")]
-        bus.bind([*subjects, USER_INFO], self._on_system, account=SYSTEM_ACCOUNT)
-        bus.bind([USER_INFO], self._on_common)
         self._watch = bus.watch(self._heartbeat, self._heard, account=SYSTEM_ACCOUNT)
+        self._bound += [
+            bus.bind([*subjects, USER_INFO], self._on_system, account=SYSTEM_ACCOUNT),
+            bus.bind([USER_INFO], self._on_common),
+            self._watch,
+        ]
 
     def _on_system(self, batch: Batch) -> None:
         self._enqueue(batch, SYSTEM_ACCOUNT)
@@ -82,19 +89,32 @@ class System:
 
     def _enqueue(self, batch: Batch, account: str) -> None:
         for index in range(len(batch)):
-            try:
-                self._send.send_nowait((batch[index], account))
-            except anyio.WouldBlock:
+            if len(self._waiting) >= QUEUE_MAX:
                 self._log.warning("system requests dropped: %d wait already", QUEUE_MAX)
                 return
+            self._waiting.append((batch[index], account))
+        self._arrived.set()
 
     async def serve(self) -> None:
-        """Answer, until cancelled."""
-        async for message, account in self._receive:
-            try:
-                await self._answer(message, account)
-            except Exception as error:
-                self._log.error("system request %s failed: %r", message.subject, error, exc_info=True)
+        """Answer, until cancelled; then nobody listens any more."""
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived = anyio.Event()
+                while self._waiting:
+                    await self._answer_next()
+        finally:
+            for bound in self._bound:
+                bound.close()
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _answer_next(self) -> None:
+        message, account = self._waiting.popleft()
+        try:
+            await self._answer(message, account)
+        except Exception as error:
+            self._log.error("system request %s failed: %r", message.subject, error, exc_info=True)
 
     # one request
 
