@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import anyio
 from anyio import to_thread
 
-from streamd.api.system import HealthzRequest, JszRequest, ServerFilter, UserInfo
+from streamd.api.system import ConnzRequest, HealthzRequest, JszRequest, ServerFilter, UserInfo
 from streamd.api.wire import Wire, decode_plain, encode
 from streamd.config.models import SYSTEM_ACCOUNT
 from streamd.core.access import DEFAULT_ACCOUNT
@@ -39,10 +39,11 @@ Data = Wire | dict[str, Any]
 
 
 class Service(NamedTuple):
-    """One kind of request. Shapes: `answer` takes the options; None stays silent. Errors: LookupError becomes a 500."""
+    """One kind of request. Shapes: `answer` takes the options (and the account, for one about accounts); None stays
+    silent. Errors: LookupError becomes a 500."""
 
     options: type[ServerFilter]
-    answer: Callable[[Any], Awaitable[Data | None]]
+    answer: Callable[..., Awaitable[Data | None]]
 
 
 class System:
@@ -63,9 +64,15 @@ class System:
         self.services: dict[str, Service] = {
             "VARZ": Service(ServerFilter, self._varz),
             "JSZ": Service(JszRequest, reports.jsz),
+            "CONNZ": Service(ConnzRequest, reports.connz),
             "HEALTHZ": Service(HealthzRequest, self._healthz),
             "ROUTEZ": Service(ServerFilter, self._routez),
             "ACCOUNTZ": Service(ServerFilter, self._accountz),
+        }
+        self._accounts = {
+            "CONNZ": Service(ConnzRequest, self._account_connz),
+            "INFO": Service(ServerFilter, self._account_info),
+            "JSZ": Service(JszRequest, self._account_jsz),
         }
 
     def bind(self) -> None:
@@ -73,7 +80,7 @@ class System:
         bus, own = self._core.bus, f"{SERVER}{self._server_id}."
         kinds = ("IDZ", "STATSZ", *self.services)
         subjects = [f"{SERVER}PING", *(f"{at}{kind}" for kind in kinds for at in (f"{SERVER}PING.", own))]
-        subjects += [f"{ACCOUNT}*.{kind}" for kind in ("INFO", "JSZ")]
+        subjects += [f"{ACCOUNT}*.{kind}" for kind in self._accounts]
         self._watch = bus.watch(self._heartbeat, self._heard, account=SYSTEM_ACCOUNT)
         self._bound += [
             bus.bind([*subjects, USER_INFO], self._on_system, account=SYSTEM_ACCOUNT),
@@ -148,13 +155,10 @@ class System:
         return options if options.fits(self._reports.server_info()) else None
 
     async def _account(self, message: Message, account: str, kind: str) -> None:
-        options = self._options(message, JszRequest if kind == "JSZ" else ServerFilter, message.reply)
-        if options is None or not message.reply:
-            return
-        if isinstance(options, JszRequest):
-            await self._say_data(message.reply, self._reports.account_jsz(account, options))
-        else:
-            await self._say_data(message.reply, self._account_info(account))
+        service = self._accounts[kind]
+        options = self._options(message, service.options, message.reply)
+        if options is not None and message.reply:
+            await self._say_data(message.reply, service.answer(options, account))
 
     def _user_info(self, message: Message, account: str) -> None:
         # A client of another server is asking that server as well, which knows who it is.
@@ -215,8 +219,14 @@ class System:
     async def _accountz(self, _options: ServerFilter) -> Data:
         return self._reports.accountz()
 
-    async def _account_info(self, account: str) -> Data:
+    async def _account_connz(self, options: ConnzRequest, account: str) -> Data:
+        return await self._reports.connz(options.model_copy(update={"acc": account}))
+
+    async def _account_info(self, _options: ServerFilter, account: str) -> Data:
         return self._reports.account_info(account)
+
+    async def _account_jsz(self, options: JszRequest, account: str) -> Data:
+        return await self._reports.account_jsz(account, options)
 
 
 def _print(server: ServerInfo, data: Data) -> bytes:

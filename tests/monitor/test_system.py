@@ -326,6 +326,34 @@ async def test_accounts(running: Server, system: Client) -> None:
     await common.close()
 
 
+async def test_connz(running: Server, system: Client) -> None:
+    """The clients, sorted and filtered; what they are called, and who they are if that is asked."""
+    common = await nats.connect(running.client_url, name="talker")
+    for subject in ("a", "b"):
+        await common.subscribe(subject)
+    await common.publish("c", b"1234")
+    await common.flush()
+
+    async def names(**options: Any) -> list[str]:
+        data = (await ask(system, "$SYS.REQ.SERVER.PING.CONNZ", **options))["data"]
+        assert data["num_connections"] == len(data["connections"])
+        return [one.get("name", "") for one in data["connections"]]
+
+    (talker,) = (await ask(system, "$SYS.REQ.ACCOUNT.$G.CONNZ", auth=True))["data"]["connections"]
+    assert (talker["name"], talker["account"], talker["subscriptions"]) == ("talker", "$G", 2)
+    assert (talker["in_msgs"], talker["in_bytes"], talker["ip"], talker["lang"]) == (1, 4, "127.0.0.1", "python3")
+    assert await names() == ["", "talker"]
+    assert await names(sort="subs") == ["talker", ""]
+    assert await names(sort="cid", offset=1) == ["talker"]
+    assert await names(limit=1) == [""]
+    assert await names(user="sys") == [""]
+    assert await names(cid=talker["cid"]) == ["talker"]
+    assert await names(state=1) == []
+    answer = await ask(system, "$SYS.REQ.SERVER.PING.CONNZ", sort="x")
+    assert answer["error"] == {"code": 500, "description": "invalid sorting option: x"}
+    await common.close()
+
+
 async def test_user_info(running: Server, system: Client) -> None:
     """Every account may ask who it is."""
     common = await nats.connect(running.client_url)
