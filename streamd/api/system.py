@@ -13,12 +13,13 @@ from streamd.api.account import ApiStats
 from streamd.api.cluster import ClusterInfo, PeerInfo
 from streamd.api.consumer import ConsumerInfo
 from streamd.api.stream import StreamConfig, StreamState
-from streamd.api.wire import ALWAYS, Flag, Int, Text, Texts, TimeNs, Wire
+from streamd.api.wire import ALWAYS, Flag, Int, Text, Texts, TimeNs, Uint64, Wire
 
 #: How a stream's or a server's unlimited reservation looks: -1 in the original, which prints it without a sign.
 UNLIMITED: Final = 2**64 - 1
 JETSTREAM_ENABLED: Final = 1
-JSZ_LIMIT: Final = 1024
+#: Accounts of JSZ and connections of CONNZ on a page, unless the request says otherwise.
+PAGE: Final = 1024
 
 
 class ServerInfo(Wire):
@@ -87,6 +88,24 @@ class JszOptions(Wire):
     stream_leader_only: Flag = False
 
 
+class ConnzOptions(Wire):
+    """Which connections, in which order. Shapes: `state` 0 is open, 1 closed, 2 both; `auth` shows users and accounts."""
+
+    go_name: ClassVar[str] = "ConnzOptions"
+
+    sort: Text = ""
+    auth: Flag = False
+    subscriptions: Flag = False
+    subscriptions_detail: Flag = False
+    offset: Int = 0
+    limit: Int = 0
+    cid: Uint64 = 0
+    state: Int = 0
+    user: Text = ""
+    acc: Text = ""
+    filter_subject: Text = ""
+
+
 class HealthzOptions(Wire):
     """How far to look."""
 
@@ -114,10 +133,51 @@ class JszRequest(JszOptions, ServerFilter):
     go_name: ClassVar[str] = "JszEventOptions"
 
 
+class ConnzRequest(ConnzOptions, ServerFilter):
+    """CONNZ over subjects."""
+
+    go_name: ClassVar[str] = "ConnzEventOptions"
+
+
 class HealthzRequest(HealthzOptions, ServerFilter):
     """HEALTHZ over subjects."""
 
     go_name: ClassVar[str] = "HealthzEventOptions"
+
+
+class ConnectionInfo(Wire):
+    """One client. `start` is nanoseconds here; bytes and messages are `in` where the client sent them."""
+
+    cid: Annotated[int, ALWAYS]
+    kind: str = "Client"
+    type: str = "nats"
+    ip: Annotated[str, ALWAYS]
+    port: Annotated[int, ALWAYS]
+    start: Annotated[TimeNs, ALWAYS]
+    uptime: Annotated[str, ALWAYS]
+    pending_bytes: Annotated[int, ALWAYS]
+    in_msgs: Annotated[int, ALWAYS]
+    out_msgs: Annotated[int, ALWAYS]
+    in_bytes: Annotated[int, ALWAYS]
+    out_bytes: Annotated[int, ALWAYS]
+    subscriptions: Annotated[int, ALWAYS]
+    name: str = ""
+    lang: str = ""
+    version: str = ""
+    authorized_user: str = ""
+    account: str = ""
+
+
+class Connections(Wire):
+    """CONNZ: one page; `total` counts what fits the options."""
+
+    server_id: Annotated[str, ALWAYS]
+    now: Annotated[TimeNs, ALWAYS]
+    num_connections: Annotated[int, ALWAYS] = 0
+    total: Annotated[int, ALWAYS] = 0
+    offset: Annotated[int, ALWAYS] = 0
+    limit: Annotated[int, ALWAYS] = 0
+    connections: Annotated[list[ConnectionInfo], ALWAYS] = Field(default_factory=list)
 
 
 class JetStreamSettings(Wire):

@@ -5,16 +5,13 @@ Source: nats-server 2.15.2, of which these are the rules and texts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from streamd import __version__
 from streamd.config import reading
 from streamd.config.fields import Problems, read_block, words
 from streamd.config.models import SYSTEM_ACCOUNT, SystemUser
 from streamd.config.tree import Entry, Node, describe
-
-if TYPE_CHECKING:
-    from streamd.config.tree import Position
 
 LATER_ACCOUNT: Final = words("default_permissions exports imports jetstream limits mappings maps msg_trace nkey")
 LATER_USER: Final = words(
@@ -81,9 +78,10 @@ def _users(entry: Entry, problems: Problems) -> tuple[SystemUser, ...]:
 
 
 def _user(node: Node, number: int, problems: Problems) -> SystemUser | None:
-    position: Position = node.position
+    position = node.position
     if isinstance(node.value, dict) and not _named(node.value):
-        problems.add(position, "user entry requires a user")
+        first = next(iter(node.value.values()), None)
+        problems.add(first.position if first is not None else position, "user entry requires a user")
         return None
     entry = Entry("users", position, node)
     return read_block(SystemUser, entry, problems, ("system_users", str(number)), LATER_USER, {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING, Final
 
 from streamd.core.access import NOBODY
@@ -41,6 +42,7 @@ class Connection(asyncio.BufferedProtocol):
         "core",
         "login",
         "reason",
+        "started_ns",
         "transport",
         "write",
     )
@@ -50,6 +52,7 @@ class Connection(asyncio.BufferedProtocol):
         self.conn = 0
         self.connect: Connect | None = None
         self.login = NOBODY
+        self.started_ns = time.time_ns()
         self.reason = "Client Closed"
         self._ping: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None

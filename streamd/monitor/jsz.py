@@ -12,7 +12,7 @@ from anyio import lowlevel
 
 from streamd.api.account import ApiStats
 from streamd.api.system import (
-    JSZ_LIMIT,
+    PAGE,
     UNLIMITED,
     AccountDetail,
     JetStreamBounds,
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: So many infos are made before the loop gets to serve clients again: about a millisecond.
 _AT_ONCE: Final = 50
+#: What nats-server shows as the interval beside `sync_always`: tools look at the latter only if there is one.
+_SYNC_NS: Final = 120_000_000_000
 
 
 class ClusterFacts(Protocol):
@@ -61,7 +63,7 @@ class Settled:
             max_memory=jetstream.max_memory_bytes,
             max_storage=jetstream.max_storage_bytes,
             store_dir=store_dir,
-            sync_interval=sync if isinstance(sync, int) else 0,
+            sync_interval=sync if isinstance(sync, int) else _SYNC_NS if sync == "always" else 0,
             sync_always=sync == "always",
             strict=config.strict,
         )
@@ -128,7 +130,7 @@ async def jsz(
 
 def _page(options: JszOptions) -> bool:
     """Whether the only account is on the page asked for."""
-    limit = options.limit or JSZ_LIMIT
+    limit = options.limit or PAGE
     return limit < 0 or options.offset <= 0
 
 

@@ -15,6 +15,7 @@ from streamd.config.models import SYSTEM_ACCOUNT
 from streamd.core.access import DEFAULT_ACCOUNT
 from streamd.core.info import PROTOCOL_VERSION
 from streamd.monitor import jsz
+from streamd.monitor.connz import connz
 from streamd.monitor.healthz import healthz
 from streamd.monitor.varz import Process, configured, uptime_text
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from streamd.api.system import AccountDetail, Health, HealthzOptions
+    from streamd.api.system import AccountDetail, Connections, ConnzOptions, Health, HealthzOptions
     from streamd.config.models import Config
     from streamd.core.core import Core
     from streamd.streams.jetstream import JetStream
@@ -157,6 +158,10 @@ class Reports:
             server_id=server.server_id,
             now_ns=time.time_ns(),
         )
+
+    async def connz(self, options: ConnzOptions) -> Connections:
+        """The clients. Errors: LookupError for options that can't be served."""
+        return await connz(self._server.core, options, self._server.server_id)
 
     async def account_jsz(self, account: str, options: JszOptions) -> AccountDetail:
         """The same of one account. Errors: LookupError with nats-server's text."""

@@ -6,12 +6,13 @@ neither holds the loop nor comes twice at once. Source: nats-server 2.15.2; who 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
 from anyio import to_thread
 
-from streamd.api.system import HealthzRequest, JszRequest, ServerFilter, UserInfo
+from streamd.api.system import ConnzRequest, HealthzRequest, JszRequest, ServerFilter, UserInfo
 from streamd.api.wire import Wire, decode_plain, encode
 from streamd.config.models import SYSTEM_ACCOUNT
 from streamd.core.access import DEFAULT_ACCOUNT
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from streamd._engine import Batch, Message
     from streamd.api.system import ServerInfo
+    from streamd.core.bus import Binding, Watch
     from streamd.core.core import Core
     from streamd.monitor.reports import Reports
 
@@ -37,10 +39,11 @@ Data = Wire | dict[str, Any]
 
 
 class Service(NamedTuple):
-    """One kind of request. Shapes: `answer` takes the options; None stays silent. Errors: LookupError becomes a 500."""
+    """One kind of request. Shapes: `answer` takes the options (and the account, for one about accounts); None stays
+    silent. Errors: LookupError becomes a 500."""
 
     options: type[ServerFilter]
-    answer: Callable[[Any], Awaitable[Data | None]]
+    answer: Callable[..., Awaitable[Data | None]]
 
 
 class System:
@@ -51,7 +54,9 @@ class System:
         self._reports = reports
         self._server_id = server_id
         self._log = log
-        self._send, self._receive = anyio.create_memory_object_stream[tuple["Message", str]](QUEUE_MAX)
+        self._waiting = deque[tuple["Message", str]]()
+        self._arrived = anyio.Event()
+        self._bound: list[Binding | Watch] = []
         self._said = 0
         self._timer: asyncio.TimerHandle | None = None
         self._heartbeat = f"$SYS.SERVER.{server_id}.STATSZ"
@@ -59,9 +64,15 @@ class System:
         self.services: dict[str, Service] = {
             "VARZ": Service(ServerFilter, self._varz),
             "JSZ": Service(JszRequest, reports.jsz),
+            "CONNZ": Service(ConnzRequest, reports.connz),
             "HEALTHZ": Service(HealthzRequest, self._healthz),
             "ROUTEZ": Service(ServerFilter, self._routez),
             "ACCOUNTZ": Service(ServerFilter, self._accountz),
+        }
+        self._accounts = {
+            "CONNZ": Service(ConnzRequest, self._account_connz),
+            "INFO": Service(ServerFilter, self._account_info),
+            "JSZ": Service(JszRequest, self._account_jsz),
         }
 
     def bind(self) -> None:
@@ -69,10 +80,13 @@ class System:
         bus, own = self._core.bus, f"{SERVER}{self._server_id}."
         kinds = ("IDZ", "STATSZ", *self.services)
         subjects = [f"{SERVER}PING", *(f"{at}{kind}" for kind in kinds for at in (f"{SERVER}PING.", own))]
-        subjects += [f"{ACCOUNT}*.{kind}" for kind in ("INFO", "JSZ")]
-        bus.bind([*subjects, USER_INFO], self._on_system, account=SYSTEM_ACCOUNT)
-        bus.bind([USER_INFO], self._on_common)
+        subjects += [f"{ACCOUNT}*.{kind}" for kind in self._accounts]
         self._watch = bus.watch(self._heartbeat, self._heard, account=SYSTEM_ACCOUNT)
+        self._bound += [
+            bus.bind([*subjects, USER_INFO], self._on_system, account=SYSTEM_ACCOUNT),
+            bus.bind([USER_INFO], self._on_common),
+            self._watch,
+        ]
 
     def _on_system(self, batch: Batch) -> None:
         self._enqueue(batch, SYSTEM_ACCOUNT)
@@ -82,19 +96,32 @@ class System:
 
     def _enqueue(self, batch: Batch, account: str) -> None:
         for index in range(len(batch)):
-            try:
-                self._send.send_nowait((batch[index], account))
-            except anyio.WouldBlock:
+            if len(self._waiting) >= QUEUE_MAX:
                 self._log.warning("system requests dropped: %d wait already", QUEUE_MAX)
                 return
+            self._waiting.append((batch[index], account))
+        self._arrived.set()
 
     async def serve(self) -> None:
-        """Answer, until cancelled."""
-        async for message, account in self._receive:
-            try:
-                await self._answer(message, account)
-            except Exception as error:
-                self._log.error("system request %s failed: %r", message.subject, error, exc_info=True)
+        """Answer, until cancelled; then nobody listens any more."""
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived = anyio.Event()
+                while self._waiting:
+                    await self._answer_next()
+        finally:
+            for bound in self._bound:
+                bound.close()
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _answer_next(self) -> None:
+        message, account = self._waiting.popleft()
+        try:
+            await self._answer(message, account)
+        except Exception as error:
+            self._log.error("system request %s failed: %r", message.subject, error, exc_info=True)
 
     # one request
 
@@ -128,13 +155,10 @@ class System:
         return options if options.fits(self._reports.server_info()) else None
 
     async def _account(self, message: Message, account: str, kind: str) -> None:
-        options = self._options(message, JszRequest if kind == "JSZ" else ServerFilter, message.reply)
-        if options is None or not message.reply:
-            return
-        if isinstance(options, JszRequest):
-            await self._say_data(message.reply, self._reports.account_jsz(account, options))
-        else:
-            await self._say_data(message.reply, self._account_info(account))
+        service = self._accounts[kind]
+        options = self._options(message, service.options, message.reply)
+        if options is not None and message.reply:
+            await self._say_data(message.reply, service.answer(options, account))
 
     def _user_info(self, message: Message, account: str) -> None:
         # A client of another server is asking that server as well, which knows who it is.
@@ -195,8 +219,14 @@ class System:
     async def _accountz(self, _options: ServerFilter) -> Data:
         return self._reports.accountz()
 
-    async def _account_info(self, account: str) -> Data:
+    async def _account_connz(self, options: ConnzRequest, account: str) -> Data:
+        return await self._reports.connz(options.model_copy(update={"acc": account}))
+
+    async def _account_info(self, _options: ServerFilter, account: str) -> Data:
         return self._reports.account_info(account)
+
+    async def _account_jsz(self, options: JszRequest, account: str) -> Data:
+        return await self._reports.account_jsz(account, options)
 
 
 def _print(server: ServerInfo, data: Data) -> bytes:
