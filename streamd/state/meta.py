@@ -137,7 +137,7 @@ class MetaState:
 
     def encode(self) -> bytes:
         """All of it."""
-        lists = {"nodes": self.nodes, "groups": self.groups, "streams": self.streams}
+        lists: dict[str, dict[str, Any]] = {"nodes": self.nodes, "groups": self.groups, "streams": self.streams}
         return json.dumps({kind: [asdict(each) for each in held.values()] for kind, held in lists.items()}).encode()
 
     @classmethod

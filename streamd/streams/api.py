@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from streamd.api.answer import Answer
     from streamd.api.subjects import Endpoint
     from streamd.streams.jetstream import JetStream
+    from streamd.streams.replication.api import ClusterApi
     from streamd.streams.stream import Stream
 
 #: Everything under $JS.API that an answer is owed for; pulls and direct gets are bound by whoever serves them.
@@ -115,16 +116,25 @@ class Api:
 
     def __init__(self, jetstream: JetStream) -> None:
         self.jetstream = jetstream
+        self.cluster: ClusterApi | None = None
         self.total = 0
         self.errors = 0
         self._handlers: dict[str, Callable[[Call, Any], None]] = {"account_info": self.account_info}
         self.streams = StreamApi(jetstream)
         self.consumers = ConsumerApi(jetstream)
         for part in (self.streams, self.consumers, MessageApi(jetstream)):
-            for endpoint in (*subjects.ENDPOINTS, *subjects.SYSTEM_ENDPOINTS):
-                method = getattr(part, endpoint.handler, None) if endpoint.handler else None
-                if method is not None:
-                    self._handlers[endpoint.handler] = method
+            self._take(part)
+
+    def join(self, cluster: ClusterApi) -> None:
+        """This server is one of a cluster."""
+        self.cluster = cluster
+        self._take(cluster)
+
+    def _take(self, part: object) -> None:
+        for endpoint in (*subjects.ENDPOINTS, *subjects.SYSTEM_ENDPOINTS):
+            method = getattr(part, endpoint.handler, None) if endpoint.handler else None
+            if method is not None:
+                self._handlers[endpoint.handler] = method
 
     def bind(self) -> None:
         """Serve."""
@@ -158,9 +168,11 @@ class Api:
             Call(self, endpoint, [], message, SYSTEM_ACCOUNT).fail(NOT_ENABLED_FOR_ACCOUNT())
 
     def _serve(self, call: Call) -> None:
-        self.total += 1
         endpoint, message = call.endpoint, call.message
         try:
+            if self.cluster is not None and not self.cluster.serves(call):
+                return
+            self.total += 1
             if message.headers and level_refused(header(message.headers, b"Nats-Required-Api-Level")):
                 raise API_LEVEL_REQUIRED()
             handler = self._handlers.get(endpoint.handler)

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
     from streamd.streams.changes import After, Rows
+    from streamd.streams.replication.view import View
 
 
 class JetStream:
@@ -120,6 +121,8 @@ class JetStream:
             self.environment.close()
             raise
         self.api = Api(self)
+        #: What is shown of the cluster that this server is part of.
+        self.view: View | None = None
 
     def start(self) -> None:
         """Serve."""

@@ -90,6 +90,13 @@ class Stream:
         return self.config.storage == "memory"
 
     @property
+    def num_consumers(self) -> int:
+        """Consumers, also where they are only rows."""
+        if self.leads:
+            return len(self.consumers)
+        return sum(b'"service"' not in definition for definition, _ in self.rows.values())
+
+    @property
     def followed(self) -> bool:
         """Whether anybody waits for what is stored here."""
         return bool(self.consumers or self.readers)

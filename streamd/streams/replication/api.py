@@ -1,7 +1,7 @@
 """The JetStream API of a cluster: who answers a request, and the requests that the meta leader decides.
 
-Every server hears every request. What is about one stream is answered by the server that leads it; what is about all of them, or
-makes, changes and removes streams, by the meta leader. While there is no leader, servers say so instead of being silent.
+Every server hears every request. What is about one stream is answered by the server that leads it; what is about all of them,
+or makes, changes and removes streams, by the meta leader. While there is no leader, servers say so instead of being silent.
 Source: nats-server 2.15.2 for texts and codes.
 """
 

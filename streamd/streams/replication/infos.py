@@ -78,7 +78,10 @@ class Infos:
                 self._ask(node, name, came)
         waiting -= 1
         if not waiting:
-            done([each for name in names if (each := infos.get(name)) is not None], [n for n in names if infos[n] is None])
+            done(
+                [each for name in names if (each := infos.get(name)) is not None],
+                [n for n in names if infos[n] is None],
+            )
 
     def _ask(self, node: NodeId, name: str, came: Callable[[str, wire.StreamInfo | None], None]) -> None:
         def answered(answer: bytes | None) -> None:

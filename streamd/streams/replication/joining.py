@@ -165,10 +165,10 @@ class Joining:
                 }
                 self._propose(command)
                 return
-        if replication.streaming and STREAMING_GROUP not in replication.meta.state.groups:
-            if set(replication.meta.group.config.voters) <= {each.node for each in nodes.values()}:
-                plan = replication.streaming_plan()
-                self._propose({"do": "group", "name": plan.name, "names": plan.names, "first": plan.first})
+        missing = replication.streaming and STREAMING_GROUP not in replication.meta.state.groups
+        if missing and {*replication.meta.group.config.voters} <= {each.node for each in nodes.values()}:
+            plan = replication.streaming_plan()
+            self._propose({"do": "group", "name": plan.name, "names": plan.names, "first": plan.first})
 
     def _propose(self, command: dict[str, Any]) -> None:
         self._proposing = True

@@ -31,6 +31,7 @@ class Membership:
         self._clock = replication.services.clock
         self._timer: Timer | None = None
         self._handing: set[str] = set()
+        self._wandered: set[str] = set()  # groups whose leader somebody moved by hand
 
     def look(self) -> None:
         """Do the next step in every group."""
@@ -49,6 +50,10 @@ class Membership:
             self._hand_over(replica.group, replica.lead.since_ns, replication.node_named(plan.names[0]))
         if busy and self._timer is None:
             self._timer = self._clock.call_later(STEP_NS, self._due)
+
+    def wanders(self, group: str) -> None:
+        """Somebody moves the leader of a group: it isn't moved back."""
+        self._wandered.add(group)
 
     def _due(self) -> None:
         self._timer = None
@@ -81,7 +86,7 @@ class Membership:
         """Let the one lead that is to lead, so that each server leads its share."""
         if preferred is None or preferred == group.node or preferred not in group.config.voters:
             return
-        if group.name in self._handing or self._clock.now_ns() - since_ns < SETTLED_NS:
+        if group.name in self._handing or group.name in self._wandered or self._clock.now_ns() - since_ns < SETTLED_NS:
             return
         status = next((each for each in group.status() if each.node == preferred), None)
         if status is None or not status.connected or status.lag > LAG_MAX:

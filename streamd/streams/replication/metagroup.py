@@ -1,7 +1,7 @@
 """The meta group on this node: which servers, groups and streams there are.
 
-Place in the walk: an API request at the meta leader → `serially` → an entry → `MetaState` on every server → what follows from it
-there (`effects`).
+Place in the walk: an API request at the meta leader → `serially` → an entry → `MetaState` on every server → what follows from
+it there (`effects`).
 Guarantee:  a request is checked against the state that all earlier ones have left: one proposal is under way at a time.
 """
 

@@ -15,12 +15,16 @@ from streamd.state.meta import STREAMING_GROUP, GroupPlan, MetaState
 from streamd.store import Work
 from streamd.streams.replication import ops
 from streamd.streams.replication.answers import Answers
+from streamd.streams.replication.api import ClusterApi
 from streamd.streams.replication.holding import Holding
+from streamd.streams.replication.infos import Infos
 from streamd.streams.replication.joining import Joining
 from streamd.streams.replication.membership import Membership
 from streamd.streams.replication.metagroup import META, STATE_ROW, MetaGroup
+from streamd.streams.replication.mover import Mover
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
 from streamd.streams.replication.transfer import Transfer
+from streamd.streams.replication.view import View
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -66,6 +70,8 @@ class Replication:
         self.holding = Holding(jetstream)
         self.holding.wanted = self._wanted
         self.answers = Answers(self)
+        self.infos = Infos(self)
+        self.mover = Mover(self)
         self.transfer = Transfer(self)
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
@@ -77,6 +83,9 @@ class Replication:
         self.joining = Joining(self, expected)
         for group in [group for group in jetstream.journals if group != META]:
             self._open_group(group, jetstream.journals[group])
+        jetstream.view = View(self)
+        jetstream.api.join(ClusterApi(self))
+        self._leaderless_ns = self.services.clock.monotonic_ns()
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
 
     # groups
@@ -277,7 +286,24 @@ class Replication:
             if wanted.group == replica.name:
                 self._look_at(wanted)
 
+    def meta_leaderless_ns(self) -> int:
+        """For how long no meta leader has been known."""
+        return self.services.clock.monotonic_ns() - self._leaderless_ns if self._leaderless_ns else 0
+
+    def why_no_meta(self) -> str:
+        """Why there is no meta leader, for people."""
+        if self.fresh:
+            return "this server has not found its cluster yet"
+        voters = self.meta.group.config.voters
+        near = len({*self.net.linked(), self.net.node} & {*voters})
+        return f"no meta leader, {near} of {len(voters)} servers of the cluster can be reached from here"
+
     def _meta_role(self) -> None:
+        leader = self.meta.group.leader
+        if leader is None:
+            self._leaderless_ns = self._leaderless_ns or self.services.clock.monotonic_ns()
+        else:
+            self._leaderless_ns = 0
         self.membership.look()
 
     def _tend_due(self) -> None:
@@ -296,7 +322,7 @@ class Replication:
         reply: str,
         done: Callable[[ApiError | None], None],
     ) -> None:
-        """In a job of the meta group: place a stream; its leader answers to `reply`. `done` with an error only if that is known."""
+        """In a job of the meta group: place a stream; its leader answers to `reply`. `done` hears of an error."""
         state = self.meta.state
         plan = state.pick_group(names) if config.num_replicas > 1 else None
         command = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from streamd.api.cluster import ClusterInfo, PeerInfo, peer_id
 from streamd.api.system import MetaCluster
-from streamd.core.access import SYSTEM_ACCOUNT
+from streamd.config.models import SYSTEM_ACCOUNT
 
 if TYPE_CHECKING:
     from streamd.raft.group import Group, PeerStatus
@@ -78,8 +78,6 @@ class View:
         group = self._replication.meta.group
         if group.leader is None:
             return "JetStream has no meta leader: fewer than a quorum of the cluster's servers reach each other"
-        if not group.leading and self._replication.lag() > 0:
-            return "JetStream is not current with the meta leader"
         return None
 
     def ha_assets(self) -> int:
