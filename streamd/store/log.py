@@ -89,6 +89,13 @@ class StreamLog:
         work.records += len(records)
         work.bytes += records.size
 
+    def truncate_from(self, work: Work, sequence: int) -> None:
+        """Stage the deletion of everything from a sequence on, before what is appended in the same work, once a work. Only the
+        journals of replicated groups do that: records of theirs that were never committed by a quorum are replaced."""
+        part, appends = self.of(work), self._staged[id(work)][2]
+        assert not appends, "truncate first"
+        part.truncate_from = sequence
+
     def delete(self, work: Work, keys: Sequence[bytes]) -> None:
         self.of(work).deletes += keys
         work.records += len(keys)
@@ -108,6 +115,8 @@ class StreamLog:
         if part.drop:
             self._cache.forget(self.stream)
             return
+        if part.truncate_from:
+            self._cache.truncate(self.stream, part.truncate_from)
         for records in appends:
             self._cache.add(self.stream, records)
         if part.deletes:
@@ -122,13 +131,18 @@ class StreamLog:
     def read(
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
-        parts = [part for _, part, _ in self._staged.values() if part.deletes or part.ranges or part.keep_from]
+        parts = [
+            part
+            for _, part, _ in self._staged.values()
+            if part.deletes or part.ranges or part.keep_from or part.truncate_from
+        ]
         if not parts:
             return self._read(from_seq, limit, bytes_max)
         # The machine has forgotten these records already, while the commit that removes them is still under way.
         from_seq = max(from_seq, *(part.keep_from for part in parts))
         gone = {name[::-1] for part in parts for name in part.deletes}  # as the sequence stands in a record
         ranges = [bounds for part in parts for bounds in part.ranges]
+        ranges += [(part.truncate_from, 1 << 64) for part in parts if part.truncate_from]
         while values := self._read(from_seq, limit, bytes_max):
             from_seq = sequence_of(values[-1]) + 1
             if gone:

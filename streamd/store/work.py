@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LogWork:
-    """What one commit does to one stream, in this order: definition, appends, deletes, ranges, keep_from,
-    the rest.
+    """What one commit does to one stream, in this order: definition, truncate_from, appends, deletes, ranges,
+    keep_from, the rest.
 
-    The order makes no difference to the outcome as long as a sequence is never given twice.
+    But for truncate_from, the order makes no difference to the outcome as long as a sequence is never given twice.
     """
 
     stream: int
     log: StreamLog | None = None  # told about the outcome before `done` is called
     definition: bytes | None = None  # creates the stream if it isn't there
+    truncate_from: int = 0  # delete every sequence from here on, to append others there; 0: none
     appends: list[Records] = field(default_factory=list)  # ascending, above all that is stored
     deletes: list[bytes] = field(default_factory=list)  # keys; those that are absent are ignored
     ranges: list[tuple[int, int]] = field(default_factory=list)  # delete low <= sequence < high
@@ -48,6 +49,7 @@ class LogWork:
         """Whether it appends and overwrites, and neither removes nor defines anything."""
         return not (
             self.definition is not None
+            or self.truncate_from
             or self.deletes
             or self.ranges
             or self.keep_from
