@@ -10,13 +10,13 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from streamd.sim.clock import MS, SECOND
+from streamd.sim.clock import MS
 from streamd.sim.violation import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamd.raft import Group
+    from streamd.raft.group import Group
     from streamd.raft.net import NodeId
     from streamd.sim.ledger import Ledger
     from streamd.sim.raft_node import RaftNode
@@ -30,7 +30,7 @@ _STATE: Final = struct.Struct("<QQI")
 #: What the machine's state is kept as in the group's pseudo stream.
 APPLIED: Final = 3
 SAVE_EVERY: Final = 40
-FETCH_NS: Final = SECOND
+FETCH_NS: Final = 400 * MS
 
 
 class Chain:
@@ -49,6 +49,7 @@ class Chain:
             int, tuple[int, Callable[[tuple[int, int] | None], None]]
         ] = {}  # proposals by index: term, who hears
         self._saved = self.index
+        self._stored = self.index  # what the store has, or will have by the commits under way
         self._saving = False
         self._fetching = False
         self._compare()
@@ -72,6 +73,9 @@ class Chain:
     def role_changed(self) -> None:
         """Leadership came or went."""
         group, node = self.group, self._node.node
+        if group.failed is not None:
+            self._node.failed(group.failed)
+            return
         self._ledger.term(node, group.term)
         if group.leader == node:
             self._ledger.elected(node, group.term)
@@ -111,13 +115,19 @@ class Chain:
             self._saving = True
             self._node.at_rest(self._save)
 
-    def _save(self, work: Work) -> Callable[[Outcome], None]:
+    def _save(self, work: Work) -> Callable[[Outcome], None] | None:
         index = self.index
+        if index <= self._stored:
+            # A fetched state is on its way to the disk, and this one is behind it.
+            self._saving = False
+            return None
+        self._stored = index
         work.of(self._stream).consumer_states[APPLIED] = _STATE.pack(self.index, self.term, self.value)
 
         def done(outcome: Outcome) -> None:
             self._saving = False
             if outcome.error is not None:
+                self._stored = self._saved
                 self._node.clock.call_later(100 * MS, self.save)
             else:
                 self._saved = max(self._saved, index)
@@ -135,16 +145,19 @@ class Chain:
             return
         self._node.at_rest(lambda work: self._install(work, answer))
 
-    def _install(self, work: Work, answer: bytes) -> Callable[[Outcome], None]:
+    def _install(self, work: Work, answer: bytes) -> Callable[[Outcome], None] | None:
         state = _STATE.unpack_from(answer)
-        if state[0] <= self.index:
+        if state[0] <= max(self.index, self._stored):
             self._fetching = False
-            return lambda outcome: None
+            return None
+        self._stored = state[0]
         work.of(self._stream).consumer_states[APPLIED] = _STATE.pack(*state)
 
         def done(outcome: Outcome) -> None:
             self._fetching = False
-            if outcome.error is None and state[0] > self.index:
+            if outcome.error is not None:
+                self._stored = self._saved
+            elif state[0] > self.index:
                 self._node.world.counts["states installed"] += 1
                 self.index, self.term, self.value = state
                 self._saved = self.index

@@ -101,7 +101,9 @@ class SimWriter(Writer):
             entry = self._entry(torn)
             if entry is not None:
                 self._disk.counts["entries torn"] += 1
-                journal.append(entry[: rng.randrange(1, len(entry))])
+                end = rng.randrange(len(entry))
+                # What was there before could complete it.
+                journal.append(entry[:end] + bytes([entry[end] ^ 0xFF]))
         return len(works) - kept
 
 

@@ -5,6 +5,7 @@ Shapes:  intervals are means of exponential distributions, in milliseconds; dura
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from streamd.sim.world import World
 
 CRASH_MS: Final = 700
-AWAY_MS: Final = (20, 1_200)
+AWAY_MS: Final = (10, 700)
 PARTITION_MS: Final = 900
-CUT_MS: Final = (50, 1_500)
+CUT_MS: Final = (50, 900)
 PAUSE_MS: Final = 2_500
-PAUSED_MS: Final = (50, 1_200)
+PAUSED_MS: Final = (50, 900)
 FULL_MS: Final = 3_500
 FULL_FOR_MS: Final = (100, 1_500)
 JUMP_MS: Final = 2_000
@@ -55,6 +56,7 @@ class Faults:
     def end(self) -> None:
         """Everything is as it should be."""
         world = self._world
+        world.network.weather = replace(world.network.weather, loss=0.0)
         world.network.heal()
         for machine in world.machines:
             machine.disk.full = False

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamd._engine import record_decode
+from streamd.raft.storage import BASE
 from streamd.sim.violation import Violation
 
 if TYPE_CHECKING:
@@ -62,11 +63,17 @@ class Ledger:
     def wrote(self, node: NodeId, part: LogWork) -> None:
         """A work has become durable. Errors: Violation."""
         disk = self.disks.setdefault(node, Shadow())
-        if part.truncate_from and part.truncate_from <= disk.last:
+        values = [value for records in part.appends for _, value in records]
+        if part.truncate_from == 1 and BASE in part.consumer_states:
+            # The log begins anew, behind a state that was fetched; its first entry says only where.
+            base = record_decode(values.pop(0))
+            disk.entries = {base.sequence: (base.timestamp_ns, zlib.crc32(base.payload))}
+            disk.first = disk.last = base.sequence
+            self._counts["logs begun anew"] += 1
+        elif part.truncate_from and part.truncate_from <= disk.last:
             self._truncate(node, disk, part.truncate_from)
-        for records in part.appends:
-            for _, value in records:
-                self._append(node, disk, value)
+        for value in values:
+            self._append(node, disk, value)
         if part.keep_from > disk.first:
             self._counts["compactions"] += 1
             for index in range(disk.first, min(part.keep_from, disk.last + 1)):
@@ -87,9 +94,7 @@ class Ledger:
         record = record_decode(value)
         index, term, crc = record.sequence, record.timestamp_ns, zlib.crc32(record.payload)
         if index != disk.last + 1:
-            # A log that begins anew, behind a state that was fetched.
-            disk.entries.clear()
-            disk.first = index
+            self._fail(f"{node} writes entry {index} behind entry {disk.last}")
         before = disk.entries.get(index - 1)
         known = self._known.get((index, term))
         if known is None:
@@ -111,6 +116,7 @@ class Ledger:
 
     def opened(self, node: NodeId, values: Iterable[bytes]) -> None:
         """What the store gives after a start is what was written. Errors: Violation."""
+        self._terms.pop(node, None)  # one that nobody was told of may be forgotten
         disk = self.disks.setdefault(node, Shadow())
         found: dict[int, Entry] = {}
         for value in values:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, Final
 
-from streamd.raft import Host
 from streamd.raft.config import Config
+from streamd.raft.host import Host
+from streamd.raft.storage import Storage, define
 from streamd.sim.chain import APPLIED, Chain
 from streamd.sim.rest import Rest
 from streamd.store import StreamLog, TailCache, Work, recover
@@ -15,6 +15,7 @@ from streamd.store import StreamLog, TailCache, Work, recover
 if TYPE_CHECKING:
     import random
 
+    from streamd.raft.errors import JournalDamaged
     from streamd.sim.clock import NodeClock
     from streamd.sim.disk import SimWriter
     from streamd.sim.machine import Machine
@@ -70,12 +71,15 @@ class RaftNode:
         chain = Chain(self, name, stream, world.ledgers[name], state.state if state is not None else None)
         if stored is None:
             work = Work()
-            log.of(work).definition = json.dumps({"name": name, "service": "raft"}).encode()
+            define(work, stream, name)
             self._writer.submit(work, lambda outcome: None)
             self._writer.settle()
+            storage = Storage(log)
         else:
+            storage = Storage.found(log, stored)
+        chain.group = self._host.open(name, storage, chain, chain.index)
+        if stored is not None:
             world.ledgers[name].opened(self.node, log.read(1, 1 << 30, 1 << 40))
-        chain.group = self._host.open(name, log, chain, chain.index)
         self.chains.append(chain)
         if stored is None and self.node in world.founders:
             chain.group.bootstrap(world.founders)
@@ -87,3 +91,7 @@ class RaftNode:
     def installed(self, chain: Chain, config: bytes) -> None:
         """A state was fetched and is durable."""
         chain.group.installed(chain.index, chain.term, Config.decode(config))
+
+    def failed(self, error: JournalDamaged) -> None:
+        """A group can't go on: what is on this disk is not what was written."""
+        self.clock.call_soon(lambda: self.machine.damaged(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -49,6 +50,7 @@ class World:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for machine in self.machines:
+            machine.disk.written = lambda works: None
             machine.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -73,7 +75,7 @@ class World:
             self.healed()
         except Exception as error:
             # Whatever leaves a node is a bug of it.
-            text = str(error) if isinstance(error, Violation) else f"{type(error).__name__}: {error}"
+            text = str(error) if isinstance(error, Violation) else _told(error)
             raise Violation(f"seed {self.seed} at {self.time.now_ns / SECOND:.3f} s: {text}") from error
         return self.counts
 
@@ -94,3 +96,9 @@ class World:
     def healed(self) -> None:
         """Nothing has gone wrong for a while. Errors: Violation if the nodes don't agree by now."""
         raise NotImplementedError
+
+
+def _told(error: Exception) -> str:
+    """An exception with the place it came from."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno} {place.name})"
