@@ -215,8 +215,9 @@ class _Reading:
         self._stream = stream
 
     def __enter__(self) -> Cursor[bytes]:
+        database = self._environment.databases[self._stream]
         txn = self._read.__enter__()
-        return txn.cursor(db=self._environment.databases[self._stream])
+        return txn.cursor(db=database)
 
     def __exit__(self, *error: object) -> None:
         self._read.__exit__(*error)  # type: ignore[arg-type]
