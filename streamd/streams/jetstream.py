@@ -77,15 +77,16 @@ class JetStream:
         max_storage_bytes: int,
         notify: Callable[[Callable[[], None]], object] | None,
         encryption: Encryption | None = None,
+        store: tuple[Environment, Writer] | None = None,
     ) -> None:
-        """Opens the store and recovers what it holds. Errors: StoreError; StoreEncrypted before anything is read that needs
-        another key than `encryption` has."""
+        """Opens the store, unless it is given, and recovers what it holds. Errors: StoreError; StoreEncrypted before anything
+        is read that needs another key than `encryption` has."""
         self.server_name = server_name
         self.strict = strict
         self.limits = limits
         self.max_memory_bytes = max_memory_bytes
         self.max_storage_bytes = max_storage_bytes
-        self.environment = Environment.open(directory, sync=sync)
+        self.environment = Environment.open(directory, sync=sync) if store is None else store[0]
         self.streams: dict[str, Stream] = {}
         self.encryption = encryption or Encryption()
         self._shelves: dict[
@@ -100,7 +101,7 @@ class JetStream:
             self.journals, found = take_journals(found)
             definitions = take_shelves(found, self._shelves)
             closed = self.encryption.closes(directory, [about for _, about in self._shelves.values()])
-            self.writer = Writer(self.environment, notify=notify)
+            self.writer = Writer(self.environment, notify=notify) if store is None else store[1]
             commits = Commits(self.writer, bus, clock, log, self.rooms)
             self.services = Services(
                 bus=bus,

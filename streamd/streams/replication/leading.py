@@ -40,6 +40,8 @@ class Leading:
         self.since_ns = 0  # when the leader was last known to change
         #: What else begins and ends with leadership: NATS Streaming's service.
         self.service: Callable[[bool], None] | None = None
+        #: Told when there is no leader (True) and when there is one again, this server or another.
+        self.parking: Callable[[bool], None] = lambda parked: None
         #: Told when this server begins to lead.
         self.began: Callable[[], None] = lambda: None
         self._replica = replica
@@ -86,7 +88,6 @@ class Leading:
         self.leading = True
         self.since_ns = self._clock.now_ns()
         self._leaderless_ns = 0
-        self._parked = False
         self._passing.clear()
         self._stop_timer()
         self._replica.services.log.info("RAFT: leading group %s", self._replica.name)
@@ -105,6 +106,9 @@ class Leading:
         else:
             if self.service is not None:
                 self.service(True)
+            if self._parked:
+                self._parked = False
+                self.parking(False)
             self.began()
         self._replica.proposals.propose()
 
@@ -142,6 +146,7 @@ class Leading:
         if self._parked:
             return
         self._parked = True
+        self.parking(True)
         self._leaderless_ns = self._clock.now_ns()
         for owner in self._replica.owners.values():
             owner.listen()
@@ -175,6 +180,7 @@ class Leading:
         if not self._parked:
             return
         self._parked = False
+        self.parking(False)
         # The leader has a copy of what came while there was none.
         replica.proposals.forget_sources()
         for owner in replica.owners.values():

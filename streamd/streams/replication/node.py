@@ -77,6 +77,7 @@ class Replication:
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded
         self._opening: set[int] = set()  # uids whose OPEN is proposed
+        self._told: dict[str, Callable[[Replica], None]] = {}
         self._making: set[str] = set()  # groups whose journal is being stored
         self.meta = self._open_meta()
         self.membership = Membership(self)
@@ -135,6 +136,8 @@ class Replication:
         owners |= {shelf.uid: shelf for shelf in self.jetstream.replicated_shelves(name)}
         replica = Replica(self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch)
         self.replicas[name] = replica
+        if (told := self._told.get(name)) is not None:
+            told(replica)
         replica.lead.began = partial(self._leads, replica)
         replica.group = self.host.open(name, storage, replica, applied)
         for owner in owners.values():
@@ -162,6 +165,12 @@ class Replication:
                 replica.group.bootstrap(plan.first)
 
         self.services.commits.at_rest(job)
+
+    def when_there(self, group: str, call: Callable[[Replica], None]) -> None:
+        """Call with this server's replica of a group, as soon as there is one and before it does anything."""
+        self._told[group] = call
+        if group in self.replicas:
+            call(self.replicas[group])
 
     def owner_of(self, uid: int) -> Stream | Shelf | None:
         """What this server has of a uid."""

@@ -1,7 +1,7 @@
 """What an entry of a stream group says, as bytes.
 
-Shapes:  an entry is the time at which its proposer made it (i64, ns) and operations. An operation is its kind (u8), the uid of the
-         stream or shelf that it concerns (u64), the length of what follows (u32), and a body. Little endian.
+Shapes:  an entry is the time at which its proposer made it (i64, ns) and operations. An operation is its kind (u8), the uid of
+         the stream or shelf that it concerns (u64), the length of what follows (u32), and a body. Little endian.
 Guarantee:  an entry with one of `ALONE` holds nothing else: that one takes commits of its own, the others share one.
 """
 

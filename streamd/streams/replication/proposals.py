@@ -1,8 +1,8 @@
 """What the leader of a group puts into its log: publishes that wait in taps, rows, states, removals.
 
 Place in the walk: taps and handlers → here → the group → replica.
-Guarantee:  an entry is proposed as soon as fewer than `UNDER_WAY_MAX` are on their way; what comes meanwhile shares the next one.
-            Whoever asked hears of the outcome when this server's replica has applied the entry, or that it isn't known.
+Guarantee:  an entry is proposed as soon as fewer than `UNDER_WAY_MAX` are on their way; what comes meanwhile shares the next
+            one. Whoever asked hears of the outcome when this server's replica has applied the entry, or that it isn't known.
 """
 
 from __future__ import annotations
@@ -240,9 +240,11 @@ class Proposals:
         self._sources.extendleft(reversed(held))
 
     def _states(self, found: list[Op], pending: Pending) -> None:
-        for saved in self._saves:
-            if not saved.closed and saved.consumer_id:
-                found.append(ops.state(saved.stream.uid, saved.consumer_id, saved.state.encode()))
+        found += [
+            ops.state(saved.stream.uid, saved.consumer_id, saved.state.encode())
+            for saved in self._saves
+            if not saved.closed and saved.consumer_id
+        ]
         self._saves.clear()
         pending.confirmations, self._confirmations = self._confirmations, []
 

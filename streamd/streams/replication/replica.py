@@ -1,8 +1,9 @@
 """One Raft group on this node: the entries of its log, applied to the streams in it.
 
-Place in the walk: the group commits an entry → here → admission and rows, in the commit that also stores how far this replica is.
-Guarantee:  an entry is applied in the order of the log, and its publishes once: `applied` is in their commit. A commit that fails
-            is made again. Rare operations take commits of their own and change nothing when they come twice.
+Place in the walk: the group commits an entry → here → admission and rows, in the commit that also stores how far this replica
+                   is.
+Guarantee:  an entry is applied in the order of the log, and its publishes once: `applied` is in their commit. A commit that
+            fails is made again. Rare operations take commits of their own and change nothing when they come twice.
 """
 
 from __future__ import annotations

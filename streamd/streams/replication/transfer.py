@@ -1,12 +1,12 @@
 """The state of a group, fetched from its leader by a replica that lacks entries which the leader has no longer.
 
-In the walk:  first the records that the replica lacks, some megabytes a call, each call stored at once; then, in one answer, the
-              rest with everything else as of one entry: definitions, indexes, message ids, rows.
-Guarantee:    a replica's log is a prefix of its leader's but for what was deleted meanwhile, so only what lies behind its end is
-              sent. What the fetched index doesn't know is removed in the commit that makes it valid. A stream that is damaged here
-              is fetched from its beginning into a new log.
-Shapes:       a call is JSON; an answer is a JSON object, a zero byte, and the parts whose lengths it names. Records are values of
-              the log, each behind its length (u32, little endian).
+In the walk:  first the records that the replica lacks, some megabytes a call, each call stored at once; then, in one answer,
+              the rest with everything else as of one entry: definitions, indexes, message ids, rows.
+Guarantee:    a replica's log is a prefix of its leader's but for what was deleted meanwhile, so only what lies behind its end
+              is sent. What the fetched index doesn't know is removed in the commit that makes it valid. A stream that is
+              damaged here is fetched from its beginning into a new log.
+Shapes:       a call is JSON; an answer is a JSON object, a zero byte, and the parts whose lengths it names. Records are values
+              of the log, each behind its length (u32, little endian).
 """
 
 from __future__ import annotations
