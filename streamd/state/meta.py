@@ -50,6 +50,7 @@ class Assignment:
     names: tuple[str, ...]
     group: str = ""  # "": the only one of `names` has it
     version: int = 0  # index of the entry that last changed the configuration
+    move: int = 0  # index of the entry that last began a move; 0: it was made where it is
     moving: str = ""  # the group, or "=" and the server, that it moves to
     moving_names: tuple[str, ...] = ()
 
@@ -99,7 +100,7 @@ class MetaState:
             del self.by_uid[stream.uid]
             return Change("removed", stream=stream)
         if what == "move":
-            stream.moving, stream.moving_names = command["to"], tuple(command["names"])
+            stream.moving, stream.moving_names, stream.move = command["to"], tuple(command["names"]), index
             if "config" in command:
                 stream.config, stream.version = command["config"], index
             return Change("moving", stream=stream)

@@ -43,18 +43,12 @@ def channel_len(channel: str | None) -> int:
     return 0 if channel is None else len(channel.encode("utf-8", "surrogateescape"))
 
 
-def stream_definition(
-    config: StreamConfig, created_ns: int, channel: str | None, uid: int = 0, group: str = "", version: int = 0
-) -> bytes:
-    """The stored form of a stream's definition; `uid` if it is a cluster's, `group` if it is replicated."""
+def stream_definition(config: StreamConfig, created_ns: int, channel: str | None, cluster: dict[str, Any]) -> bytes:
+    """The stored form of a stream's definition; `cluster`: what a cluster adds (uid, version, group, frozen, partial)."""
     fields: dict[str, Any] = {"name": config.name, "created": created_ns, "config": config.wire()}
     if channel is not None:
         fields["channel"] = channel
-    if uid:
-        fields.update(uid=uid, version=version)
-    if group:
-        fields["group"] = group
-    return json.dumps(fields).encode()
+    return json.dumps(fields | cluster).encode()
 
 
 def consumer_definition(config: ConsumerConfig, created_ns: int, start_seq: int, until: int) -> bytes:

@@ -128,7 +128,7 @@ class JetStream:
     def start(self) -> None:
         """Serve."""
         for stream in self.streams.values():
-            if stream.group:
+            if stream.group or stream.frozen:
                 stream.stand_by()
                 continue
             stream.start()
@@ -171,8 +171,10 @@ class JetStream:
         if offline is not None:
             stream.go_offline(offline)
         stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)
-        if "group" in definition:
-            stream.group = definition["group"]
+        stream.frozen, stream.partial = definition.get("frozen", False), definition.get("partial", False)
+        stream.move = definition.get("move", 0)
+        if "group" in definition or stream.frozen:
+            stream.group = definition.get("group", "")
             stream.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
             return
         for consumer in stored.consumers.values():
@@ -190,6 +192,18 @@ class JetStream:
     def stored_log(self, stream_id: int, channel: str | None) -> StreamLog:
         cipher = None if channel is None else self.encryption.cipher
         return StreamLog(self.environment, self._cache, stream_id, cipher)
+
+    @staticmethod
+    def rows_of(stream: Stream) -> dict[int, tuple[bytes, bytes | None]]:
+        """The rows that the consumers of a stream make, for when it moves."""
+        return {
+            consumer.consumer_id: (
+                consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until),
+                consumer.state.encode(),
+            )
+            for consumer in stream.consumers.values()
+            if consumer.consumer_id
+        }
 
     def _take_up(self, stream: Stream) -> None:
         """A replicated stream is led from here: its consumers are what its rows say."""

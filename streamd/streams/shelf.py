@@ -41,7 +41,7 @@ class Shelf:
         self.group = ""
         self.replica: Replica | None = None
         self.rows: dict[int, tuple[bytes, bytes | None]] = {}  # what a replica has of the entries
-        self.closed = False
+        self.closed = self.frozen = False
         self.offline: str | None = None
         self.entries = entries
         self.about = about

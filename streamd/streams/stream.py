@@ -73,6 +73,9 @@ class Stream:
         self.uid = 0
         self.group = ""
         self.version = 0  # of its configuration, as the cluster counts
+        self.move = 0  # which move it was last frozen for
+        self.frozen = False  # it is about to move, or a copy that has not been adopted
+        self.partial = False  # a copy that isn't whole
         self.replica: Replica | None = None
         #: Definitions and states of consumers and subscriptions, by the store's number: what a replica has of them.
         self.rows: dict[int, tuple[bytes, bytes | None]] = {}
@@ -113,11 +116,17 @@ class Stream:
     @property
     def leads(self) -> bool:
         """Whether this server decides what happens to the stream."""
-        return self.replica is None or self.replica.leading
+        return not self.frozen and (self.replica is None or self.replica.leading)
 
     def definition(self, config: StreamConfig) -> bytes:
         """What is stored of it beside messages and rows."""
-        return stream_definition(config, self.created_ns, self.channel, self.uid, self.group, self.version)
+        cluster: dict[str, Any] = {}
+        if self.uid:
+            cluster.update(uid=self.uid, version=self.version)
+        for name in ("group", "move", "frozen", "partial"):
+            if value := getattr(self, name):
+                cluster[name] = value
+        return stream_definition(config, self.created_ns, self.channel, cluster)
 
     def stand_by(self) -> None:
         """Serve what a replica may: direct gets."""
@@ -161,7 +170,7 @@ class Stream:
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
         """Publishes that wait."""
-        batch = None if self.binding is None else self.binding.take(limit_bytes)
+        batch = None if self.binding is None or self.frozen else self.binding.take(limit_bytes)
         return [] if batch is None else [(self, batch)]
 
     def close(self, status: str) -> None:

@@ -174,11 +174,12 @@ class ClusterApi:
                 replication.mover.update(call, found, config, self._place(config, found.names))
                 return
             command = {"do": "configure", "uid": found.uid, "config": config.wire(), "reply": call.message.reply}
-            replication.meta.propose(command, lambda change: self._proposed(call, change))
+            replication.meta.propose(command, lambda change: self.proposed(call, change))
 
         self._serially(call, job)
 
-    def _proposed(self, call: Call, change: Change | None) -> None:
+    def proposed(self, call: Call, change: Change | None) -> None:
+        """Tell who asked if a command has come to nothing."""
         if change is None:
             call.fail(unavailable("the meta leader changed"))
         elif change.kind == "refused":
@@ -192,7 +193,7 @@ class ClusterApi:
             found = self._assignment(call)
 
             def removed(change: Change | None) -> None:
-                self._proposed(call, change)
+                self.proposed(call, change)
                 if change is not None and change.kind == "removed":
                     replication.services.advisories.stream_action(found.name, "delete")
                     call.answer(wire.StreamDeleteResponse())
@@ -327,7 +328,7 @@ class ClusterApi:
             names = state.place(config.num_replicas, alive - {request.peer}, cluster, tags, keep)
             if names is None:
                 raise NO_PEERS(err=f"no server can take the place of {request.peer}")
-            replication.mover.away(call, found, names)
+            replication.mover.away(call, found, names, lambda: call.answer(cluster_wire.StreamRemovePeerResponse()))
 
         self._serially(call, job)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamd.errors import StoreError
     from streamd.store import Outcome, Work
     from streamd.streams.jetstream import JetStream
+    from streamd.streams.replication.replica import Replica
 
     Opened = Callable[["Stream | Shelf", StoreError | None], None]
 
@@ -29,8 +30,13 @@ class Holding:
 
     def __init__(self, jetstream: JetStream) -> None:
         self._jetstream = jetstream
-        #: Whether a stream is still to be: the meta group may have removed it before its group's log was applied here.
-        self.wanted: Callable[[int], bool] = lambda uid: True
+        #: Whether a stream is still to be in a group: the meta group may have removed or moved it before that group's log was
+        #: applied here.
+        self.wanted: Callable[[int, str], bool] = lambda uid, group: True
+        #: Whether the meta group's entries up to an index are applied here.
+        self.known: Callable[[int], bool] = lambda index: True
+        #: Called with a stream that has moved to another leader.
+        self.laid_aside: Callable[[Stream], None] = lambda stream: None
 
     def open(self, uid: int, definition: dict[str, Any], done: Opened) -> None:
         """Make what a definition says; `done` once it is durable."""
@@ -103,6 +109,78 @@ class Holding:
         config = StreamConfig.model_validate(definition["config"], strict=False)
         stream.version = definition.get("version", 0)
         self._jetstream.apply_config(stream, config, lambda error: done(stream, error), now_ns=now_ns)
+
+    # moves
+
+    def copy_of(self, uid: int, meta_index: int) -> Stream | None:
+        """This server's copy of a stream that has moved, once it knows of the move."""
+        if not self.known(meta_index):
+            return None
+        return next((stream for stream in self._jetstream.streams.values() if stream.uid == uid), None)
+
+    def freeze(self, stream: Stream, move: int, done: Callable[..., None]) -> None:
+        """Let a stream stand still; `done` once that is durable."""
+        jetstream = self._jetstream
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            if not stream.group:
+                stream.rows = jetstream.rows_of(stream)
+            stream.frozen, stream.move = True, move
+            stream.lay_down("409 Leadership Change")
+            if stream.stream_id:
+                stream.part(work).definition = stream.definition(stream.config)
+            return after
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                stream.frozen = False
+            done(stream, outcome.error)
+
+        jetstream.services.commits.at_rest(job)
+
+    def adopt(self, stream: Stream, replica: Replica, version: int, done: Callable[..., None]) -> None:
+        """A frozen copy belongs to a group from now on."""
+        jetstream = self._jetstream
+        before = stream.replica
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            stream.group, stream.version, stream.frozen = replica.name, version, False
+            stream.part(work).definition = stream.definition(stream.config)
+            return after
+
+        def after(outcome: Outcome) -> None:
+            if outcome.error is None:
+                if before is not None and before is not replica:
+                    before.lead.gone(stream)
+                    before.owners.pop(stream.uid, None)
+                replica.adopt(stream)
+            else:
+                stream.frozen = True
+            done(stream, outcome.error)
+
+        jetstream.services.commits.at_rest(job)
+
+    def settle(self, stream: Stream, done: Callable[[], None]) -> None:
+        """A frozen copy is this server's alone from now on."""
+        jetstream = self._jetstream
+        before = stream.replica
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            stream.group, stream.frozen, stream.replica = "", False, None
+            stream.changes = jetstream.services.changes
+            stream.part(work).definition = stream.definition(stream.config)
+            return after
+
+        def after(_outcome: Outcome) -> None:
+            if before is not None:
+                before.lead.gone(stream)
+                before.owners.pop(stream.uid, None)
+            stream.take_up()
+            stream.rows = {}
+            stream.changes.ready(stream)
+            done()
+
+        jetstream.services.commits.at_rest(job)
 
     def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:
         """Remove a stream or shelf from this node's store."""

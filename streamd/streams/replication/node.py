@@ -69,9 +69,11 @@ class Replication:
         self.streaming = streaming
         self.holding = Holding(jetstream)
         self.holding.wanted = self._wanted
+        self.holding.known = lambda index: self.meta.applied >= index
         self.answers = Answers(self)
         self.infos = Infos(self)
         self.mover = Mover(self)
+        self.holding.laid_aside = self.mover.lay_aside
         self.transfer = Transfer(self)
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
@@ -85,7 +87,8 @@ class Replication:
         for group in [group for group in jetstream.journals if group != META]:
             self._open_group(group, jetstream.journals[group])
         jetstream.view = View(self)
-        jetstream.api.join(ClusterApi(self))
+        self.cluster_api = ClusterApi(self)
+        jetstream.api.join(self.cluster_api)
         self._leaderless_ns = self.services.clock.monotonic_ns()
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
 
@@ -178,10 +181,17 @@ class Replication:
 
     # what the meta group says
 
-    def _wanted(self, uid: int) -> bool:
-        """Whether a stream is still to be; of what the meta group doesn't decide on, its group's log does."""
-        meta = self.meta
-        return uid > meta.applied or uid in meta.state.by_uid or uid >= ops.FIRST_OWN_UID
+    def _wanted(self, uid: int, group: str) -> bool:
+        """Whether a stream is still to be in a group; of what the meta group doesn't decide on, the group's own log does."""
+        if uid > self.meta.applied:
+            return True
+        wanted = self.meta.state.by_uid.get(uid)
+        return wanted is not None and group in (wanted.group, wanted.moving)
+
+    def belongs(self, uid: int, group: str) -> bool:
+        """Whether a stream is in a group, or nowhere any more, rather than on its way to another one."""
+        wanted = self.meta.state.by_uid.get(uid)
+        return wanted is None or wanted.group == group
 
     def _changed(self, change: Change, command: dict[str, Any]) -> None:
         """An entry of the meta group, or a whole new state, came."""
@@ -195,7 +205,9 @@ class Replication:
             self.membership.look()
         stream = change.stream
         if stream is not None and change.kind != "refused":
-            self._look_at(stream)
+            if change.kind == "moved":
+                self.mover.moved(stream)
+            self.look_at(stream)
             if change.kind == "removed":
                 self._remove(stream.uid)
 
@@ -205,15 +217,22 @@ class Replication:
         for plan in list(state.groups.values()):
             self._ensure_group(plan)
         for stream in list(state.streams.values()):
-            self._look_at(stream)
+            self.look_at(stream)
         for held in list(self.jetstream.streams.values()):
-            if 0 < held.uid < ops.FIRST_OWN_UID and not self._wanted(held.uid):
+            if (
+                0 < held.uid < ops.FIRST_OWN_UID
+                and held.uid not in self.meta.state.by_uid
+                and held.uid <= self.meta.applied
+            ):
                 self._remove(held.uid)
         self.membership.look()
 
-    def _look_at(self, wanted: Assignment) -> None:
+    def look_at(self, wanted: Assignment) -> None:
         """Compare one stream."""
-        if wanted.uid not in self.meta.state.by_uid:
+        if self.meta.state.by_uid.get(wanted.uid) is not wanted:
+            return
+        if wanted.moving:
+            self.mover.look_at(wanted)
             return
         if not wanted.group:
             if wanted.names == (self.name,):
@@ -223,7 +242,9 @@ class Replication:
         if replica is None or not replica.leading:
             return
         stream = replica.owners.get(wanted.uid)
-        if stream is None:
+        if wanted.move and (stream is None or (isinstance(stream, Stream) and stream.frozen)):
+            self.mover.look_for(wanted)
+        elif stream is None:
             self._propose(replica, ops.OPEN, wanted)
         elif isinstance(stream, Stream) and stream.version < wanted.version:
             self._propose(replica, ops.CONFIGURE, wanted)
@@ -245,7 +266,7 @@ class Replication:
             self._opening.discard(wanted.uid)
             if error is None:
                 self.answers.made(wanted.uid, result[1] if len(result) > 1 else None)
-                self._look_at(wanted)
+                self.look_at(wanted)
 
         replica.proposals.alone(ops.defined(kind, wanted.uid, definition), finish)
 
@@ -256,7 +277,9 @@ class Replication:
         if wanted.uid in self._opening:
             return
         config = jetstream.config_of(wanted.config)
-        if stream is None or stream.uid != wanted.uid:
+        if stream is not None and stream.uid == wanted.uid and stream.frozen:
+            self.mover.moved(wanted)
+        elif stream is None or stream.uid != wanted.uid:
             if stream is not None:
                 self._remove(stream.uid)
             self._opening.add(wanted.uid)
@@ -275,17 +298,19 @@ class Replication:
     def _made_own(self, wanted: Assignment, _stream: Stream, error: ApiError | None) -> None:
         self._opening.discard(wanted.uid)
         self.answers.made(wanted.uid, error)
-        self._look_at(wanted)
+        self.look_at(wanted)
 
     def _remove(self, uid: int) -> None:
         """A stream was deleted: nothing of it stays here."""
-        owner = self.owner_of(uid)
-        if owner is not None and owner.replica is not None:
-            owner.replica.drop(owner, lambda _owner, _error: None)
-            return
-        for stream in list(self.jetstream.streams.values()):
-            if stream.uid == uid:
-                self.jetstream.delete_stream(stream, lambda _error: None)
+        for stream in [each for each in self.jetstream.streams.values() if each.uid == uid]:
+            self.remove(stream)
+
+    def remove(self, stream: Stream) -> None:
+        """Remove a stream from this server."""
+        if stream.replica is not None:
+            stream.replica.drop(stream, lambda _owner, _error: None)
+        else:
+            self.jetstream.delete_stream(stream, lambda _error: None)
 
     # leading
 
@@ -293,7 +318,7 @@ class Replication:
         """This server leads a group now: what it lacks is proposed."""
         for wanted in list(self.meta.state.streams.values()):
             if wanted.group == replica.name:
-                self._look_at(wanted)
+                self.look_at(wanted)
 
     def meta_leaderless_ns(self) -> int:
         """For how long no meta leader has been known."""

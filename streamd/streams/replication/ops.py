@@ -29,9 +29,11 @@ DROP: Final = 7
 DELETE: Final = 8  # one message
 PURGE: Final = 9
 EXPIRE: Final = 10  # what is too old at the time of the entry
+FREEZE: Final = 11  # the stream is about to move: nothing of it changes any more
+ADOPT: Final = 12  # a stream that moved here
+ALONE: Final = frozenset({OPEN, CONFIGURE, DROP, DELETE, PURGE, EXPIRE, FREEZE, ADOPT})
 #: Uids from here on are given by the leaders of groups, for what the meta group doesn't decide on.
 FIRST_OWN_UID: Final = 1 << 62
-ALONE: Final = frozenset({OPEN, CONFIGURE, DROP, DELETE, PURGE, EXPIRE})
 
 
 class Op(NamedTuple):

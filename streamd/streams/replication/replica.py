@@ -215,7 +215,7 @@ class Replica:
 
     def _apply(self, work: Work, now_ns: int, op: Op) -> None:
         owner = self.owners.get(op.uid)
-        if owner is None or owner.closed or owner.offline is not None:
+        if owner is None or owner.closed or owner.offline is not None or owner.frozen:
             return
         if op.kind == ops.PUBLISH:
             if isinstance(owner, Stream):
@@ -268,9 +268,11 @@ class Replica:
         owner = self.owners.get(op.uid)
         if op.kind == ops.OPEN:
             self._open(op, done)
+        elif op.kind == ops.ADOPT:
+            self._adopt(index, term, now_ns, op, done)
         elif op.kind == ops.DROP and owner is not None:
             self.drop(owner, done)
-        elif not isinstance(owner, Stream) or owner.closed or owner.offline is not None:
+        elif not isinstance(owner, Stream) or owner.closed or owner.offline is not None or owner.frozen:
             done(None, None)
         else:
             self._of_stream(owner, op, now_ns, done)
@@ -279,6 +281,8 @@ class Replica:
         retention, at_rest = stream.retention, self.services.commits.at_rest
         if op.kind == ops.CONFIGURE:
             self.holding.configure(stream, json.loads(op.body), now_ns, done)
+        elif op.kind == ops.FREEZE:
+            self.holding.freeze(stream, json.loads(op.body), done)
         elif op.kind == ops.DELETE:
             at_rest(retention.delete_job(ops.number_of(op.body), done))
         elif op.kind == ops.PURGE:
@@ -289,7 +293,7 @@ class Replica:
             at_rest(retention.trim_job(0, done, now_ns=now_ns))
 
     def _open(self, op: Op, done: Callable[..., None]) -> None:
-        if op.uid in self.owners or not self.holding.wanted(op.uid):
+        if op.uid in self.owners or not self.holding.wanted(op.uid, self.name):
             done(None, None)
             return
 
@@ -300,6 +304,39 @@ class Replica:
             done(owner, error)
 
         self.holding.open(op.uid, json.loads(op.body), opened)
+
+    def _is_in(self, stream: Stream, move: int) -> bool:
+        return stream.replica is self and not stream.frozen and stream.move == move
+
+    def _adopt(self, index: int, term: int, now_ns: int, op: Op, done: Callable[..., None]) -> None:
+        """A stream has moved here: take the copy that this server has, or wait for it."""
+        fields = json.loads(op.body)
+        stream = self.holding.copy_of(op.uid, fields["at"])
+        if not self.holding.wanted(op.uid, self.name) or (stream is not None and self._is_in(stream, fields["move"])):
+            done(None, None)
+        elif stream is None or not stream.frozen or stream.partial or stream.move != fields["move"]:
+            if self._closed or self._held:
+                return
+            if self.group.leader not in (None, self.group.node) and self.holding.known(fields["at"]):
+                # There was a copy before the move was agreed on; so it was lost since.
+                self._busy = False
+                self._entries.appendleft((index, term, ops.encode(now_ns, [op])))
+                self._fetch(self, self.group.leader)
+                return
+            self.services.clock.call_later(RETRY_NS, lambda: self._adopt(index, term, now_ns, op, done))
+        else:
+
+            def adopted(_stream: Stream, error: StoreError | None) -> None:
+                if error is None:
+                    if self.leading:
+                        self.lead.opened(stream)
+                        self.proposals.ready(stream)
+                    else:
+                        self.holding.laid_aside(stream)
+                        self.lead.opened(stream)
+                done(stream, error)
+
+            self.holding.adopt(stream, self, fields["version"], adopted)
 
     def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:
         """Remove a stream of the group from this node."""

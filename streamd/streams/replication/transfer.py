@@ -38,6 +38,8 @@ ANSWER_BYTES: Final = 4 << 20
 RECORDS_MAX: Final = 50_000
 #: Interior deletions that one replica may have missed; beyond that it fetches the stream anew.
 DELETED_MAX: Final = 1 << 24
+#: After a fetch that failed the leader isn't asked again sooner.
+AGAIN_NS: Final = 200_000_000
 _LENGTH: Final = struct.Struct("<I")
 
 
@@ -67,6 +69,7 @@ class Transfer:
 
     def __init__(self, replication: Replication) -> None:
         self._replication = replication
+        self._services = replication.services
         self._commits = replication.services.commits
         self._pieces = Pieces(replication.net, replication.services.clock)
         self._fetching: set[str] = set()
@@ -77,6 +80,9 @@ class Transfer:
 
     def _serve(self, payload: bytes, answer: Callable[[bytes], None]) -> None:
         request = json.loads(payload)
+        if "uid" in request:
+            self._serve_copy(request, answer)
+            return
         replica = self._replication.replicas.get(request["group"])
         if replica is None or not replica.leading:
             return
@@ -93,7 +99,7 @@ class Transfer:
         try:
             answer(self._records(replica, have) or self._state(replica, have))
         except CorruptRecord as error:
-            self._replication.services.log.error("RAFT: group %s can't be sent: %s", replica.name, error)
+            self._services.log.error("RAFT: group %s can't be sent: %s", replica.name, error)
 
     def _records(self, replica: Replica, have: dict[int, int]) -> bytes | None:
         """Records alone, while much is missing."""
@@ -125,8 +131,7 @@ class Transfer:
                 own = [owner.definition(owner.config), owner.state.checkpoint(), owner.state.ids(), pack(values)]
             else:
                 own = [owner.definition()]
-            for number, (definition, state) in owner.rows.items():
-                own += [str(number).encode(), definition, state or b""]
+            own += _rows(owner)
             fields["sizes"] = [len(part) for part in own]
             lists.append(fields)
             parts += own
@@ -142,6 +147,63 @@ class Transfer:
         }
         return _answer(head, parts)
 
+    # copies of single streams, which stand still
+
+    def _serve_copy(self, request: dict[str, Any], answer: Callable[[bytes], None]) -> None:
+        stream = self._held(request["uid"])
+        if stream is None or not stream.frozen:
+            return
+
+        def job(_work: Work) -> None:
+            try:
+                last = request["have"]
+                values = stream.log.read(last + 1, RECORDS_MAX, ANSWER_BYTES) if last < stream.state.last_seq else []
+                done = not values or not stream.log.read(sequence_of(values[-1]) + 1, 1)
+                head = {"kind": "state" if done else "records", "rows": len(stream.rows)}
+                parts = [stream.definition(stream.config), stream.state.checkpoint(), stream.state.ids(), pack(values)]
+                answer(_answer(head, parts + (_rows(stream) if done else [])))
+            except CorruptRecord as error:
+                self._services.log.error("RAFT: stream %s can't be copied: %s", stream.name, error)
+
+        self._commits.at_rest(job)
+
+    def _held(self, uid: int) -> Stream | None:
+        return next((each for each in self._replication.jetstream.streams.values() if each.uid == uid), None)
+
+    def copy(self, node: NodeId, uid: int, group: str, done: Callable[[bool], None]) -> None:
+        """Take a copy of a frozen stream that is to belong to a group here, or to this server alone."""
+        stream = self._held(uid)
+        have = 0 if stream is None else stream.state.last_seq
+        payload = json.dumps({"uid": uid, "have": have}).encode()
+
+        def answered(answer: bytes | None) -> None:
+            if answer is None:
+                done(False)
+                return
+            head, parts = _read(answer)
+
+            def job(work: Work) -> Callable[[Outcome], None]:
+                copy = self._held(uid)
+                if copy is None:
+                    definition = {**json.loads(parts[0]), "group": group}
+                    copy = self._replication.holding.new_stream(uid, definition)
+                    copy.move = definition["move"]
+                    copy.frozen = copy.partial = True
+                    self._replication.jetstream.streams[copy.name] = copy
+                if head["kind"] == "records":
+                    copy.part(work).definition = copy.definition(copy.config)
+                    self._append(work, copy, unpack(parts[3]))
+                    self._commits.touch(copy)
+                    return lambda outcome: self.copy(node, uid, group, done) if outcome.error is None else done(False)
+                copy.partial = False
+                self._take_stream(work, copy, json.loads(parts[0]), [copy.definition(copy.config), *parts[1:4]])
+                self._take_rows(work, copy, parts[4:])
+                return lambda outcome: done(outcome.error is None)
+
+            self._commits.at_rest(job)
+
+        self._pieces.call(node, STATE, payload, answered)
+
     # fetching
 
     def fetch(self, replica: Replica, leader: NodeId) -> None:
@@ -150,7 +212,7 @@ class Transfer:
             return
         self._fetching.add(replica.name)
         replica.hold(True)
-        self._replication.services.log.info("RAFT: fetching the state of group %s from %s", replica.name, leader)
+        self._services.log.info("RAFT: fetching the state of group %s from %s", replica.name, leader)
         self._ask(replica, leader)
 
     def _ask(self, replica: Replica, leader: NodeId) -> None:
@@ -163,7 +225,7 @@ class Transfer:
 
         def answered(answer: bytes | None) -> None:
             if answer is None:
-                self._end(replica)
+                self._services.clock.call_later(AGAIN_NS, lambda: self._end(replica))
                 return
             head, parts = _read(answer)
             if head["kind"] == "records":
@@ -229,11 +291,12 @@ class Transfer:
             named: set[int] = set()
             for fields in head["owners"]:
                 own = [next(rest) for _ in fields["sizes"]]
-                if self._replication.holding.wanted(fields["uid"]):
+                if self._replication.holding.wanted(fields["uid"], replica.name):
                     named.add(fields["uid"])
                     self._take(replica, work, fields["uid"], own)
             for owner in [owner for uid, owner in replica.owners.items() if uid not in named]:
-                replica.drop(owner, lambda _owner, _error: None)
+                if self._replication.belongs(owner.uid, replica.name):
+                    replica.drop(owner, lambda _owner, _error: None)
             work.of(replica.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
             return after
 
@@ -246,7 +309,7 @@ class Transfer:
             self.fetched += 1
             replica.installed(index, head["time"])
             replica.group.installed(index, term, Config(tuple(head["voters"]), tuple(head["learners"])))
-            self._replication.services.log.info("RAFT: group %s has its state as of entry %d", replica.name, index)
+            self._services.log.info("RAFT: group %s has its state as of entry %d", replica.name, index)
             self._end(replica)
 
         self._commits.at_rest(job)
@@ -261,6 +324,9 @@ class Transfer:
             owner = stream = self._stream(replica, work, uid, definition)
             self._take_stream(work, stream, definition, own)
             rows = own[4:]
+        self._take_rows(work, owner, rows)
+
+    def _take_rows(self, work: Work, owner: Stream | Shelf, rows: list[bytes]) -> None:
         before, owner.rows = owner.rows, {}
         part = owner.part(work)
         for number, row, state in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
@@ -303,6 +369,14 @@ class Transfer:
         part.totals = totals
         part.checkpoint = own[1]
         stream.replace_state(state, config, definition.get("version", 0))
+        stream.frozen, stream.move, stream.partial = definition.get("frozen", False), definition.get("move", 0), False
+
+
+def _rows(owner: Stream | Shelf) -> list[bytes]:
+    found: list[bytes] = []
+    for number, (definition, state) in owner.rows.items():
+        found += [str(number).encode(), definition, state or b""]
+    return found
 
 
 def _streams(replica: Replica) -> list[Stream]:
