@@ -6,8 +6,11 @@ mod account;
 mod client;
 mod connection;
 mod deliver;
+mod interest;
+mod matched;
 mod publish;
 mod registry;
+mod remote;
 mod route;
 mod subscription;
 mod tap;
@@ -24,6 +27,7 @@ pub use connection::{Options, Traffic};
 use connection::{Phase, TURN_BYTES_MAX};
 use deliver::Floor;
 use registry::Registry;
+pub use route::{Lane, RouteFigures};
 
 /// Bounds of a hub.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +75,8 @@ impl Limits {
 pub enum Event {
     /// A client sent CONNECT with this JSON; its input waits for `connected` or `fail`.
     Connect(u64, Vec<u8>),
+    /// Another server sent INFO with this JSON; so does its CONNECT come, and neither waits.
+    Info(u64, Vec<u8>),
     /// A client must be cut, its last output comes in the same turn; the reason as connz words it.
     Close(u64, Cow<'static, str>),
     /// A tap went from empty to not empty.
@@ -100,7 +106,7 @@ pub struct Statistics {
     pub taps: usize,
     /// Entries of the match caches.
     pub num_cache: usize,
-    /// Pending output of all clients.
+    /// Pending output of all clients and routes.
     pub pending_bytes: usize,
 }
 
@@ -121,6 +127,8 @@ pub struct Hub {
     accounts: Vec<Account>,
     names: HashMap<Box<str>, u32, RandomState>,
     floor: Floor,
+    // Slots of connections to other servers.
+    routes: Vec<u32>,
     watches: Registry<(u32, Box<[u8]>)>,
     memo: Memo,
     // Reused for the sizes of a frame.
@@ -135,6 +143,7 @@ impl Hub {
             accounts: Vec::new(),
             names: HashMap::with_hasher(RandomState::with_seeds(limits.seed, 19, 23, 29)),
             floor: Floor::new(limits),
+            routes: Vec::new(),
             watches: Registry::new(),
             memo: Memo::default(),
             head: Vec::new(),
@@ -144,6 +153,7 @@ impl Hub {
     /// Hand over pending output of clients that aren't paused; what a resumed one had saved up comes in pieces, one a
     /// turn.
     pub fn turn(&mut self, mut sink: impl FnMut(u64, &[u8])) {
+        self.settle();
         let high_water = self.limits.high_water();
         let floor = &mut self.floor;
         for slot in std::mem::take(&mut floor.stalled) {
@@ -181,7 +191,9 @@ impl Hub {
     pub fn statistics(&self) -> Statistics {
         let mut traffic = self.floor.gone;
         let mut pending_bytes = 0;
+        let mut remote = 0;
         for conn in self.floor.conns.iter() {
+            remote += conn.route.as_ref().map_or(0, |_| conn.subs.len());
             traffic.in_msgs += conn.traffic.in_msgs;
             traffic.in_bytes += conn.traffic.in_bytes;
             traffic.out_msgs += conn.traffic.out_msgs;
@@ -189,13 +201,13 @@ impl Hub {
             pending_bytes += conn.output.pending();
         }
         Statistics {
-            connections: self.floor.conns.len(),
-            subscriptions: self.floor.subs.len(),
+            connections: self.floor.conns.len() - self.routes.len(),
+            subscriptions: self.floor.subs.len() - remote,
             traffic,
             slow_consumers: self.floor.slow_consumers,
             stalled_clients: self.floor.stalled_clients,
             taps: self.floor.taps.len(),
-            num_cache: self.accounts.iter().map(|account| account.routes.len()).sum(),
+            num_cache: self.accounts.iter().map(|account| account.cache.len()).sum(),
             pending_bytes,
         }
     }
@@ -212,7 +224,9 @@ impl Hub {
             return *number;
         }
         let number = self.accounts.len() as u32;
-        self.accounts.push(Account::new(self.limits.seed.wrapping_add(u64::from(number))));
+        let mut account = Account::new(name, self.limits.seed.wrapping_add(u64::from(number)));
+        account.link(self.links(name), &self.floor.subs);
+        self.accounts.push(account);
         self.names.insert(name.into(), number);
         number
     }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::hub::{Event, Hub, Limits, Options};
+use crate::hub::{Event, Hub, Lane, Limits, Options, Traffic};
 use crate::publish::{Outgoing, Publisher};
 use crate::subject;
 
@@ -20,6 +20,7 @@ const TAP: u8 = 3;
 const INTEREST: u8 = 4;
 const STALL: u8 = 5;
 const DRAINED: u8 = 6;
+const INFO: u8 = 7;
 
 type Turn<'py> = Option<(Bound<'py, PyList>, Bound<'py, PyList>)>;
 
@@ -73,12 +74,25 @@ impl Engine {
 fn event_tuple(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
     match event {
         Event::Connect(conn, json) => (CONNECT, conn, PyBytes::new(py, &json)).into_pyobject(py),
+        Event::Info(conn, json) => (INFO, conn, PyBytes::new(py, &json)).into_pyobject(py),
         Event::Close(conn, reason) => (CLOSE, conn, reason).into_pyobject(py),
         Event::Tap(tap) => (TAP, tap, py.None()).into_pyobject(py),
         Event::Interest(watch, now) => (INTEREST, watch, now).into_pyobject(py),
         Event::Stall(conn) => (STALL, conn, py.None()).into_pyobject(py),
         Event::Drained(conn) => (DRAINED, conn, py.None()).into_pyobject(py),
     }
+}
+
+/// Traffic, pending bytes and number of subscriptions of one connection.
+fn figures(py: Python<'_>, (traffic, pending, subscriptions): (Traffic, usize, usize)) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("in_msgs", traffic.in_msgs)?;
+    dict.set_item("in_bytes", traffic.in_bytes)?;
+    dict.set_item("out_msgs", traffic.out_msgs)?;
+    dict.set_item("out_bytes", traffic.out_bytes)?;
+    dict.set_item("pending_bytes", pending)?;
+    dict.set_item("subscriptions", subscriptions)?;
+    Ok(dict)
 }
 
 #[pymethods]
@@ -152,6 +166,28 @@ impl Engine {
         let options = Options { verbose, pedantic, echo, headers, no_responders };
         self.hub.connected(conn, account, options, after_pong.unwrap_or_default());
         self.turn(py)
+    }
+
+    fn open_route(&mut self, owner: Py<PyAny>) -> u64 {
+        let conn = self.hub.open_route();
+        self.owners.insert(conn, owner);
+        conn
+    }
+
+    #[pyo3(signature = (conn, *, server_id, account=None, without=Vec::new()))]
+    fn route_ready(&mut self, conn: u64, server_id: &str, account: Option<&str>, without: Vec<String>) {
+        let without = without.into_iter().map(Into::into).collect();
+        self.hub.route_ready(conn, server_id, Lane { account: account.map(Into::into), without });
+    }
+
+    fn routes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for route in self.hub.routes() {
+            let dict = figures(py, (route.traffic, route.pending, route.subscriptions))?;
+            dict.set_item("conn", route.conn)?;
+            list.append(dict)?;
+        }
+        Ok(list)
     }
 
     #[pyo3(signature = (conn, text, reason))]
@@ -279,15 +315,7 @@ impl Engine {
 
     /// All zeros for an unknown id.
     fn connection<'py>(&self, py: Python<'py>, conn: u64) -> PyResult<Bound<'py, PyDict>> {
-        let (traffic, pending, subscriptions) = self.hub.connection(conn).unwrap_or_default();
-        let dict = PyDict::new(py);
-        dict.set_item("in_msgs", traffic.in_msgs)?;
-        dict.set_item("in_bytes", traffic.in_bytes)?;
-        dict.set_item("out_msgs", traffic.out_msgs)?;
-        dict.set_item("out_bytes", traffic.out_bytes)?;
-        dict.set_item("pending_bytes", pending)?;
-        dict.set_item("subscriptions", subscriptions)?;
-        Ok(dict)
+        figures(py, self.hub.connection(conn).unwrap_or_default())
     }
 
     // Owners usually refer back to the engine.
@@ -369,6 +397,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("INTEREST", INTEREST),
         ("STALL", STALL),
         ("DRAINED", DRAINED),
+        ("INFO", INFO),
     ];
     for (name, kind) in kinds {
         module.add(name, kind)?;
