@@ -10,10 +10,13 @@ import contextlib
 import hmac
 import logging
 import os
+import secrets
 import shutil
+import string
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from streamd.cluster.mesh import Cluster
     from streamd.config.streaming import StreamingConfig
     from streamd.stan.service import Streaming
     from streamd.stan.views import StreamingStatistics
@@ -60,6 +64,7 @@ class Server:
         self.started_ns = 0
         self.core: Core
         self.jetstream: JetStream | None = None
+        self.cluster: Cluster | None = None
         self.streaming: Streaming | None = None
         self.store_dir: Path | None = None
         self._stack = contextlib.AsyncExitStack()
@@ -78,6 +83,13 @@ class Server:
         if self.monitor_port is None:
             return None
         return f"http://{_reachable(self.config.http_host or self.host)}:{self.monitor_port}"
+
+    @property
+    def cluster_url(self) -> str | None:
+        """Where other servers connect, if routes are on."""
+        if self.cluster is None:
+            return None
+        return f"nats://{_reachable(self.cluster.host)}:{self.cluster.port}"
 
     # life
 
@@ -129,6 +141,7 @@ class Server:
         stack.push_async_callback(self.core.close)
         if config.jetstream is not None and not shared:
             self._start_jetstream(stack, config.jetstream)
+        await self._start_cluster(stack)
         if config.streaming is not None:
             self._start_streaming(stack, config.streaming)
         if config.http_port is not None and not shared:
@@ -147,15 +160,19 @@ class Server:
             headers=not config.no_header_support,
             auth_required=config.authorization is not None,
             jetstream=self.jetstream is not None,
+            cluster="" if self.cluster is None else self.cluster.name,
         )
         if config.pid_file:
             startup.write_pid_file(config.pid_file)
         await self.core.serve(identity)
         startup.log_listening(self.log, config.host, self.port)
+        if self.cluster is not None:
+            await self.cluster.serve(host, port)
         if config.ports_file_dir:
             path = startup.ports_path(config.ports_file_dir)
             monitoring = [self.monitor_url] if self.monitor_url else []
-            startup.write_ports_file(path, {"nats": [self.client_url], "monitoring": monitoring})
+            cluster = [self.cluster_url] if self.cluster_url else []
+            startup.write_ports_file(path, {"nats": [self.client_url], "monitoring": monitoring, "cluster": cluster})
             stack.callback(startup.remove_ports_file, path)
         startup.log_ready(self.log)
         if self.streaming is not None:
@@ -236,6 +253,35 @@ class Server:
         jetstream.start()
         self.jetstream = jetstream
 
+    async def _start_cluster(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config.cluster
+        if config is None or not config.port:
+            return
+        from streamd.cluster.mesh import Cluster
+
+        cluster = Cluster(
+            self.core,
+            config,
+            server_id=self.server_id,
+            server_name=self.name,
+            version=__version__,
+            node=None if self.jetstream is None else f"{self.name}#{_incarnation()}",
+            changed=self._cluster_changed,
+        )
+        host, port = await cluster.listen()
+        stack.push_async_callback(cluster.close)
+        startup.log_cluster(self.log, cluster.name, host, port, dynamic=cluster.dynamic)
+        self.cluster = cluster
+
+    def _cluster_changed(self) -> None:
+        """Clients are told of servers that came and went."""
+        cluster, identity = self.cluster, self.core.identity
+        if cluster is None or identity is None:
+            return
+        changed = replace(identity, cluster=cluster.name, connect_urls=cluster.connect_urls)
+        if changed != identity:
+            self.core.announce(changed)
+
     def _start_streaming(self, stack: contextlib.AsyncExitStack, config: StreamingConfig) -> None:
         from streamd.stan.service import Streaming
 
@@ -281,7 +327,8 @@ class Server:
 
     def varz(self) -> Mapping[str, Any]:
         """The fields of /varz that there are. Source: nats-server 2.15.2."""
-        from streamd.monitor.varz import Process, configured, uptime_text
+        from streamd.monitor import routez
+        from streamd.monitor.varz import Process, configured, jetstream, uptime_text
 
         core = self.core
         counts = core.engine.statistics()
@@ -310,28 +357,15 @@ class Server:
             "stale_connections": core.stale_connections,
             "stalled_clients": counts["stalled_clients"],
             "subscriptions": counts["subscriptions"],
-            "jetstream": self._jetstream_varz(),
+            **routez.varz(self.cluster),
+            "jetstream": {} if self.jetstream is None else jetstream(self.jetstream, self.config, self.store_dir),
         }
 
-    def _jetstream_varz(self) -> dict[str, Any]:
-        jetstream = self.jetstream
-        if jetstream is None or self.config.jetstream is None:
-            return {}
-        memory, stored, _consumers = jetstream.usage()
-        return {
-            "config": {
-                "max_memory": jetstream.max_memory_bytes,
-                "max_storage": jetstream.max_storage_bytes,
-                "store_dir": str(self.store_dir),
-                "sync_interval": str(self.config.jetstream.sync_interval),
-            },
-            "stats": {
-                "memory": memory,
-                "storage": stored,
-                "accounts": 1,
-                "api": {"total": jetstream.api.total, "errors": jetstream.api.errors},
-            },
-        }
+    def routez(self) -> Mapping[str, Any]:
+        """The fields of /routez."""
+        from streamd.monitor.routez import routez
+
+        return routez(self.cluster, server_id=self.server_id, server_name=self.name)
 
     def healthz(self) -> str | None:
         """Why it is not healthy, None if it is."""
@@ -375,6 +409,11 @@ def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:
         held = sum(entry.stat().st_blocks * 512 for entry in directory.iterdir())
         storage = held + shutil.disk_usage(directory).free * 3 // 4
     return memory, storage
+
+
+def _incarnation() -> str:
+    """What tells two stores of one name apart."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))
 
 
 def _reachable(host: str) -> str:

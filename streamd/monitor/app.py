@@ -1,4 +1,4 @@
-"""The monitoring endpoints as a small ASGI application: `/`, `/healthz`, `/metrics`, `/varz`, and those of streaming.
+"""The monitoring endpoints as a small ASGI application: `/`, `/healthz`, `/metrics`, `/routez`, `/varz`, those of streaming.
 
 It asks a `Statistics` for what to show and knows nothing of the server behind it. Not here: sockets (serve.py), the pages of
 NATS Streaming (streaming.py), Prometheus (metrics.py).
@@ -30,11 +30,14 @@ class Statistics(Protocol):
     def varz(self) -> Mapping[str, object]:
         """The fields of /varz; only those that have a real value."""
 
+    def routez(self) -> Mapping[str, object]:
+        """The page of /routez."""
+
     def healthz(self) -> str | None:
         """None if the server is well, or what is wrong."""
 
 
-_PATHS: Final = ("/", "/healthz", "/metrics", "/varz")
+_PATHS: Final = ("/", "/healthz", "/metrics", "/routez", "/varz")
 
 
 class MonitorApp:
@@ -76,6 +79,8 @@ class MonitorApp:
             return await self._metrics(scope)
         if path == "/varz":
             return Answer(200, JSON, json_bytes({**self._statistics.varz(), "http_req_stats": dict(self._requests)}))
+        if path == "/routez":
+            return Answer(200, JSON, json_bytes(self._statistics.routez()))
         if path == "/healthz":
             if (problem := self._statistics.healthz()) is None:
                 return Answer(200, JSON, b'{"status":"ok"}')

@@ -30,6 +30,9 @@ class Told:
     def varz(self) -> dict[str, object]:
         return {"server_id": "ID", **configured(Config()), **Process().fields()}
 
+    def routez(self) -> dict[str, object]:
+        return {"num_routes": 0, "routes": []}
+
     def healthz(self) -> str | None:
         return self.problem
 
