@@ -20,6 +20,7 @@ __all__ = [
     "DRAINED",
     "INFO",
     "INTEREST",
+    "PONG",
     "STALL",
     "TAP",
     "AckOutcome",
@@ -65,7 +66,8 @@ INTEREST: Final[int]  # watch, True | False
 # named only for a full tap.
 STALL: Final[int]
 DRAINED: Final[int]  # conn: fell below a quarter of max_pending after `notify_drained`, or is gone
-INFO: Final[int]  # conn of a route, the JSON text of INFO as bytes; neither this nor its CONNECT waits for an answer
+INFO: Final[int]  # conn of a route, the JSON text of INFO as bytes. Its CONNECT waits for `route_welcome` or `fail`
+PONG: Final[int]  # conn of a route, None: it answered a PING
 Event: TypeAlias = tuple[int, int, Any]
 # What one call brought about: bytes to write, each to the owner given at `open`; then events. None: nothing.
 Turn: TypeAlias = tuple[list[tuple[Any, bytes]], list[Event]] | None
@@ -124,6 +126,9 @@ class Engine:
         """Take in a connection to another server; nothing is sent by itself. Returns conn. Its CONNECT and INFO lines come
         as events, its PING is answered. What else it sends waits (4 MiB at most, then it is closed) for `route_ready`."""
 
+    def route_welcome(self, conn: int) -> None:
+        """The CONNECT of whoever dialed is in order: what came behind it is parsed, so that its PING is answered."""
+
     def route_ready(
         self, conn: int, *, server_id: str, account: str | None = None, without: Sequence[str] = ...
     ) -> None:
@@ -143,6 +148,9 @@ class Engine:
 
     def write(self, conn: int, data: bytes) -> None:
         """Queue protocol bytes of our own (an INFO) for one client."""
+
+    def announce(self, conn: int, line: bytes) -> None:
+        """Queue a later INFO line for a client: at once, or in place of `after_pong` where that is still to come."""
 
     def ping(self, conn: int) -> tuple[int, int]:
         """Queue a PING. Returns (PINGs unanswered before it, bytes received so far), for timers above."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
+import string
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +33,7 @@ from streamd.monitor.system import System
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from streamd.cluster.mesh import Cluster
     from streamd.config.streaming import StreamingConfig
     from streamd.stan.service import Streaming
     from streamd.stan.views import StreamingStatistics
@@ -60,6 +64,7 @@ class Server:
         self.started_ns = 0
         self.core: Core
         self.jetstream: JetStream | None = None
+        self.cluster: Cluster | None = None
         self.streaming: Streaming | None = None
         self.store_dir: Path | None = None
         self.reports = Reports(self)
@@ -79,6 +84,13 @@ class Server:
         if self.monitor_port is None:
             return None
         return f"http://{_reachable(self.config.http_host or self.host)}:{self.monitor_port}"
+
+    @property
+    def cluster_url(self) -> str | None:
+        """Where other servers connect, if routes are on."""
+        if self.cluster is None:
+            return None
+        return f"nats://{_reachable(self.cluster.host)}:{self.cluster.port}"
 
     # life
 
@@ -130,6 +142,7 @@ class Server:
         stack.push_async_callback(self.core.close)
         if config.jetstream is not None and not shared:
             self._start_jetstream(stack, config.jetstream)
+        await self._start_cluster(stack)
         if config.streaming is not None:
             self._start_streaming(stack, config.streaming)
         if config.http_port is not None and not shared:
@@ -149,15 +162,19 @@ class Server:
             headers=not config.no_header_support,
             auth_required=self.core.access.required,
             jetstream=self.jetstream is not None,
+            cluster="" if self.cluster is None else self.cluster.name,
         )
         if config.pid_file:
             startup.write_pid_file(config.pid_file)
         await self.core.serve(identity)
         startup.log_listening(self.log, config.host, self.port)
+        if self.cluster is not None:
+            await self.cluster.serve(host, port)
         if config.ports_file_dir:
             path = startup.ports_path(config.ports_file_dir)
             monitoring = [self.monitor_url] if self.monitor_url else []
-            startup.write_ports_file(path, {"nats": [self.client_url], "monitoring": monitoring})
+            cluster = [self.cluster_url] if self.cluster_url else []
+            startup.write_ports_file(path, {"nats": [self.client_url], "monitoring": monitoring, "cluster": cluster})
             stack.callback(startup.remove_ports_file, path)
         startup.log_ready(self.log)
         if self.streaming is not None:
@@ -238,6 +255,35 @@ class Server:
         jetstream.start()
         self.jetstream = jetstream
 
+    async def _start_cluster(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config.cluster
+        if config is None or not config.port:
+            return
+        from streamd.cluster.mesh import Cluster
+
+        cluster = Cluster(
+            self.core,
+            config,
+            server_id=self.server_id,
+            server_name=self.name,
+            version=__version__,
+            node=None if self.jetstream is None else f"{self.name}#{_incarnation()}",
+            changed=self._cluster_changed,
+        )
+        host, port = await cluster.listen()
+        stack.push_async_callback(cluster.close)
+        startup.log_cluster(self.log, cluster.name, host, port, dynamic=cluster.dynamic)
+        self.cluster = cluster
+
+    def _cluster_changed(self) -> None:
+        """Clients are told of servers that came and went."""
+        cluster, identity = self.cluster, self.core.identity
+        if cluster is None or identity is None:
+            return
+        changed = replace(identity, cluster=cluster.name, connect_urls=cluster.connect_urls)
+        if changed != identity:
+            self.core.announce(changed)
+
     def _start_streaming(self, stack: contextlib.AsyncExitStack, config: StreamingConfig) -> None:
         from streamd.stan.service import Streaming
 
@@ -315,6 +361,11 @@ def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:
         held = sum(entry.stat().st_blocks * 512 for entry in directory.iterdir())
         storage = held + shutil.disk_usage(directory).free * 3 // 4
     return memory, storage
+
+
+def _incarnation() -> str:
+    """What tells two stores of one name apart."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))
 
 
 def _reachable(host: str) -> str:

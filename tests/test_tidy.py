@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from streamd.config import accounts, foreign, load, stan_file
-from streamd.config.cluster import ClusterConfig
+from streamd.config.cluster import ClusterAuthorization, ClusterConfig, ClusterTls
 from streamd.config.fields import keys_of
 from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig, JetStreamLimits, SystemUser
 from streamd.config.streaming import ChannelLimits, StreamingClusterConfig, StreamingConfig
@@ -170,6 +170,8 @@ def test_readme_names_both_commands() -> None:
         (JetStreamConfig, ""),
         (JetStreamLimits, ""),
         (ClusterConfig, ""),
+        (ClusterAuthorization, ""),
+        (ClusterTls, ""),
         (StreamingConfig, ""),
         (StreamingConfig, "store_limits"),
         (StreamingConfig, "file_options"),
@@ -198,6 +200,7 @@ def test_inner_blocks_are_documented() -> None:
 def test_what_is_refused_or_without_effect_is_documented() -> None:
     later = load.LATER | load.LATER_AUTHORIZATION | load.LATER_JETSTREAM | load.LATER_LIMITS | load.LATER_CLUSTER
     later |= accounts.LATER_ACCOUNT | accounts.LATER_USER
+    later |= load.LATER_CLUSTER_AUTHORIZATION | load.LATER_TLS
     idle = {name for key in stan_file.IDLE_FILE for name in key.names}
 
     assert undocumented([*later, *stan_file.REFUSED, *idle, *foreign.CLUSTER]) == []

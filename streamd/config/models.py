@@ -184,14 +184,16 @@ class Config(Block):
 
     @model_validator(mode="after")
     def _streaming_brings_the_rest(self) -> Self:
-        """What the streaming block says about the server around it: store, name, and a cluster of one."""
+        """What the streaming block says about the server around it: store, name, and the cluster's name."""
         changed = dict[str, Any]()
         if self.streaming is not None:
             changed["streaming"], changed["jetstream"] = _one_store(self.streaming, self.jetstream)
             if self.streaming.cluster is not None and not self.server_name:
                 changed["server_name"] = self.streaming.cluster.node_id or ""
+            if self.cluster is not None and not self.cluster.name:
+                changed["cluster"] = self.cluster.model_copy(update={"name": self.streaming.cluster_id})
         name = changed.get("server_name", self.server_name)
-        notes = (_alone(name, self.streaming, self.cluster), _in_the_clear(self.streaming))
+        notes = (_alone(name, self.streaming), _in_the_clear(self.streaming))
         changed["notes"] = (*self.notes, *(note for note in notes if note is not None and note not in self.notes))
         # A frozen model of its own making: this is still its birth.
         self.__dict__.update(changed)
@@ -253,18 +255,13 @@ def _in_the_clear(streaming: StreamingConfig | None) -> str | None:
     return "streaming encryption has no effect: with store memory nothing is written that could be encrypted"
 
 
-def _alone(name: str, streaming: StreamingConfig | None, routes: ClusterConfig | None) -> str | None:
-    """What a member of a cluster says until there are clusters."""
+def _alone(name: str, streaming: StreamingConfig | None) -> str | None:
+    """What a member of a group says until streams are replicated."""
     group = None if streaming is None else streaming.cluster
-    if group is None and routes is None:
+    if group is None:
         return None
-    absent = []
-    if group is not None and group.peers:
-        absent.append(f"its peers {', '.join(group.peers)}")
-    if routes is not None and routes.routes:
-        absent.append("its routes")
     who = f'this server "{name}"' if name else "this server"
-    text = f"clustering is not supported yet: {who} serves alone"
-    if absent:
-        text += f", {' and '.join(absent)} are not contacted"
+    text = f"replication is not supported yet: {who} stores its streams and channels alone"
+    if group.peers:
+        text += f", its peers {', '.join(group.peers)} have none of them"
     return text

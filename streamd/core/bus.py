@@ -88,6 +88,7 @@ class Bus:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.engine: Engine = core.engine
+        self.loop = core.loop
         self._bindings: dict[int, Binding] = {}
         self._watches: dict[int, Watch] = {}
         self._drained: dict[int, list[Callable[[], None]]] = {}

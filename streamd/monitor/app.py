@@ -1,4 +1,4 @@
-"""The monitoring endpoints as a small ASGI application: `/`, `/healthz`, `/jsz`, `/metrics`, `/varz`, and those of streaming.
+"""The monitoring endpoints as a small ASGI application: `/`, `/healthz`, `/jsz`, `/metrics`, `/routez`, `/varz`, streaming.
 
 It asks a `Statistics` for what to show and knows nothing of the server behind it. Not here: sockets (serve.py), the pages of
 NATS Streaming (streaming.py), Prometheus (metrics.py).
@@ -33,6 +33,9 @@ class Statistics(Protocol):
     def varz(self) -> Mapping[str, object]:
         """The fields of /varz; only those that have a real value."""
 
+    def routez(self) -> Mapping[str, object]:
+        """The page of /routez."""
+
     def healthz(self, options: HealthzOptions) -> Health:
         """Whether the server is well."""
 
@@ -40,7 +43,7 @@ class Statistics(Protocol):
         """What JetStream holds; None if only the leader was asked and another server leads."""
 
 
-_PATHS: Final = ("/", "/healthz", "/jsz", "/metrics", "/varz")
+_PATHS: Final = ("/", "/healthz", "/jsz", "/metrics", "/routez", "/varz")
 
 
 class MonitorApp:
@@ -82,6 +85,8 @@ class MonitorApp:
             return await self._metrics(scope)
         if path == "/varz":
             return Answer(200, JSON, json_bytes({**self._statistics.varz(), "http_req_stats": dict(self._requests)}))
+        if path == "/routez":
+            return Answer(200, JSON, json_bytes(self._statistics.routez()))
         try:
             query = Query(scope["query_string"])
             if path == "/jsz":

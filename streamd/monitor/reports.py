@@ -14,7 +14,7 @@ from streamd.api.wire import time_text
 from streamd.config.models import SYSTEM_ACCOUNT
 from streamd.core.access import DEFAULT_ACCOUNT
 from streamd.core.info import PROTOCOL_VERSION
-from streamd.monitor import jsz
+from streamd.monitor import jsz, routez
 from streamd.monitor.connz import connz
 from streamd.monitor.healthz import healthz
 from streamd.monitor.varz import Process, configured, uptime_text
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamd.api.system import AccountDetail, Connections, ConnzOptions, Health, HealthzOptions
+    from streamd.cluster.mesh import Cluster
     from streamd.config.models import Config
     from streamd.core.core import Core
     from streamd.streams.jetstream import JetStream
@@ -43,6 +44,7 @@ class Running(Protocol):
     monitor_port: int | None
     started_ns: int
     jetstream: JetStream | None
+    cluster: Cluster | None
     store_dir: Path | None
 
 
@@ -62,7 +64,7 @@ class Reports:
             name=server.name,
             host=server.host,
             id=server.server_id,
-            cluster=config.cluster.name if config.cluster is not None else "",
+            cluster=server.cluster.name if server.cluster is not None else "",
             ver=PROTOCOL_VERSION,
             tags=list(config.server_tags),
             metadata=dict(config.server_metadata),
@@ -102,8 +104,14 @@ class Reports:
             "stalled_clients": counts["stalled_clients"],
             "subscriptions": counts["subscriptions"],
             "system_account": SYSTEM_ACCOUNT,
+            **routez.varz(server.cluster),
             "jetstream": self._jetstream(store_dir=True),
         }
+
+    def routez(self) -> dict[str, Any]:
+        """The fields of /routez."""
+        server = self._server
+        return routez.routez(server.cluster, server_id=server.server_id, server_name=server.name)
 
     def statsz(self) -> dict[str, Any]:
         """The counters that every server publishes to the system account."""
@@ -200,14 +208,4 @@ class Reports:
             "now": time_text(time.time_ns()),
             "system_account": SYSTEM_ACCOUNT,
             "accounts": [DEFAULT_ACCOUNT, SYSTEM_ACCOUNT],
-        }
-
-    def routez(self) -> dict[str, Any]:
-        """The routes to other servers."""
-        return {
-            "server_id": self._server.server_id,
-            "server_name": self._server.name,
-            "now": time_text(time.time_ns()),
-            "num_routes": 0,
-            "routes": [],
         }

@@ -68,7 +68,7 @@ REFUSED: list[tuple[str, str]] = [
     ("prot: 1", '1:1: unknown field "prot", did you mean "port"?'),
     ("a: 1\nqqqqqq: 1", '2:1: unknown field "qqqqqq"'),
     ("jetstream {\n  store_dri: x }", '2:3: unknown field "store_dri", did you mean "store_dir"?'),
-    ("cluster {}", f'1:1: "cluster" is not supported yet by streamd {__version__}'),
+    ("gateway {}", f'1:1: "gateway" is not supported yet by streamd {__version__}'),
     ("jetstream {domain: x}", f'1:12: "domain" is not supported yet by streamd {__version__}'),
     ("authorization {users: []}", f'1:16: "users" is not supported yet by streamd {__version__}'),
     ('port: "1"', "1:1: port: expected an integer, got a string"),
@@ -137,7 +137,7 @@ def test_refusal_says_where_and_what(text: str, expected: str) -> None:
 
 def test_all_problems_are_shown_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        load_text("prot: 1\ncluster {}\ndebug: 1", file="x")
+        load_text("prot: 1\ngateway {}\ndebug: 1", file="x")
 
     assert [line.rsplit(": ")[0][:5] for line in str(caught.value).splitlines()] == [
         "x:1:1",

@@ -32,6 +32,9 @@ class Told:
     def varz(self) -> dict[str, object]:
         return {"server_id": "ID", **configured(Config()), **Process().fields()}
 
+    def routez(self) -> dict[str, object]:
+        return {"num_routes": 0, "routes": []}
+
     def healthz(self, options: HealthzOptions) -> Health:
         if self.problem is None or options.js_server_only:
             return Health()

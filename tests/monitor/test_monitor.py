@@ -24,7 +24,7 @@ def test_varz_shows_settings_and_counts_requests() -> None:
         assert found.kind == "application/json"
         assert found.headers["access-control-allow-origin"] == "*"
         assert (varz["server_id"], varz["port"], varz["max_payload"]) == ("ID", 4222, 1 << 20)
-        assert varz["http_req_stats"] == {"/": 0, "/healthz": 1, "/jsz": 0, "/metrics": 0, "/varz": 1}
+        assert varz["http_req_stats"] == {"/": 0, "/healthz": 1, "/jsz": 0, "/metrics": 0, "/routez": 0, "/varz": 1}
         assert varz["mem"] > 1 << 20
 
     with_monitor(test)

@@ -140,6 +140,14 @@ impl Hub {
         }
     }
 
+    /// Queue a later INFO for one client: clients expect nothing but the PONG between their CONNECT and its end.
+    pub fn announce(&mut self, conn: u64, line: &[u8]) {
+        match self.floor.conns.get_mut(conn) {
+            Some(conn) if !conn.after_pong.is_empty() => conn.after_pong = line.to_vec(),
+            _ => self.write(conn, line),
+        }
+    }
+
     /// Queue a PING. Returns the PINGs unanswered before it and the bytes received so far.
     pub fn ping(&mut self, conn: u64) -> (u32, u64) {
         let before = self.activity(conn);

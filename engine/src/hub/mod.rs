@@ -75,8 +75,10 @@ impl Limits {
 pub enum Event {
     /// A client sent CONNECT with this JSON; its input waits for `connected` or `fail`.
     Connect(u64, Vec<u8>),
-    /// Another server sent INFO with this JSON; so does its CONNECT come, and neither waits.
+    /// Another server sent INFO with this JSON. Its CONNECT waits for `route_welcome` or `fail`.
     Info(u64, Vec<u8>),
+    /// Another server answered a PING.
+    Pong(u64),
     /// A connection must be cut, its last output comes in the same turn; the reason as connz words it.
     Close(u64, Cow<'static, str>),
     /// A tap went from empty to not empty.

@@ -70,6 +70,18 @@ impl Hub {
         id
     }
 
+    /// The peer's CONNECT is in order: its input goes on.
+    pub fn route_welcome(&mut self, conn: u64) {
+        let Some(slot) = self.floor.conns.slot(conn) else { return };
+        let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+        if conn.phase != Phase::Waiting || conn.route.is_none() {
+            return;
+        }
+        conn.phase = Phase::Open;
+        let held = std::mem::take(&mut conn.held);
+        self.run_route(slot, &held);
+    }
+
     /// The peer has shown that it is `server`: exchange interest and messages of the accounts in `lane`.
     pub fn route_ready(&mut self, conn: u64, server: &str, lane: Lane) {
         let Some(slot) = self.floor.conns.slot(conn) else { return };
@@ -149,8 +161,16 @@ impl Hub {
                     if let Some(conn) = self.floor.conns.at_mut(slot) {
                         conn.pings = 0;
                     }
+                    self.tell(slot, Event::Pong);
                 }
-                Step::Op(Op::Connect(json)) => self.tell(slot, |conn| Event::Connect(conn, json.to_vec())),
+                Step::Op(Op::Connect(json)) => {
+                    self.tell(slot, |conn| Event::Connect(conn, json.to_vec()));
+                    // Whoever dialed takes the PONG to its PING for a welcome.
+                    let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+                    conn.phase = Phase::Waiting;
+                    conn.held = cursor.rest().to_vec();
+                    return;
+                }
                 Step::Op(Op::Info(json)) => self.tell(slot, |conn| Event::Info(conn, json.to_vec())),
                 Step::Op(Op::Err(text)) => {
                     let reason = String::from_utf8_lossy(text).into_owned();

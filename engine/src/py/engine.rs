@@ -21,6 +21,7 @@ const INTEREST: u8 = 4;
 const STALL: u8 = 5;
 const DRAINED: u8 = 6;
 const INFO: u8 = 7;
+const PONG: u8 = 8;
 
 type Turn<'py> = Option<(Bound<'py, PyList>, Bound<'py, PyList>)>;
 
@@ -75,6 +76,7 @@ fn event_tuple(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
     match event {
         Event::Connect(conn, json) => (CONNECT, conn, PyBytes::new(py, &json)).into_pyobject(py),
         Event::Info(conn, json) => (INFO, conn, PyBytes::new(py, &json)).into_pyobject(py),
+        Event::Pong(conn) => (PONG, conn, py.None()).into_pyobject(py),
         Event::Close(conn, reason) => (CLOSE, conn, reason).into_pyobject(py),
         Event::Tap(tap) => (TAP, tap, py.None()).into_pyobject(py),
         Event::Interest(watch, now) => (INTEREST, watch, now).into_pyobject(py),
@@ -174,6 +176,10 @@ impl Engine {
         conn
     }
 
+    fn route_welcome(&mut self, conn: u64) {
+        self.hub.route_welcome(conn);
+    }
+
     #[pyo3(signature = (conn, *, server_id, account=None, without=Vec::new()))]
     fn route_ready(&mut self, conn: u64, server_id: &str, account: Option<&str>, without: Vec<String>) {
         let without = without.into_iter().map(Into::into).collect();
@@ -193,6 +199,10 @@ impl Engine {
     #[pyo3(signature = (conn, text, reason))]
     fn fail(&mut self, conn: u64, text: Option<&str>, reason: &str) {
         self.hub.fail(conn, text, reason);
+    }
+
+    fn announce(&mut self, conn: u64, line: &[u8]) {
+        self.hub.announce(conn, line);
     }
 
     fn write(&mut self, conn: u64, data: &[u8]) {
@@ -408,6 +418,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("STALL", STALL),
         ("DRAINED", DRAINED),
         ("INFO", INFO),
+        ("PONG", PONG),
     ];
     for (name, kind) in kinds {
         module.add(name, kind)?;

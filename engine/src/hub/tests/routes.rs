@@ -280,8 +280,10 @@ fn nothing_but_greetings_counts_before_a_route_is_ready() {
     let route = hub.open_route();
     hub.feed(route, b"INFO {\"a\":1}\r\nCONNECT {}\r\nPING\r\nRS");
     let (out, events) = turn(&mut hub);
-    assert_eq!(out, [(route, "PONG\r\n".to_owned())]);
+    assert_eq!(out, []);
     assert_eq!(events, [Event::Info(route, b"{\"a\":1}".to_vec()), Event::Connect(route, b"{}".to_vec())]);
+    hub.route_welcome(route);
+    assert_eq!(turn(&mut hub), (vec![(route, "PONG\r\n".to_owned())], vec![]));
     hub.feed(route, b"+ A b\r\nRMSG A a 2\r\n");
     hub.feed(route, b"hi\r\nPING\r\n");
     assert_eq!((turn(&mut hub), send(&mut hub, b"b")), ((vec![], vec![]), 0));
