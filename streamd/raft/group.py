@@ -160,6 +160,11 @@ class Group:
                 index += 1
         return found
 
+    def standing(self, index: int) -> tuple[int, Config]:
+        """(term, configuration) as of an entry that is kept, or the one before those: they go with the state there to whoever
+        installs it."""
+        return self._journal.terms.at(index), self._journal.config_at(index)
+
     # --- what the machine wants
 
     def bootstrap(self, voters: Iterable[NodeId]) -> None:
