@@ -160,9 +160,9 @@ class Group:
                 index += 1
         return found
 
-    def standing(self, index: int) -> tuple[int, Config]:
-        """(term, configuration) as of an entry that is kept, or the one before those: they go with the state there to whoever
-        installs it."""
+    def at(self, index: int) -> tuple[int, Config]:
+        """The term of an entry, and the configuration in force there: what `installed` elsewhere needs beside the state. The
+        entry is kept, or the last one that was dropped."""
         return self._journal.terms.at(index), self._journal.config_at(index)
 
     # --- what the machine wants

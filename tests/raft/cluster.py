@@ -235,7 +235,7 @@ class Machine:
         self.entries = [entry for entry in machine.entries if entry[0] <= index]
         self.applied = index
         self.node.save(name)
-        self.group.installed(index, *group.standing(index))
+        self.group.installed(index, *group.at(index))
 
 
 class Node:
