@@ -188,10 +188,11 @@ class Disk:
                 del records[sequence]
             stream.states.update(part.consumer_states)
 
-    def crash(self) -> None:
+    def crash(self, *, lucky: bool | None = None) -> None:
         """What was under way is there, or not."""
         work, self._flying, self._jobs = self._flying, None, []
-        if work is not None and self._world.rng.random() < 0.5:
+        lucky = self._world.rng.random() < 0.5 if lucky is None else lucky
+        if work is not None and lucky:
             self._apply(work)
 
 
