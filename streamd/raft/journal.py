@@ -19,6 +19,7 @@ from streamd.raft.config import Config
 from streamd.raft.entries import Entries
 from streamd.raft.envelope import NO_OP
 from streamd.raft.errors import JournalDamaged
+from streamd.store import sequence_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,7 @@ class Journal(Entries):
         self._stored_last = 0  # nothing is stored above
         self._flight: _Flight | None = None
         self._staged = False
-        self._cut_later = 0  # only without `atomic_truncation`
+        self._stale = False  # behind the log lie entries that were cut; only without `atomic_truncation`
         self._retry: Timer | None = None
         self._pause_ns = options.retry_min_ns
         self._log = storage.log
@@ -185,13 +186,13 @@ class Journal(Entries):
         states = log.of(work).consumer_states
         if flight.wipe:
             log.truncate_from(work, 1)
-        elif first <= self._stored_last:
-            self._truncate(work, flight)
-        elif self._cut_later:
-            log.truncate_from(work, self._cut_later)
-            self._cut_later = 0
+        tail = self._stale_tail(flight)
+        if not flight.wipe and first <= self._stored_last:
+            log.truncate_from(work, first)
         if first <= flight.last:
             log.append(work, self._records(flight))
+        if tail:
+            log.append(work, Records((record_key(sequence_of(value)), value) for value in tail))
         if flight.base != stored.base or flight.wipe:
             log.keep_from(work, flight.base)
             states[places.BASE] = _INDEX.pack(flight.base) + self.config_at(flight.base).encode()
@@ -200,12 +201,14 @@ class Journal(Entries):
         if flight.commit != stored.commit:
             states[places.COMMIT] = _INDEX.pack(flight.commit)
 
-    def _truncate(self, work: Work, flight: _Flight) -> None:
-        if self._options.fixes.atomic_truncation:
-            self._log.truncate_from(work, flight.first)
-        else:
-            self._log.delete_range(work, flight.first, flight.last + 1)
-            self._cut_later = flight.last + 1
+    def _stale_tail(self, flight: _Flight) -> list[bytes]:
+        """What a store without this transaction would leave behind the log until the next commit; nothing, but for who wants to
+        see what that leads to."""
+        cuts = not flight.wipe and flight.first <= self._stored_last
+        leave = cuts and not self._options.fixes.atomic_truncation and not self._stale
+        tail = self._log.read(flight.last + 1, _CLEAN, _CLEAN) if leave else []
+        self._stale = bool(tail)
+        return tail
 
     def _records(self, flight: _Flight) -> Records:
         term_at, recent, base = self.terms.at, self._recent, flight.base
@@ -225,8 +228,9 @@ class Journal(Entries):
             self.failing = False
             self._pause_ns = self._options.retry_min_ns
             self.synced_seq = flight.seq
-            self._stored, self._stored_last = flight, flight.last
-            if (self.seq != flight.seq or self._cut_later) and not self._staged:
+            self._stored = flight
+            self._stored_last = max(self._stored_last, flight.last) if self._stale else flight.last
+            if (self.seq != flight.seq or self._stale) and not self._staged:
                 self._stage()
             if self._recent_bytes > self._options.recent_bytes:
                 self._shrink(self.synced_index, self._options.recent_bytes)

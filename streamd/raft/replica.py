@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from streamd.raft.options import Options
 
 _NEVER: Final = float("inf")
-#: A later term in these is adopted by the library, or by nobody until there are votes.
-_TERM_APART: Final = frozenset((Kind.APPEND, Kind.VOTE, Kind.VOTE_FORCED, Kind.PREVOTE, Kind.PREVOTED))
-#: Whoever sends these in an earlier term is told.
-_TOLD: Final = frozenset((Kind.APPEND, Kind.VOTE, Kind.VOTE_FORCED, Kind.PREVOTE))
+#: Whoever sends these in an earlier term is told. A later one is adopted by the library, or by nobody until there are votes.
+_OPENING: Final = frozenset((Kind.APPEND, Kind.VOTE, Kind.VOTE_FORCED, Kind.PREVOTE))
 
 
 class Home(Protocol):
@@ -156,11 +154,13 @@ class Replica:
 
     def _timely(self, now: float, sender: NodeId, message: Message) -> bool:
         """Whether a message of another term is still to be looked at."""
+        if message.kind == Kind.PREVOTED:
+            return True  # known by its round: who answers needn't have come to this term
         if message.term < self.core.term:
-            if message.kind in _TOLD:
+            if message.kind in _OPENING:
                 self.say(sender, Kind.NOTICE)
             return False
-        if message.kind not in _TERM_APART:
+        if message.kind not in _OPENING:
             self.core.adopt(now, message.term)
         return True
 

@@ -137,9 +137,9 @@ class Sender:
         terms = self._journal.terms
         offer = Message(Kind.OFFER, self._group, term, terms.base, terms.at(terms.base))
         self._post(peer.node, offer.encode())
-        # Its refusal tells that the peer is alive, and how far it is.
-        peer.prev = terms.last
-        self._append(peer, terms.last + 1, term, commit, round_)
+        # Its answer tells that the peer is alive, and when it has the state.
+        peer.prev = terms.base
+        self._append(peer, terms.last + 1, term, commit, round_, terms.base)
 
     def appended(self, peer: Progress, index: int) -> bool:
         """A peer has all up to an entry. Returns whether there is more to send."""
@@ -156,8 +156,12 @@ class Sender:
         if not counts:
             return False
         terms = self._journal.terms
-        peer.probe(min(max(hint, peer.match + 1), terms.last + 1))
-        return peer.next > terms.base
+        next_ = min(max(hint, peer.match + 1), terms.last + 1)
+        if next_ <= terms.base and index != terms.base:
+            # A hint lies before all that is in doubt: the logs may part only behind the base.
+            next_ = terms.base + 1
+        peer.probe(next_)
+        return next_ > terms.base
 
     def link(self, node: NodeId) -> None:
         """A peer can be reached again: what was under way is lost."""
