@@ -54,7 +54,7 @@ def answer(name: str, **on_error: object) -> type[Answer]:
 
 def clustered(pattern: str, request: type[Wire] | None, answer: type[Answer], handler: str) -> Endpoint:
     """A subject that needs a cluster."""
-    body: Literal["json", "filled"] = "filled" if request is cluster.PeerRequest else "json"
+    body: Literal["peek", "filled"] = "filled" if request is cluster.PeerRequest else "peek"
     return Endpoint(pattern, request, answer, handler, body, CLUSTER_REQUIRED())
 
 
@@ -148,7 +148,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 #: The rows of the system account. One without a handler and a refusal is left without an answer, as by nats-server alone.
 SYSTEM_ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
-        "META.LEADER.STEPDOWN", cluster.LeaderStepdownRequest, cluster.MetaLeaderStepdownResponse, "meta_stepdown"
+        "META.LEADER.STEPDOWN",
+        cluster.LeaderStepdownRequest,
+        cluster.MetaLeaderStepdownResponse,
+        "meta_stepdown",
+        "peek",
     ),
     Endpoint("SERVER.REMOVE", cluster.ServerRequest, cluster.MetaServerRemoveResponse, "server_remove", "filled"),
     Endpoint("ACCOUNT.STREAM.MOVE.*.*", cluster.StreamMoveRequest, stream.StreamUpdateResponse, "account_stream_move"),

@@ -7,22 +7,28 @@ import json
 import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import nats
 import pytest
+from anyio import to_thread
+from nats.errors import NoRespondersError, TimeoutError
 
 from benchmarks.server import Server, Software
+from streamd import Server as StreamdServer
+from streamd.api.cluster import PeerInfo, peer_id
+from streamd.api.system import MetaCluster
+from streamd.config.models import Config, JetStreamConfig, SystemUser
 from tests.interop.test_cli import Cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.interop
 
-#: What both servers are asked, and what of it depends on the machine or the moment.
-ACCOUNTS = "accounts { $SYS { users: [ {user: sys, password: pw} ] } }\nserver_tags: [x]\n"
+NAMES: Final = ("one", "two", "three")
+ACCOUNTS: Final = "accounts { $SYS { users: [ {user: sys, password: pw} ] } }\nserver_tags: [x]\n"
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,125 @@ def test_request_jetstream(clis: Clis) -> None:
             stream["consumer_detail"].sort(key=lambda consumer: consumer["name"])
 
     assert shape(ours) == shape(theirs)
+
+
+class Led:
+    """Cluster facts of a leader of three, of whom one is gone."""
+
+    def meta(self) -> MetaCluster:
+        return MetaCluster(
+            name="cc",
+            leader="one",
+            peer=peer_id("one"),
+            replicas=[
+                PeerInfo(name="two", current=True, active=250_000_000, peer=peer_id("two")),
+                PeerInfo(name="three", offline=True, active=90_000_000_000, lag=7, peer=peer_id("three")),
+            ],
+            cluster_size=3,
+            quorum_needed=2,
+        )
+
+    def problem(self) -> str | None:
+        return None
+
+    def ha_assets(self) -> int:
+        return 1
+
+
+@pytest.mark.anyio
+async def test_a_cluster_is_understood(programs: Path, tmp_path: Path) -> None:
+    """The meta group, as the command line shows and checks it."""
+    config = Config(
+        host="127.0.0.1", port=-1, server_name="one", system_users=(SystemUser(user="sys", password="pw"),),
+        jetstream=JetStreamConfig(store_dir=str(tmp_path)),
+    )  # fmt: skip
+    check = ("server", "check", "meta", "--expect", "3", "--lag-critical", "5", "--seen-critical", "10s")
+    async with StreamdServer(config) as server:
+        server.reports.cluster = Led()
+        cli = System(programs / "nats", server.port, tmp_path)
+        report = await to_thread.run_sync(cli, "server", "report", "jetstream")
+        found = await to_thread.run_sync(lambda: cli(*check, fails=True))
+
+    assert "RAFT Meta Group Information" in report
+    meta = {cells[0]: cells for cells in rows(report) if len(cells) > 1 and cells[1] in map(peer_id, NAMES)}
+    assert set(meta) == set(NAMES)
+    assert meta["one"][2] == "yes"
+    assert meta["three"][3:] == ["false", "false", "1m30s", "7"]
+    assert "Crit:" in found
+    assert "peers=3" in found
+
+
+#: What the system account may ask of JetStream's API, and of a server, with what both answer alike.
+SAME: Final = (
+    ("$JS.API.INFO", ""),
+    ("$JS.API.STREAM.LIST", ""),
+    ("$JS.API.STREAM.CREATE.S", '{"name":"S"}'),
+    ("$JS.API.CONSUMER.MSG.NEXT.S.C", ""),
+    ("$JS.API.DIRECT.GET.S", ""),
+    ("$JS.API.NO", ""),
+    ("$JS.API.META.LEADER.STEPDOWN", ""),
+    ("$JS.API.SERVER.REMOVE", '{"peer":"x"}'),
+    ("$JS.API.ACCOUNT.STREAM.MOVE.$G.ORDERS", '{"server":"x"}'),
+    ("$JS.API.ACCOUNT.STREAM.CANCEL_MOVE.$G.ORDERS", ""),
+    ("$SYS.REQ.SERVER.PING", "xx"),
+    ("$SYS.REQ.SERVER.PING.JSZ", '{"accounts":1}'),
+    ("$SYS.REQ.SERVER.PING.JSZ", '{"tags":["X"],"limit":"x"}'),
+    ("$SYS.REQ.SERVER.PING.VARZ", '{"server_name":"zz"}'),
+    ("$SYS.REQ.SERVER.PING.VARZ", '{"tags":["y"]}'),
+    ("$SYS.REQ.SERVER.PING.NO", ""),
+    ("$SYS.REQ.SERVER.PING.HEALTHZ", '{"js-server-only":true,"details":true}'),
+    ("$SYS.REQ.SERVER.PING.HEALTHZ", '{"account":"$G","stream":"NO"}'),
+    ("$SYS.REQ.SERVER.PING.HEALTHZ", '{"account":"$G","stream":"ORDERS","consumer":"no","details":true}'),
+    ("$SYS.REQ.SERVER.PING.HEALTHZ", '{"account":"$G","stream":"ORDERS","consumer":"worker"}'),
+    ("$SYS.REQ.SERVER.PING.HEALTHZ", '{"stream":"ORDERS"}'),
+    ("$SYS.REQ.SERVER.PING.HEALTHZ", '{"consumer":"worker","details":true}'),
+    ("$SYS.REQ.ACCOUNT.NO.INFO", ""),
+    ("$SYS.REQ.ACCOUNT.NO.JSZ", ""),
+    ("$SYS.REQ.ACCOUNT.$SYS.JSZ", ""),
+    ("$SYS.REQ.USER.INFO", ""),
+)
+#: The same for who isn't in the system account.
+SAME_COMMON: Final = (
+    ("$JS.API.META.LEADER.STEPDOWN", ""),
+    ("$JS.API.STREAM.LEADER.STEPDOWN.ORDERS", ""),
+    ("$JS.API.CONSUMER.LEADER.STEPDOWN.ORDERS.worker", ""),
+    ("$JS.API.STREAM.PEER.REMOVE.ORDERS", '{"peer":"x"}'),
+    ("$JS.API.STREAM.PEER.EVACUATE.ORDERS", '{"peer":"x"}'),
+    ("$JS.API.STREAM.CANCEL_MOVE.ORDERS", ""),
+    ("$JS.API.CONSUMER.PEER.REMOVE.ORDERS.worker", '{"peer":"x"}'),
+    ("$JS.API.CONSUMER.PEER.EVACUATE.ORDERS.worker", '{"peer":"x"}'),
+    ("$SYS.REQ.SERVER.PING", ""),
+    ("$SYS.REQ.ACCOUNT.$G.INFO", ""),
+)
+
+
+async def answers(port: int, requests: Sequence[tuple[str, str]], user: str | None) -> list[Any]:
+    """What each request is answered, without who answers: null for nobody there, "" for silence."""
+    client = await nats.connect(f"nats://127.0.0.1:{port}", user=user, password="pw" if user else None)
+    found: list[Any] = []
+    for subject, body in requests:
+        try:
+            answer = json.loads((await client.request(subject, body.encode(), timeout=1)).data)
+            answer.pop("server", None)
+            if answer.get("data", 0) is None:
+                del answer["data"]  # a null beside an error
+            found.append(answer)
+        except NoRespondersError:
+            found.append(None)
+        except TimeoutError:
+            found.append("")
+    await client.close()
+    return found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("requests", "user"), [(SAME, "sys"), (SAME_COMMON, None)], ids=["system", "common"])
+async def test_answers_are_the_same(clis: Clis, requests: Sequence[tuple[str, str]], user: str | None) -> None:
+    """Word for word."""
+    ports = [int(cli.command[2].rpartition(":")[2]) for cli in (clis.peer, clis.ours)]
+    theirs, ours = await asyncio.gather(*(answers(port, requests, user) for port in ports))
+
+    assert dict(zip(requests, ours, strict=True)) == dict(zip(requests, theirs, strict=True))
 
 
 def test_account_info(clis: Clis) -> None:
