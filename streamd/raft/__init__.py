@@ -12,13 +12,16 @@ The duties of who uses this:
     4. when `behind` is called, fetch the leader's state, make it durable, call `installed`
     5. a proposal whose leader changed may be committed or not: look what comes through `committed`
 
-    host          all groups of a node
-    group         the face of one
-    replica       the rules around the library
-    core          the library itself; nothing else knows its inside
-    guard, barrier, prevote, sending, reads, transfer, membership        one rule each
-    journal, terms, storage, config                                      what is stored
-    envelope, net, node                                                  what travels
+    host                                all groups of a node
+    group                               the face of one
+    replica                             the rules around the library, in two halves:
+      elections, prevote, transfer        who leads
+      replication, sending, guard, reads  what a leader and its followers tell each other
+    barrier                             nothing is said before it is on the disk
+    membership, config                  who belongs to it
+    journal, entries, terms, storage    what is stored
+    envelope, net, node                 what travels
+    core, library                       PySyncObj; nothing else knows its inside
     options, errors
 """
 

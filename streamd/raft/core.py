@@ -1,9 +1,6 @@
-"""The library, tamed: the only file that knows its inside.
+"""The library, tamed: with `library` the only file that knows its inside.
 
 In the walk:  `replica` calls, `Owner` is called back; the rules around it live in the other files of this room.
-Guarantee:    nothing in here reads a clock, opens a descriptor, starts a thread or unpickles. What is private to the library
-              and used here is checked when this is imported, against the one version that this was written for.
-Not here:     anything typed `Any` leaves this file as something else.
 
 PySyncObj keeps: elections, votes, the follower's log matching, the commit rule, check-quorum.
 Taken from it:   sending entries, applying, the network, the journal, time, randomness, snapshots, membership.
@@ -11,15 +8,12 @@ Taken from it:   sending entries, applying, the network, the journal, time, rand
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from pysyncobj import syncobj
 from pysyncobj.config import SyncObjConf
 from pysyncobj.syncobj import SyncObj
-from pysyncobj.transport import Transport
 
-from streamd.raft.errors import RaftError
+from streamd.raft.library import LogView, Moment, NoPoller, NoSnapshots, Wanted, Wire
 from streamd.raft.node import PeerNode
 
 if TYPE_CHECKING:
@@ -30,43 +24,14 @@ if TYPE_CHECKING:
     from streamd.raft.net import NodeId
     from streamd.raft.options import Options
 
-VERSION: Final = "0.3.17"
 _FOLLOWER, _CANDIDATE, _LEADER = 0, 1, 2
 _LONG_AGO: Final = -1.0
 _NEVER: Final = float("inf")
 _HUGE: Final = 1 << 60
 
 
-class _Moment:
-    """What the library takes for the time: that of the node whose call it is in."""
-
-    now = 0.0
-
-
-def _now() -> float:
-    return _Moment.now
-
-
-def _create_journal(journal: object) -> Any:
-    return journal if isinstance(journal, _Log) else _create_journal_before(journal)
-
-
-_create_journal_before = syncobj.createJournal
-syncobj.createJournal = _create_journal
-syncobj.monotonicTime = _now
-
-
-class Owner(Protocol):
-    """Who is told what the library wants."""
-
-    def ask_vote(self, node: NodeId) -> None:
-        """Ask a node for its vote, in the current term."""
-
-    def grant_vote(self, node: NodeId) -> None:
-        """Tell a node that it has this node's vote in the current term."""
-
-    def answer_append(self, node: NodeId, *, success: bool) -> None:
-        """Answer the append that is being handled."""
+class Owner(Wanted, Protocol):
+    """Who does what is taken from the library."""
 
     def send_entries(self) -> None:
         """Send what there is, and heartbeats."""
@@ -78,15 +43,18 @@ class Owner(Protocol):
 class Core(SyncObj):  # type: ignore[misc]
     """One group's state machine of Raft. Times are seconds."""
 
-    def __init__(self, node: NodeId, journal: Journal, owner: Owner, options: Options, rng: random.Random) -> None:
+    def __init__(
+        self, node: NodeId, journal: Journal, owner: Owner, options: Options, rng: random.Random, now: float
+    ) -> None:
         # Before the library's own: it draws the first timeout, and reads every attribute there is.
         self._owner = owner
         self._rng = rng
         self._nodes: dict[NodeId, PeerNode] = {}
         self._timeouts = options.election_min_ns / 1e9, options.election_max_ns / 1e9
+        Moment.now = now
         conf = SyncObjConf(
             autoTick=False,
-            journalFile=_Log(journal),
+            journalFile=LogView(journal),
             appendEntriesPeriod=options.heartbeat_ns / 1e9,
             raftMinTimeout=self._timeouts[0],
             raftMaxTimeout=self._timeouts[1],
@@ -100,9 +68,9 @@ class Core(SyncObj):  # type: ignore[misc]
             logCompactionMinEntries=_HUGE,
             logCompactionMinTime=_HUGE,
         )
-        super().__init__(self._node(node), [], conf=conf, transport=_Wire(owner))
-        self._poller = _NoPoller()
-        self._SyncObj__serializer = _NoSnapshots()
+        super().__init__(self._node(node), [], conf=conf, transport=Wire(owner))
+        self._poller = NoPoller()
+        self._SyncObj__serializer = NoSnapshots()
         self._SyncObj__newAppendEntriesTime = _NEVER
 
     # --- what it is
@@ -167,7 +135,7 @@ class Core(SyncObj):  # type: ignore[misc]
 
     def tick(self, now: float, *, send: bool) -> None:
         """Look at what has changed: count acks, check the quorum, apply; send entries if asked to."""
-        _Moment.now = now
+        Moment.now = now
         if send:
             self._SyncObj__newAppendEntriesTime = _LONG_AGO
         self._onTick(0.0)
@@ -198,7 +166,7 @@ class Core(SyncObj):  # type: ignore[misc]
         commit: int,
     ) -> None:
         """An append of the current or a later term."""
-        _Moment.now = now
+        Moment.now = now
         self._receive(
             sender,
             {
@@ -213,7 +181,7 @@ class Core(SyncObj):  # type: ignore[misc]
 
     def answered(self, now: float, sender: NodeId, match: int | None) -> None:
         """A voter's answer to an append of this leadership: what it has, up to there; None: it refused."""
-        _Moment.now = now
+        Moment.now = now
         message = {
             "type": "next_node_idx",
             "reset": False,
@@ -224,13 +192,13 @@ class Core(SyncObj):  # type: ignore[misc]
 
     def vote_asked(self, now: float, sender: NodeId, term: int, last: int, last_term: int) -> None:
         """A candidate wants a vote."""
-        _Moment.now = now
+        Moment.now = now
         message = {"type": "request_vote", "term": term, "last_log_index": last, "last_log_term": last_term}
         self._receive(sender, message)
 
     def voted(self, now: float, sender: NodeId, term: int) -> None:
         """A voter's grant; once a voter and term."""
-        _Moment.now = now
+        Moment.now = now
         self._receive(sender, {"type": "response_vote", "term": term})
 
     def adopt(self, now: float, term: int) -> None:
@@ -273,131 +241,3 @@ class Core(SyncObj):  # type: ignore[misc]
 
     def _SyncObj__doApplyCommand(self, command: object) -> None:  # noqa: N802
         raise AssertionError("entries are applied by the owner")
-
-
-class _Log:
-    """The journal as the library sees it: a list of (command, index, term). Commands stay away: it never looks at one."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def __len__(self) -> int:
-        terms = self._journal.terms
-        return terms.last - terms.base + 1
-
-    def __getitem__(self, item: Any) -> Any:
-        terms = self._journal.terms
-        if item == -1:
-            return b"", terms.last, terms.last_term
-        if isinstance(item, slice):
-            base, at = terms.base, terms.at
-            return [(b"", base + n, at(base + n)) for n in range(*item.indices(len(self)))]
-        index = range(terms.base, terms.last + 1)[item]
-        return b"", index, terms.at(index)
-
-    def add(self, command: bytes, index: int, term: int) -> None:
-        added = self._journal.add(command, term)
-        assert added == index
-
-    def deleteEntriesFrom(self, position: int) -> None:  # noqa: N802
-        self._journal.truncate(self._journal.terms.base + position)
-
-    def setCurrentTerm(self, term: int, vote: NodeId | None) -> None:  # noqa: N802
-        self._journal.set_term(term, vote)
-
-    def getCurrentTerm(self) -> int:  # noqa: N802
-        return self._journal.term
-
-    def getVotedForNodeId(self) -> NodeId | None:  # noqa: N802
-        return self._journal.vote
-
-    def setRaftCommitIndex(self, index: int) -> None:  # noqa: N802
-        self._journal.commit = index
-
-    def getRaftCommitIndex(self) -> int:  # noqa: N802
-        return self._journal.commit
-
-    def onOneSecondTimer(self) -> None:  # noqa: N802
-        pass
-
-
-class _Wire(Transport):  # type: ignore[misc]
-    """The network as the library sees it."""
-
-    def __init__(self, owner: Owner) -> None:
-        super().__init__(None, None, None)
-        self._owner = owner
-
-    def send(self, node: PeerNode, message: dict[str, Any]) -> bool:
-        kind = message["type"]
-        if kind == "next_node_idx":
-            self._owner.answer_append(node.id, success=message["success"])
-        elif kind == "request_vote":
-            self._owner.ask_vote(node.id)
-        else:
-            assert kind == "response_vote", kind
-            self._owner.grant_vote(node.id)
-        return True
-
-    def addNode(self, node: PeerNode) -> None:  # noqa: N802
-        pass
-
-    def dropNode(self, node: PeerNode) -> None:  # noqa: N802
-        pass
-
-    def destroy(self) -> None:
-        pass
-
-
-class _NoPoller:
-    def poll(self, timeout: float) -> None:
-        pass
-
-
-class _NoSnapshots:
-    def checkSerializing(self) -> tuple[int, None]:  # noqa: N802
-        return 0, None
-
-
-#: Attributes of an instance and methods of the class that are read, written, called or replaced.
-_ATTRIBUTES: Final = (
-    "connectedNodes",
-    "lastResponseTime",
-    "newAppendEntriesTime",
-    "noopIDx",
-    "otherNodes",
-    "raftCommitIndex",
-    "raftCurrentTerm",
-    "raftElectionDeadline",
-    "raftLastApplied",
-    "raftLeader",
-    "raftState",
-    "selfNode",
-    "serializer",
-    "transport",
-)
-_METHODS: Final = (
-    "_SyncObj__applyLogEntries",
-    "_SyncObj__doApplyCommand",
-    "_SyncObj__generateRaftTimeout",
-    "_SyncObj__sendAppendEntries",
-    "_SyncObj__setCurrentTerm",
-    "_SyncObj__setState",
-    "_SyncObj__updateClusterConfiguration",
-    "_onTick",
-)
-
-
-def check_library() -> None:
-    """Refuse a library other than the one this was written for. Errors: RaftError."""
-    found = version("pysyncobj")
-    if found != VERSION:
-        raise RaftError(f"PySyncObj {found} is installed, and only {VERSION} is understood: install that one")
-    names = SyncObj.__init__.__code__.co_names
-    missing = [name for name in _ATTRIBUTES if f"_SyncObj__{name}" not in names]
-    missing += [name for name in _METHODS if not callable(getattr(SyncObj, name, None))]
-    if missing:
-        raise RaftError(f"PySyncObj {found} lacks {', '.join(missing)}: install it anew")
-
-
-check_library()

@@ -90,7 +90,7 @@ class Group:
         self.replica.core.applied = applied
         self.replica.core.skip_to(min(applied, self._journal.terms.last))
         if self.config.voters == (node,):
-            self.replica.hurry()
+            self.replica.elections.hurry(self._home.now())
 
     # --- what it is
 
@@ -143,7 +143,7 @@ class Group:
                 peer.node in self._home.linked,
                 not peer.voter,
             )
-            for peer in self.replica.sender.peers.values()
+            for peer in self.replica.replication.sender.peers.values()
         ]
 
     def read(self, from_index: int, bytes_max: int) -> list[tuple[int, int, bytes]]:
@@ -160,6 +160,11 @@ class Group:
                 index += 1
         return found
 
+    def at(self, index: int) -> tuple[int, Config]:
+        """The term of an entry, and the configuration in force there: what `installed` elsewhere needs beside the state. The
+        entry is kept, or the last one that was dropped."""
+        return self._journal.terms.at(index), self._journal.config_at(index)
+
     # --- what the machine wants
 
     def bootstrap(self, voters: Iterable[NodeId]) -> None:
@@ -168,7 +173,7 @@ class Group:
             raise ChangeRefused(self.name, "it has begun already")
         self._journal.add(_CONFIG + Config(tuple(sorted(voters))).encode(), 0)
         self.replica.reconfigure()
-        self.replica.hurry()
+        self.replica.elections.hurry(self._home.now())
         self._home.wake(self.replica)
 
     def propose(self, command: bytes) -> int:
@@ -186,7 +191,7 @@ class Group:
     def _add(self, command: bytes) -> int:
         index = self._journal.add(command, self.term)
         self.replica.waiting_bytes += len(command)
-        self.replica.eager = True
+        self.replica.replication.eager = True
         self._home.wake(self.replica)
         return index
 
@@ -198,7 +203,7 @@ class Group:
 
     def promote(self, node: NodeId) -> None:
         """Make a learner that has caught up a voter. Errors: ChangeRefused."""
-        peer = self.replica.sender.peers.get(node)
+        peer = self.replica.replication.sender.peers.get(node)
         if node not in self.config.learners or peer is None:
             raise ChangeRefused(self.name, f"{node} is no learner")
         if peer.match < self.commit_index:
@@ -218,7 +223,9 @@ class Group:
         if self._options.fixes.one_at_a_time and self._journal.configs[-1][0] > replica.core.applied:
             raise ChangeRefused(self.name, "the change before isn't committed yet")
         alive_since = self._home.now() - self._options.quorum_timeout_ns / 1e9
-        alive = {node for node, peer in replica.sender.peers.items() if peer.match and peer.heard > alive_since}
+        alive = {
+            node for node, peer in replica.replication.sender.peers.items() if peer.match and peer.heard > alive_since
+        }
         reason = refusal(self.config, new, self.node, alive)
         if reason is not None:
             raise ChangeRefused(self.name, reason)

@@ -208,13 +208,9 @@ class Host:
         self._timer = None
         self._timer_at = _NEVER
         now = self.now()
-        due = _NEVER
         for group in self.groups.values():
-            at = self._due(group.replica)
-            if at <= now:
+            if self._due(group.replica) <= now:
                 self._ready[group.replica] = None
-            due = min(due, at)
-        if self._ready or now >= self._beat:
+        if self._ready:
             self._turn()
-        else:
-            self._arm(now, due)
+        self._arm(now, min((self._due(group.replica) for group in self.groups.values()), default=_NEVER))

@@ -1,27 +1,25 @@
-"""The log of a group: what it is, and how it gets into the store.
+"""How a group's log gets into the store, and back.
 
-In the walk:  the library adds and cuts here through `core`; `sending` and `core` read from here; the store's group commit
+In the walk:  the library adds and cuts here through `core`; `sending` and `replica` read from here; the store's group commit
               takes what is new.
 Guarantee:    what is in memory is the truth, the store follows it: a commit takes all that has changed since the one before,
               in one transaction. Whoever must not speak before a write is durable compares the write's number with
               `synced_seq`. A failed commit changes nothing but that it is tried again.
-
-The first entry, the *base*, is known by index and term alone; it is 0 in a new log and is not stored then.
 """
 
 from __future__ import annotations
 
 import struct
-from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from streamd._engine import CorruptRecord, Records, record_decode, record_encode, record_key
 from streamd.errors import StoreCorrupt
 from streamd.raft import storage as places
 from streamd.raft.config import Config
-from streamd.raft.envelope import CONFIG, NO_OP
+from streamd.raft.entries import Entries
+from streamd.raft.envelope import NO_OP
 from streamd.raft.errors import JournalDamaged
-from streamd.raft.terms import Terms
+from streamd.store import sequence_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +35,7 @@ _TERM: Final = struct.Struct("<Q?")  # then the vote, if there is one
 _INDEX: Final = struct.Struct("<Q")
 _CLEAN: Final = 1 << 62  # above every index
 _BASE_COMMAND: Final = bytes((NO_OP,))
-_LOAD_RECORDS: Final = 1_024
+_READ_RECORDS: Final = 1_024
 
 
 class _Flight(NamedTuple):
@@ -52,7 +50,7 @@ class _Flight(NamedTuple):
     commit: int
 
 
-class Journal:
+class Journal(Entries):
     """The journal of one group on this node."""
 
     def __init__(
@@ -65,30 +63,22 @@ class Journal:
         changed: Callable[[], None],
     ) -> None:
         """`changed`: called when `synced_seq` or `failing` moved. Errors: JournalDamaged."""
+        super().__init__()
         self.group = group
-        self.terms = Terms(0, 0)
         self.term = 0
         self.vote: NodeId | None = None
         self.commit = 0  # a hint: as far as was known to be committed
-        self.configs: list[tuple[int, Config]] = [(0, Config())]  # the first one is that of the base
-        self.bytes = 0  # of the entries above the base
         self.seq = 0  # number of the last write
         self.meta_seq = 0  # of the last write of term or vote
         self.synced_seq = 0
         self.failing = False  # the last commit failed
-        self._sizes = array("I")  # of the entries above the base
-        self._recent: dict[int, bytes] = {}  # commands of the entries from _recent_from on
-        self._recent_from = 1
-        self._recent_bytes = 0
-        self._dirty_from = _CLEAN  # entries from here on differ from what is stored or flies
+        self._dirty_from = _CLEAN  # entries from here on differ from what is stored or under way
         self._wipe = False  # nothing that is stored belongs to this log
+        self._stored = _Flight(1, 0, 0, 0, False, b"", 0)  # the last one that landed
         self._stored_last = 0  # nothing is stored above
-        self._stored_base = 0
-        self._stored_term_and_vote = b""
-        self._stored_commit = 0
         self._flight: _Flight | None = None
         self._staged = False
-        self._cut_later = 0  # only without `atomic_truncation`
+        self._stale = False  # behind the log lie entries that were cut; only without `atomic_truncation`
         self._retry: Timer | None = None
         self._pause_ns = options.retry_min_ns
         self._log = storage.log
@@ -110,40 +100,17 @@ class Journal:
         first = self._dirty_from if self._flight is None else min(self._dirty_from, self._flight.first)
         return min(first - 1, self.terms.last)
 
-    @property
-    def config(self) -> Config:
-        """The one in force."""
-        return self.configs[-1][1]
-
-    def config_at(self, index: int) -> Config:
-        """The one that was in force at an entry, base or above."""
-        return next(config for at, config in reversed(self.configs) if at <= index)
-
-    def holds(self, index: int, term: int) -> bool:
-        """Whether the log has this entry."""
-        return self.terms.base <= index <= self.terms.last and self.terms.at(index) == term
-
     def entries(self, index: int, bytes_max: int, last: int = _CLEAN) -> list[Entry]:
         """Entries from `index` on and up to `last`, at least one if there is one, then within the bytes; base < index.
 
         Errors: JournalDamaged.
         """
         last = min(last, self.terms.last)
-        if index < self._recent_from:
-            return self._read(index, bytes_max, min(last, self._recent_from - 1))
-        found: list[Entry] = []
-        term_at, recent = self.terms.at, self._recent
-        for at in range(index, last + 1):
-            command = recent[at]
-            bytes_max -= len(command)
-            if bytes_max < 0 and found:
-                break
-            found.append((term_at(at), command))
-        return found
-
-    def _read(self, index: int, bytes_max: int, last: int) -> list[Entry]:
+        if index >= self._recent_from:
+            return self.recent(index, bytes_max, last)
+        last = min(last, self._recent_from - 1)
         try:
-            values = self._log.read(index, min(last - index + 1, _LOAD_RECORDS), bytes_max)
+            values = self._log.read(index, min(last - index + 1, _READ_RECORDS), bytes_max)
             records = [record_decode(value) for value in values]
         except (CorruptRecord, StoreCorrupt) as error:
             raise JournalDamaged(self.group, str(error)) from error
@@ -151,100 +118,52 @@ class Journal:
             raise JournalDamaged(self.group, f"entry {index} or one behind it is not there")
         return [(record.timestamp_ns, record.payload) for record in records]
 
-    def size(self, first: int, last: int) -> int:
-        """Bytes of the entries first..last; base < first."""
-        start = self.terms.base + 1
-        return sum(self._sizes[first - start : last + 1 - start])
-
     # --- changing
 
     def add(self, command: bytes, term: int) -> int:
         """Append an entry, and return its index."""
-        self.terms.add(term)
-        index = self.terms.last
-        size = len(command)
-        self._sizes.append(size)
-        self._recent[index] = command
-        self._recent_bytes += size
-        self.bytes += size
-        if command[0] == CONFIG:
-            self.configs.append((index, Config.decode(command[1:])))
-        self.seq += 1
+        index = self._extend(command, term, keep=True)
         self._touch(index)
         return index
 
     def truncate(self, index: int) -> None:
         """Cut the log; base < index <= last."""
-        start = self.terms.base + 1
-        for at in range(max(index, self._recent_from), self.terms.last + 1):
-            self._recent_bytes -= len(self._recent.pop(at))
-        self._recent_from = min(self._recent_from, index)
-        self.bytes -= sum(self._sizes[index - start :])
-        del self._sizes[index - start :]
-        self.terms.truncate(index)
-        while self.configs[-1][0] >= index:
-            self.configs.pop()
-        self.seq += 1
+        self._cut(index)
         self._touch(index)
 
     def set_term(self, term: int, vote: NodeId | None) -> None:
         """The current term, and whom this node votes for in it."""
         self.term, self.vote = term, vote
         if self._options.fixes.persist_vote:
-            self.seq += 1
+            self._touch(_CLEAN)
             self.meta_seq = self.seq
-            self._stage()
 
     def rebase(self, index: int, term: int, config: Config) -> None:
         """Forget all entries: the state at this one is what counts."""
-        self.terms = Terms(index, term)
-        self.configs = [(index, config)]
-        self._sizes = array("I")
-        self._recent.clear()
-        self._recent_from = index + 1
-        self._recent_bytes = self.bytes = 0
+        self._reset(index, term, config)
         self.commit = max(self.commit, index)
         self._wipe = True
-        self.seq += 1
         self._touch(index)
 
     def trim(self, index: int) -> None:
         """Entries up to `index` aren't needed here any more: keep a tail of them for others. The store follows with its next
         commit."""
         keep = self._options.tail_bytes
-        if self.bytes <= keep + keep // 4:
-            return
-        index = min(index, self.synced_index)
-        base = self.terms.base
-        freed = 0
-        for size in self._sizes:
-            if base >= index or self.bytes - freed <= keep:
-                break
-            freed += size
-            base += 1
-        self.configs = [(base, self.config_at(base)), *((at, config) for at, config in self.configs if at > base)]
-        del self._sizes[: base - self.terms.base]
-        self.bytes -= freed
-        self.terms.rebase(base)
-        self._forget(base)
-
-    def _forget(self, index: int) -> None:
-        """Commands up to `index` needn't be in memory."""
-        while self._recent_from <= index:
-            self._recent_bytes -= len(self._recent.pop(self._recent_from))
-            self._recent_from += 1
+        if self.bytes > keep + keep // 4:
+            self._rebase(max(min(index, self.synced_index), self.terms.base), keep)
 
     # --- towards the store
 
     def _touch(self, index: int) -> None:
+        self.seq += 1
         if index < self._dirty_from:
             self._dirty_from = index
-        self._stage()
+        if not self._staged and not self.failing and not self._closed:
+            self._stage()
 
     def _stage(self) -> None:
-        if not self._staged and not self.failing and not self._closed:
-            self._staged = True
-            self._at_rest(self._job)
+        self._staged = True
+        self._at_rest(self._job)
 
     def _job(self, work: Work) -> Callable[[Outcome], None] | None:
         self._staged = False
@@ -255,83 +174,81 @@ class Journal:
         vote = (self.vote or "").encode()
         term_and_vote = _TERM.pack(self.term, self.vote is not None) + vote
         if not self._options.fixes.persist_vote:
-            term_and_vote = self._stored_term_and_vote
+            term_and_vote = self._stored.term_and_vote
         self._flight = _Flight(first, last, self.seq, base, self._wipe, term_and_vote, self.commit)
-        self._write(work, self._flight)
         self._dirty_from = _CLEAN
         self._wipe = False
+        self._write(work, self._flight)
         return self._landed
 
     def _write(self, work: Work, flight: _Flight) -> None:
-        log = self._log
-        part = log.of(work)
-        first = flight.first
+        log, stored, first = self._log, self._stored, flight.first
+        states = log.of(work).consumer_states
         if flight.wipe:
             log.truncate_from(work, 1)
-        elif first <= self._stored_last:
-            if self._options.fixes.atomic_truncation:
-                log.truncate_from(work, first)
-            else:
-                log.delete_range(work, first, flight.last + 1)
-                self._cut_later = flight.last + 1
-        elif self._cut_later:
-            log.truncate_from(work, self._cut_later)
-            self._cut_later = 0
+        tail = self._stale_tail(flight)
+        if not flight.wipe and first <= self._stored_last:
+            log.truncate_from(work, first)
         if first <= flight.last:
-            term_at, recent, base = self.terms.at, self._recent, flight.base
-            pairs = [
-                (record_key(at), record_encode(at, term_at(at), "", b"", recent[at] if at > base else _BASE_COMMAND))
-                for at in range(max(first, 1), flight.last + 1)
-            ]
-            log.append(work, Records(pairs))
-        if flight.base != self._stored_base or flight.wipe:
-            if flight.base > 1:
-                log.keep_from(work, flight.base)
-            part.consumer_states[places.BASE] = _INDEX.pack(flight.base) + self.config_at(flight.base).encode()
-        if flight.term_and_vote != self._stored_term_and_vote:
-            part.consumer_states[places.TERM_AND_VOTE] = flight.term_and_vote
-        if flight.commit != self._stored_commit:
-            part.consumer_states[places.COMMIT] = _INDEX.pack(flight.commit)
+            log.append(work, self._records(flight))
+        if tail:
+            log.append(work, Records((record_key(sequence_of(value)), value) for value in tail))
+        if flight.base != stored.base or flight.wipe:
+            log.keep_from(work, flight.base)
+            states[places.BASE] = _INDEX.pack(flight.base) + self.config_at(flight.base).encode()
+        if flight.term_and_vote != stored.term_and_vote:
+            states[places.TERM_AND_VOTE] = flight.term_and_vote
+        if flight.commit != stored.commit:
+            states[places.COMMIT] = _INDEX.pack(flight.commit)
+
+    def _stale_tail(self, flight: _Flight) -> list[bytes]:
+        """What a store without this transaction would leave behind the log until the next commit; nothing, but for who wants to
+        see what that leads to."""
+        cuts = not flight.wipe and flight.first <= self._stored_last
+        leave = cuts and not self._options.fixes.atomic_truncation and not self._stale
+        tail = self._log.read(flight.last + 1, _CLEAN, _CLEAN) if leave else []
+        self._stale = bool(tail)
+        return tail
+
+    def _records(self, flight: _Flight) -> Records:
+        term_at, recent, base = self.terms.at, self._recent, flight.base
+        return Records(
+            (record_key(at), record_encode(at, term_at(at), "", b"", recent[at] if at > base else _BASE_COMMAND))
+            for at in range(max(flight.first, 1), flight.last + 1)
+        )
 
     def _landed(self, outcome: Outcome) -> None:
         flight, self._flight = self._flight, None
         assert flight is not None
+        if self._closed:
+            return
         if outcome.error is not None:
-            self._dirty_from = min(self._dirty_from, flight.first)
-            self._wipe = self._wipe or flight.wipe
-            self._stored_last = max(self._stored_last, flight.last)
-            self.failing = True
-            self._retry = self._clock.call_later(self._pause_ns, self._try_again)
-            self._pause_ns = min(2 * self._pause_ns, self._options.retry_max_ns)
+            self._failed(flight)
         else:
             self.failing = False
             self._pause_ns = self._options.retry_min_ns
             self.synced_seq = flight.seq
-            self._stored_last = flight.last
-            self._stored_base = flight.base
-            self._stored_term_and_vote = flight.term_and_vote
-            self._stored_commit = flight.commit
-            if self.seq != flight.seq or self._cut_later:
+            self._stored = flight
+            self._stored_last = max(self._stored_last, flight.last) if self._stale else flight.last
+            if (self.seq != flight.seq or self._stale) and not self._staged:
                 self._stage()
             if self._recent_bytes > self._options.recent_bytes:
-                self._shrink()
-        if not self._closed:
-            self._changed()
+                self._shrink(self.synced_index, self._options.recent_bytes)
+        self._changed()
+
+    def _failed(self, flight: _Flight) -> None:
+        """Nothing of a commit is there: the next one brings it."""
+        self._dirty_from = min(self._dirty_from, flight.first)
+        self._wipe = self._wipe or flight.wipe
+        self._stored_last = max(self._stored_last, flight.last)
+        self.failing = True
+        self._retry = self._clock.call_later(self._pause_ns, self._try_again)
+        self._pause_ns = min(2 * self._pause_ns, self._options.retry_max_ns)
 
     def _try_again(self) -> None:
         self._retry = None
-        if not self._closed and not self._staged:
-            self._staged = True
-            self._at_rest(self._job)
-
-    def _shrink(self) -> None:
-        """Keep the newest commands in memory; those that aren't stored yet in any case."""
-        index, synced = self._recent_from, self.synced_index
-        excess = self._recent_bytes - self._options.recent_bytes
-        while index <= synced and excess > 0:
-            excess -= len(self._recent[index])
-            index += 1
-        self._forget(index - 1)
+        if not self._staged:
+            self._stage()
 
     def close(self) -> None:
         """Write nothing more."""
@@ -343,25 +260,25 @@ class Journal:
 
     def _load(self, storage: Storage) -> None:
         states = storage.states
-        if (state := states.get(places.TERM_AND_VOTE)) is not None:
-            self.term, voted = _TERM.unpack_from(state)
-            self.vote = state[_TERM.size :].decode() if voted else None
-            self._stored_term_and_vote = state
+        base = commit = 0
+        term_and_vote = states.get(places.TERM_AND_VOTE, b"")
+        if term_and_vote:
+            self.term, voted = _TERM.unpack_from(term_and_vote)
+            self.vote = term_and_vote[_TERM.size :].decode() if voted else None
         if (state := states.get(places.BASE)) is not None:
             (base,) = _INDEX.unpack_from(state)
             self.configs = [(base, Config.decode(state[_INDEX.size :]))]
-            self._load_entries(base)
-        else:
-            self._load_entries(0)
         if (state := states.get(places.COMMIT)) is not None:
-            (self._stored_commit,) = _INDEX.unpack_from(state)
-            self.commit = min(self._stored_commit, self.terms.last)
-        self.commit = max(self.commit, self.terms.base)
+            (commit,) = _INDEX.unpack_from(state)
+        self._load_entries(base)
+        self._stored = _Flight(1, self.terms.last, 0, base, False, term_and_vote, commit)
+        self._stored_last = self.terms.last
+        self.commit = max(min(commit, self.terms.last), base)
         self.term = max(self.term, self.terms.last_term)
 
     def _load_entries(self, base: int) -> None:
         index = max(base, 1)
-        while values := self._log.read(index, _LOAD_RECORDS):
+        while values := self._log.read(index, _READ_RECORDS):
             for value in values:
                 record = record_decode(value)
                 term, command = record.timestamp_ns, record.payload
@@ -370,20 +287,9 @@ class Journal:
                 if not command or term < self.terms.last_term:
                     raise ValueError(f"entry {index} of term {term} behind term {self.terms.last_term}")
                 if index == base:
-                    self.terms = Terms(base, term)
+                    self._reset(base, term, self.config)
                 else:
-                    self._take(command, term)
+                    self._extend(command, term, keep=False)
                 index += 1
         if index == base:
             raise ValueError(f"entry {base} is missing")
-        self._stored_last = self.terms.last
-        self._stored_base = base
-        self._recent_from = self.terms.last + 1
-
-    def _take(self, command: bytes, term: int) -> None:
-        """An entry as it was stored."""
-        self.terms.add(term)
-        self._sizes.append(len(command))
-        self.bytes += len(command)
-        if command[0] == CONFIG:
-            self.configs.append((self.terms.last, Config.decode(command[1:])))

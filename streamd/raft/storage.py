@@ -39,9 +39,6 @@ class EntryLog(Protocol):
     def truncate_from(self, work: Work, sequence: int) -> None:
         """Stage the deletion of everything from a sequence on, before what the work appends."""
 
-    def delete_range(self, work: Work, low: int, high: int) -> None:
-        """Stage the deletion of low <= sequence < high."""
-
     def keep_from(self, work: Work, sequence: int) -> None:
         """Stage the deletion of everything below."""
 

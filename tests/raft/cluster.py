@@ -111,9 +111,6 @@ class StreamDouble:
         assert not part.appends
         part.truncate_from = sequence
 
-    def delete_range(self, work: Work, low: int, high: int) -> None:
-        self.of(work).ranges.append((low, high))
-
     def keep_from(self, work: Work, sequence: int) -> None:
         self.of(work).keep_from = sequence
 
@@ -185,9 +182,6 @@ class Disk:
             if part.truncate_from:
                 for sequence in [s for s in records if s >= part.truncate_from]:
                     del records[sequence]
-            for low, high in part.ranges:
-                for sequence in [s for s in records if low <= s < high]:
-                    del records[sequence]
             for appended in part.appends:
                 records.update((int.from_bytes(name, "big"), value) for name, value in appended)
             for sequence in [s for s in records if s < part.keep_from]:
@@ -241,7 +235,7 @@ class Machine:
         self.entries = [entry for entry in machine.entries if entry[0] <= index]
         self.applied = index
         self.node.save(name)
-        self.group.installed(index, group.replica.journal.terms.at(index), group.replica.journal.config_at(index))
+        self.group.installed(index, *group.at(index))
 
 
 class Node:
