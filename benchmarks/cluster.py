@@ -16,10 +16,9 @@ from benchmarks.frames import flood_chunk, msg_bytes, pub_body, stored_chunks, s
 from benchmarks.rig import Rig, alone, rate
 from benchmarks.roles import Span, flood, sink
 from benchmarks.row import Goal, Rival, Row, Unit, median
-from benchmarks.server import Streaming
 from benchmarks.store_roles import PER_CHUNK, publish_singly, publish_window
 from benchmarks.stored import RELAXED, fill
-from benchmarks.trio import NAMES, Node, Trio
+from benchmarks.trio import NAMES, Node, Trio, replicated
 from benchmarks.wire import BenchError, connect
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def window(rig: Rig, software: Software, size: int) -> float:
 
 
 def singly(rig: Rig, software: Software, sync: str | None) -> float:
-    with rig.trio(software, sync=sync) as trio:
+    with rig.trio(software, partial(replicated, sync=sync)) as trio:
         trio.create_stream()
         port = trio.led().port
         return alone(partial(publish_singly, port=port, subject=SUBJECT, size=SIZE, seconds=rig.seconds))
@@ -180,14 +179,15 @@ def struck(
     target: float,
     figure: Callable[[list[float]], float],
     number: signal.Signals = signal.SIGKILL,
-    streaming: Streaming | None = None,
+    *,
+    streaming: bool = False,
 ) -> Row:
     """A row of how long nothing is acked when the leader goes."""
 
     def sample(rig: Rig, software: Software) -> float:
-        return figure(outages(rig, software, number, streaming))
+        return figure(outages(rig, software, number, streaming=streaming))
 
-    rival = Rival.NATS if streaming is None else Rival.STREAMING
+    rival = Rival.STREAMING if streaming else Rival.NATS
     return row(name, target, sample, Unit.SECONDS, Goal.VALUE_AT_MOST, rival=rival, once=True)
 
 
@@ -205,8 +205,8 @@ ROWS = [
     struck(f"{KILLED}, median", 0.5, middle),
     struck(f"{KILLED}, worst", 2, max),
     struck("leader stopped to next ack", 0.05, middle, signal.SIGTERM),
-    struck(f"STAN: {KILLED}, median", 1, middle, streaming=Streaming.SYNCED),
-    struck(f"STAN: {KILLED}, worst", 3, max, streaming=Streaming.SYNCED),
+    struck(f"STAN: {KILLED}, median", 1, middle, streaming=True),
+    struck(f"STAN: {KILLED}, worst", 3, max, streaming=True),
     row("a node back, until caught up", 2, caught_up, slow=True),
     row("R3 stream and durable, one after another", 10, created, Unit.PAIRS, slow=True),
     row(

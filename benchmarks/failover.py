@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from benchmarks.frames import pub, sub
 from benchmarks.stan_frames import made_up, parsed, publish
 from benchmarks.stan_wire import Stan
-from benchmarks.trio import ANSWER_SECONDS, PATIENCE_SECONDS
+from benchmarks.trio import ANSWER_SECONDS, PATIENCE_SECONDS, replicated, streamed
 from benchmarks.wire import BUFFER_BYTES, BenchError, connect
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.rig import Rig
-    from benchmarks.server import Software, Streaming
+    from benchmarks.server import Software
     from benchmarks.trio import Node, Trio
 
 #: A publish goes out this often, whether or not the ones before are acked: it is how exact the figure is.
@@ -113,7 +113,7 @@ def outage(trio: Trio, number: signal.Signals) -> float:
     """Strikes the leader with a signal, seen by a publisher at another node. Afterwards all three are there again."""
     leader = trio.led()
     witness = trio.others(leader)[0]
-    prober = streaming_prober(trio, witness) if trio.streaming is not None else jetstream_prober(witness)
+    prober = streaming_prober(trio, witness) if trio.streaming else jetstream_prober(witness)
     try:
         seconds = silence(prober, lambda: leader.send(number), lambda: not leader.runs)
     finally:
@@ -125,13 +125,13 @@ def outage(trio: Trio, number: signal.Signals) -> float:
     return seconds
 
 
-def outages(rig: Rig, software: Software, number: signal.Signals, streaming: Streaming | None = None) -> list[float]:
+def outages(rig: Rig, software: Software, number: signal.Signals, *, streaming: bool) -> list[float]:
     """`rig.kills` of them, one after the other on one cluster, each of the leader of the moment."""
 
     def measure() -> list[float]:
-        with rig.trio(software, streaming=streaming) as trio:
-            if streaming is None:
+        with rig.trio(software, streamed if streaming else replicated, streaming=streaming) as trio:
+            if not streaming:
                 trio.create_stream()
             return [outage(trio, number) for _ in range(rig.kills)]
 
-    return rig.once(f"outages by {number.name} {streaming}", software, measure)
+    return rig.once(f"outages by {number.name}, streaming {streaming}", software, measure)

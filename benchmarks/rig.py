@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks import crew
 from benchmarks.roles import Span
 from benchmarks.server import Server, Software, Streaming
-from benchmarks.trio import Trio
+from benchmarks.trio import Text, Trio, replicated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,10 +66,8 @@ class Rig:
             yield server
 
     @contextmanager
-    def trio(
-        self, software: Software, *, sync: str | None = None, streaming: Streaming | None = None
-    ) -> Iterator[Trio]:
-        with self.directory() as path, Trio(software, path, sync=sync, streaming=streaming) as trio:
+    def trio(self, software: Software, text: Text = replicated, *, streaming: bool = False) -> Iterator[Trio]:
+        with self.directory() as path, Trio(software, path, text, streaming=streaming) as trio:
             yield trio
 
     def once(self, what: str, software: Software, measure: Callable[[], list[float]]) -> list[float]:

@@ -8,14 +8,15 @@ import json
 import socket
 import time
 import urllib.request
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from benchmarks.server import Process, Software, Streaming, jetstream_block, streaming_block
 from benchmarks.wire import BenchError, Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 Found = TypeVar("Found")
@@ -30,13 +31,48 @@ ANSWER_SECONDS = 2
 POLL_SECONDS = 0.005
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where one node is: its directory, and ports of the loopback for clients, routes and monitoring."""
+
+    name: str
+    home: Path
+    port: int
+    route_port: int
+    monitor_port: int
+
+
+#: The configuration of a node, for its place and those of the others.
+Text = Callable[[Place, list[Place]], str]
+
+
+def replicated(place: Place, others: list[Place], sync: str | None = None) -> str:
+    """JetStream on each node. `sync` is the text of `sync_interval`; None leaves each server its default."""
+    return head(place, others) + jetstream_block(place.home / "store", sync)
+
+
+def streamed(place: Place, others: list[Place], store: Streaming = Streaming.SYNCED) -> str:
+    """NATS Streaming on each node."""
+    peers = ", ".join(f'"{other.name}"' for other in others)
+    inner = f'  cluster {{ node_id: "{place.name}", peers: [{peers}], log_path: "{place.home / "raft"}" }}\n'
+    return head(place, others) + streaming_block(place.home / "store", store.value + inner)
+
+
+def head(place: Place, others: list[Place]) -> str:
+    routes = ", ".join(f'"nats-route://127.0.0.1:{other.route_port}"' for other in others)
+    return (
+        f'listen: "127.0.0.1:{place.port}"\nhttp: "127.0.0.1:{place.monitor_port}"\nserver_name: {place.name}\n'
+        f'cluster {{\n  name: {NAME}\n  listen: "127.0.0.1:{place.route_port}"\n  routes: [{routes}]\n}}\n'
+    )
+
+
 class Node(Process):
     """One server of the cluster."""
 
-    def __init__(self, software: Software, home: Path, name: str, ports: tuple[int, int, int], text: str) -> None:
-        self.name = name
-        port, self.route_port, self.monitor_port = ports
-        super().__init__(software, home, port, text)
+    def __init__(self, software: Software, place: Place, text: str) -> None:
+        self.name = place.name
+        self.monitor_port = place.monitor_port
+        super().__init__(software, place.home, place.port, text)
 
     @property
     def url(self) -> str:
@@ -52,34 +88,19 @@ class Node(Process):
 
 
 class Trio:
-    """A cluster with JetStream on each node or, with `streaming`, with NATS Streaming.
+    """A cluster. `streaming`: what serves its clients is NATS Streaming, otherwise JetStream."""
 
-    `sync` is the text of JetStream's `sync_interval`; None leaves each server its default.
-    """
-
-    def __init__(
-        self, software: Software, home: Path, *, sync: str | None = None, streaming: Streaming | None = None
-    ) -> None:
+    def __init__(self, software: Software, home: Path, text: Text, *, streaming: bool = False) -> None:
         self.software = software
         self.streaming = streaming
-        ports = free_ports(9)
-        places = dict(zip(NAMES, zip(ports[0::3], ports[1::3], ports[2::3], strict=True), strict=True))
-        self.nodes = []
-        for name, (port, route_port, monitor_port) in places.items():
-            at = home / name
-            others = [other for other in NAMES if other != name]
-            routes = ", ".join(f'"nats-route://127.0.0.1:{places[other][1]}"' for other in others)
-            text = (
-                f'listen: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{monitor_port}"\nserver_name: {name}\n'
-                f'cluster {{\n  name: {NAME}\n  listen: "127.0.0.1:{route_port}"\n  routes: [{routes}]\n}}\n'
-            )
-            if streaming is None:
-                text += jetstream_block(at / "store", sync)
-            else:
-                peers = ", ".join(f'"{other}"' for other in others)
-                inner = f'  cluster {{ node_id: "{name}", peers: [{peers}], log_path: "{at / "raft"}" }}\n'
-                text += streaming_block(at / "store", streaming.value + inner)
-            self.nodes.append(Node(software, at, name, (port, route_port, monitor_port), text))
+        ports = free_ports(3 * len(NAMES))
+        places = [
+            Place(name, home / name, *ports[at : at + 3])
+            for at, name in zip(range(0, len(ports), 3), NAMES, strict=True)
+        ]
+        self.nodes = [
+            Node(software, place, text(place, [other for other in places if other is not place])) for place in places
+        ]
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -98,7 +119,7 @@ class Trio:
 
     def wait_serving(self) -> None:
         """Until there is a leader and all three nodes are in the cluster."""
-        if self.streaming is not None:
+        if self.streaming:
             self.until("a leader", self.leader)
             return
 
@@ -130,12 +151,17 @@ class Trio:
         raise BenchError(f"{self.software.name}: no {what} within {seconds} s{reason}")
 
     def leader(self) -> Node | None:
-        """Who leads the stream S, or NATS Streaming; None while nobody does."""
+        """Who leads what serves the clients: NATS Streaming, or the stream S. None while nobody does."""
+        return self.streaming_leader() if self.streaming else self.stream_leader(STREAM)
+
+    def streaming_leader(self) -> Node | None:
         running = [node for node in self.nodes if node.runs]
-        if self.streaming is not None:
-            leaders = [node for node in running if node.ask("/streaming/serverz").get("role") == "Leader"]
-            return leaders[0] if len(leaders) == 1 else None
-        name = self.cluster(running[0]).get("leader")
+        leaders = [node for node in running if node.ask("/streaming/serverz").get("role") == "Leader"]
+        return leaders[0] if len(leaders) == 1 else None
+
+    def stream_leader(self, stream: str) -> Node | None:
+        running = [node for node in self.nodes if node.runs]
+        name = self.cluster(running[0], stream).get("leader")
         return next((node for node in running if node.name == name), None)
 
     def led(self) -> Node:
@@ -162,12 +188,16 @@ class Trio:
 
     def caught_up(self) -> bool:
         """Whether every node has all that is stored."""
-        if self.streaming is not None:
+        if self.streaming:
             return self.leader() is not None and len({tuple(last_sequences(node)) for node in self.nodes}) == 1
-        leader = self.leader()
+        return self.replicas_current(STREAM)
+
+    def replicas_current(self, stream: str) -> bool:
+        """Whether the leader of a stream has two followers that lack nothing."""
+        leader = self.stream_leader(stream)
         if leader is None:
             return False
-        replicas = self.cluster(leader).get("replicas") or []
+        replicas = self.cluster(leader, stream).get("replicas") or []
         current = [one for one in replicas if one.get("current") and not one.get("offline") and not one.get("lag")]
         return len(current) == len(NAMES) - 1
 
