@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks import crew
 from benchmarks.roles import Span
 from benchmarks.server import Server, Software, Streaming
-from benchmarks.trio import Text, Trio, replicated
+from benchmarks.trio import Text, Trio, on_loopback, replicated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ class Rig:
 
     @contextmanager
     def trio(self, software: Software, text: Text = replicated, *, streaming: bool = False) -> Iterator[Trio]:
-        with self.directory() as path, Trio(software, path, text, streaming=streaming) as trio:
+        with self.directory() as path, Trio(software, on_loopback(path), text, streaming=streaming) as trio:
             yield trio
 
     def once(self, what: str, software: Software, measure: Callable[[], list[float]]) -> list[float]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from benchmarks.server import Process, Software, Streaming, jetstream_block, streaming_block
-from benchmarks.wire import BenchError, Client
+from benchmarks.wire import LOOPBACK, BenchError, Client
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,13 +33,24 @@ POLL_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class Place:
-    """Where one node is: its directory, and ports of the loopback for clients, routes and monitoring."""
+    """Where one node is: its directory, and its ports for clients, routes and monitoring.
+
+    `prefix` is what starts a program on its host, where that isn't just this machine.
+    """
 
     name: str
     home: Path
     port: int
     route_port: int
     monitor_port: int
+    host: str = LOOPBACK
+    prefix: tuple[str, ...] = ()
+
+
+def on_loopback(home: Path) -> list[Place]:
+    """Directories below `home`, and free ports."""
+    ports = iter(free_ports(3 * len(NAMES)))
+    return [Place(name, home / name, next(ports), next(ports), next(ports)) for name in NAMES]
 
 
 #: The configuration of a node, for its place and those of the others.
@@ -59,10 +70,10 @@ def streamed(place: Place, others: list[Place], store: Streaming = Streaming.SYN
 
 
 def head(place: Place, others: list[Place]) -> str:
-    routes = ", ".join(f'"nats-route://127.0.0.1:{other.route_port}"' for other in others)
+    routes = ", ".join(f'"nats-route://{other.host}:{other.route_port}"' for other in others)
     return (
-        f'listen: "127.0.0.1:{place.port}"\nhttp: "127.0.0.1:{place.monitor_port}"\nserver_name: {place.name}\n'
-        f'cluster {{\n  name: {NAME}\n  listen: "127.0.0.1:{place.route_port}"\n  routes: [{routes}]\n}}\n'
+        f'listen: "{place.host}:{place.port}"\nhttp: "{place.host}:{place.monitor_port}"\nserver_name: {place.name}\n'
+        f'cluster {{\n  name: {NAME}\n  listen: "{place.host}:{place.route_port}"\n  routes: [{routes}]\n}}\n'
     )
 
 
@@ -71,33 +82,30 @@ class Node(Process):
 
     def __init__(self, software: Software, place: Place, text: str) -> None:
         self.name = place.name
+        self.host = place.host
         self.monitor_port = place.monitor_port
-        super().__init__(software, place.home, place.port, text)
+        command = (*place.prefix, *software.command)
+        super().__init__(Software(software.name, command), place.home, place.port, text)
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.host}:{self.port}"
 
     def ask(self, path: str) -> dict[str, Any]:
         """A page of the monitoring. Errors: OSError where it doesn't answer."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor_port}{path}", timeout=ANSWER_SECONDS) as page:
+        with urllib.request.urlopen(f"http://{self.host}:{self.monitor_port}{path}", timeout=ANSWER_SECONDS) as page:
             return dict(json.loads(page.read()))
 
     def client(self) -> Client:
-        return Client(self.port, ANSWER_SECONDS)
+        return Client(self.port, ANSWER_SECONDS, self.host)
 
 
 class Trio:
     """A cluster. `streaming`: what serves its clients is NATS Streaming, otherwise JetStream."""
 
-    def __init__(self, software: Software, home: Path, text: Text, *, streaming: bool = False) -> None:
+    def __init__(self, software: Software, places: list[Place], text: Text, *, streaming: bool = False) -> None:
         self.software = software
         self.streaming = streaming
-        ports = free_ports(3 * len(NAMES))
-        places = [
-            Place(name, home / name, *ports[at : at + 3])
-            for at, name in zip(range(0, len(ports), 3), NAMES, strict=True)
-        ]
         self.nodes = [
             Node(software, place, text(place, [other for other in places if other is not place])) for place in places
         ]

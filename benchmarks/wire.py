@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from benchmarks.frames import CONNECT, PING, PONG, pub_body, sub
 
+LOOPBACK = "127.0.0.1"
 SILENCE_SECONDS = 60
 BUFFER_BYTES = 1 << 20
 NUMBERS = itertools.count()
@@ -25,12 +26,13 @@ class NoAnswerError(BenchError):
     """Nobody is there yet to answer a request."""
 
 
-def plain(port: int, patience_seconds: float = SILENCE_SECONDS) -> socket.socket:
+def plain(port: int, patience_seconds: float = SILENCE_SECONDS, host: str = LOOPBACK) -> socket.socket:
     """A connected socket with big buffers which fails (BlockingIOError) after so much silence.
 
     A socket option and not settimeout(): that one would put a poll() before every read.
     """
-    sock = socket.create_connection(("127.0.0.1", port))
+    sock = socket.create_connection((host, port), patience_seconds)
+    sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(patience_seconds))
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
@@ -54,12 +56,14 @@ def receive_until(sock: socket.socket, ending: bytes, times: int = 1) -> bytes:
     return data
 
 
-def connect(port: int, *subscriptions: bytes, patience_seconds: float = SILENCE_SECONDS) -> socket.socket:
+def connect(
+    port: int, *subscriptions: bytes, patience_seconds: float = SILENCE_SECONDS, host: str = LOOPBACK
+) -> socket.socket:
     """Logs in, subscribes, and returns once the server has said that it knows.
 
     Two PINGs: the server may push a second INFO behind the first PONG.
     """
-    sock = plain(port, patience_seconds)
+    sock = plain(port, patience_seconds, host)
     sock.sendall(CONNECT + PING)
     receive_until(sock, PONG)
     sock.sendall(b"".join(subscriptions) + PING)
@@ -73,10 +77,10 @@ class Client:
     Errors: BlockingIOError where an answer takes longer than `patience_seconds`.
     """
 
-    def __init__(self, port: int, patience_seconds: float = SILENCE_SECONDS) -> None:
+    def __init__(self, port: int, patience_seconds: float = SILENCE_SECONDS, host: str = LOOPBACK) -> None:
         # An inbox of its own: in a cluster all nodes share one subject space.
         self.inbox = f"_INBOX.c.{os.getpid()}.{next(NUMBERS)}"
-        self.sock = connect(port, sub(self.inbox), patience_seconds=patience_seconds)
+        self.sock = connect(port, sub(self.inbox), patience_seconds=patience_seconds, host=host)
         self.file = self.sock.makefile("rb")
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from benchmarks.server import Software
-from benchmarks.trio import Trio
+from benchmarks.trio import Trio, on_loopback
 
 if TYPE_CHECKING:
     from benchmarks.trio import Place
@@ -24,15 +24,16 @@ STREAMD: Final = Software("streamd", (sys.executable, "-m", "streamd"))
 
 
 def as_in_conf(place: Place, others: list[Place]) -> str:
-    """conf/a.conf and its like, word for word but for the ports; and a page that tells who leads."""
+    """conf/a.conf and its like, word for word but for hosts and ports; and a page that tells who leads."""
     text = (CONF / f"{place.name}.conf").read_text()
     for each in (place, *others):
-        for port, free in zip(PORTS[each.name], (each.port, each.route_port), strict=True):
-            # No free port can be mistaken for one that is still to be replaced: those are below the ephemeral ones.
-            text = text.replace(str(port), str(free))
-    return f'{text}\nhttp: "127.0.0.1:{place.monitor_port}"\n'
+        port, route_port = PORTS[each.name]
+        # No free port can be mistaken for one that is still to be replaced: those are below the ephemeral ones.
+        text = text.replace(f"localhost:{route_port}", f"{each.host}:{each.route_port}")
+        text = text.replace(str(route_port), str(each.route_port)).replace(str(port), str(each.port))
+    return f'{text}\nhttp: "{place.host}:{place.monitor_port}"\n'
 
 
 def trio(home: Path, software: Software = STREAMD) -> Trio:
     """A cluster that isn't started yet."""
-    return Trio(software, home, as_in_conf, streaming=True)
+    return Trio(software, on_loopback(home), as_in_conf, streaming=True)

@@ -78,9 +78,17 @@ def daemon() -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(60)
+            unmount(home)
             os.environ.pop("DOCKER_HOST")
             if before is not None:
                 os.environ["DOCKER_HOST"] = before
+
+
+def unmount(home: str) -> None:
+    """Whatever the daemon has left mounted below its directory, the innermost first."""
+    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for point in sorted((point for point in points if point.startswith(f"{home}/")), reverse=True):
+        subprocess.run([need("umount"), point], check=True)
 
 
 def base() -> str:

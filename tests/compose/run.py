@@ -42,16 +42,24 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def ran(*command: str, **variables: str) -> str:
+    """A command, which must succeed. Returns what it printed."""
+    environment = {**os.environ, **variables}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
 def images() -> None:
     """Build streamd and the roles of the sources here: the wheel is made here, the rest in containers."""
-    subprocess.run(["make", "-s", "wheel"], cwd=ROOT, check=True)
+    ran("make", "-s", "wheel")
     wheel = max((ROOT / "dist").glob("streamd-*.whl"), key=lambda path: path.stat().st_mtime)
     arguments = {"BASE": base(), "BUILD_BASE": base(), "WHEEL": str(wheel.relative_to(ROOT))}
     given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
     for target, image in (("streamd", "streamd"), ("roles", "streamd-roles")):
         command = [need("docker"), "build", "-q", "--network", "host", "--target", target, "-t", image, *given, "."]
-        # The builder that needs no plugin, and leaves the stages of the other target out of nothing.
-        subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "DOCKER_BUILDKIT": "0"})
+        # The builder that every docker has: the other one may be a plugin that isn't there.
+        ran(*command, DOCKER_BUILDKIT="0")
 
 
 class Composed:
@@ -60,22 +68,16 @@ class Composed:
     def __init__(self) -> None:
         self._command = [*compose(), "-f", str(ROOT / "docker-compose.yml"), "-p", PROJECT]
         self.ports = dict(zip(NODES, free_ports(len(NODES)), strict=True))
-        variables = {f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
-        self._environment = {**os.environ, **variables}
+        self._variables = {f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
 
     def run(self, *words: str) -> str:
         """A command of Compose, which must succeed. Returns what it printed."""
-        command = [*self._command, *words]
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise AssertionError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        return done.stdout
+        return ran(*self._command, *words, **self._variables)
 
     def healthy(self, name: str) -> bool:
         """Whether the health check of a node succeeds."""
         (identity,) = self.run("ps", "-q", name).split()
-        command = [need("docker"), "inspect", "-f", "{{.State.Health.Status}}", identity]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "healthy"
+        return ran(need("docker"), "inspect", "-f", "{{.State.Health.Status}}", identity).strip() == "healthy"
 
     def wait_healthy(self) -> None:
         """Until all nodes are."""
