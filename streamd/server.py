@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import secrets
 import shutil
 import string
@@ -27,6 +28,7 @@ from streamd.config.reading import host_port
 from streamd.core.access import Access
 from streamd.core.core import Core, CoreLimits
 from streamd.core.info import Identity, new_server_id
+from streamd.errors import StoreError
 from streamd.monitor.reports import Reports
 from streamd.monitor.system import System
 
@@ -35,10 +37,13 @@ if TYPE_CHECKING:
 
     from streamd.cluster.mesh import Cluster
     from streamd.config.streaming import StreamingConfig
+    from streamd.raft.net import Net
+    from streamd.stan.clustered import ClusteredStreaming
     from streamd.stan.service import Streaming
     from streamd.stan.views import StreamingStatistics
     from streamd.streams.encryption import Encryption
     from streamd.streams.jetstream import JetStream
+    from streamd.streams.replication.node import Replication
 
 #: How long a thread that waits for the interpreter lets another one run. The writer's thread shares it with the loop, and
 #: Python's default of 5 ms would delay the end of every commit by that while the loop is busy.
@@ -65,6 +70,8 @@ class Server:
         self.core: Core
         self.jetstream: JetStream | None = None
         self.cluster: Cluster | None = None
+        self.replication: Replication | None = None
+        self.clustered: ClusteredStreaming | None = None
         self.streaming: Streaming | None = None
         self.store_dir: Path | None = None
         self.reports = Reports(self)
@@ -179,6 +186,8 @@ class Server:
         startup.log_ready(self.log)
         if self.streaming is not None:
             self.log.info("STREAM: Streaming Server is ready")
+        if self.replication is not None:
+            stack.push_async_callback(self.replication.leave)
 
     async def _stand_by(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> bool:
         """A member of a fault tolerance group: wait until the store is free, and take it. False: stopped before that.
@@ -237,6 +246,7 @@ class Server:
                 duplicate_window_ns_max=config.limits.duplicate_window_ns or 0,
                 max_ack_pending=config.limits.max_ack_pending or -1,
                 max_request_batch=config.limits.max_request_batch or 0,
+                clustered=_clustered(self.config),
             ),
             max_memory_bytes=max_memory,
             max_storage_bytes=max_storage,
@@ -252,8 +262,20 @@ class Server:
             sync_interval=config.sync_interval,
         )
         self.log.info("  Durability:      %s", sync.description)
+        if jetstream.identity:
+            self._take_name(jetstream)
         jetstream.start()
         self.jetstream = jetstream
+
+    def _take_name(self, jetstream: JetStream) -> None:
+        """A store that belongs to a cluster goes with the name that its server has there. Errors: StoreError."""
+        stored = jetstream.identity.rpartition("#")[0]
+        if self.config.server_name and self.config.server_name != stored:
+            raise StoreError(
+                f'the store in {self.store_dir} is that of server "{stored}" of a cluster, and this one is called '
+                f'"{self.config.server_name}": set server_name to that, or choose another store_dir'
+            )
+        self.name = jetstream.server_name = stored
 
     async def _start_cluster(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config.cluster
@@ -267,13 +289,43 @@ class Server:
             server_id=self.server_id,
             server_name=self.name,
             version=__version__,
-            node=None if self.jetstream is None else f"{self.name}#{_incarnation()}",
+            node=None if self.jetstream is None else self.jetstream.identity or f"{self.name}#{_incarnation()}",
             changed=self._cluster_changed,
         )
         host, port = await cluster.listen()
         stack.push_async_callback(cluster.close)
         startup.log_cluster(self.log, cluster.name, host, port, dynamic=cluster.dynamic)
         self.cluster = cluster
+        if self.jetstream is not None and cluster.net is not None:
+            self._start_replication(stack, self.jetstream, cluster, cluster.net)
+
+    def _start_replication(
+        self, stack: contextlib.AsyncExitStack, jetstream: JetStream, cluster: Cluster, net: Net
+    ) -> None:
+        from streamd.raft.host import Host
+        from streamd.streams.replication.node import Replication
+
+        streaming = self.config.streaming
+        members = None if streaming is None or streaming.cluster is None else streaming.cluster
+        peers = frozenset() if members is None else frozenset(members.peers)
+
+        def expected() -> frozenset[str] | None:
+            return peers | {self.name} if peers else cluster.founders()
+
+        services = jetstream.services
+        host = Host(net, services.clock, random.Random(), services.commits.at_rest, log=self.log)
+        self.replication = Replication(
+            jetstream,
+            net,
+            host,
+            name=self.name,
+            cluster=lambda: cluster.name,
+            tags=tuple(self.config.server_tags),
+            expected=expected,
+            streaming=members is not None,
+        )
+        stack.callback(self.replication.close)
+        self.reports.cluster = self.replication.view
 
     def _cluster_changed(self) -> None:
         """Clients are told of servers that came and went."""
@@ -292,9 +344,18 @@ class Server:
         log = self.log.getChild("stan")
         if config.stan_debug or config.stan_trace:
             log.setLevel(logging.DEBUG)
+        if self.replication is not None and config.cluster is not None:
+            from streamd.stan.clustered import ClusteredStreaming
+
+            self.clustered = ClusteredStreaming(self.replication, config, log, self._streaming_changed)
+            stack.callback(self.clustered.close)
+            return
         streaming = Streaming(self.jetstream, config, log)
         stack.callback(streaming.close)
         streaming.start()
+        self.streaming = streaming
+
+    def _streaming_changed(self, streaming: Streaming | None) -> None:
         self.streaming = streaming
 
     async def _start_system(self, stack: contextlib.AsyncExitStack) -> None:
@@ -309,7 +370,7 @@ class Server:
             return None
         from streamd.stan.statistics import Statistics
 
-        return Statistics(self.config.streaming, lambda: self.streaming, self.started_ns)
+        return Statistics(self.config.streaming, lambda: self.streaming, self.started_ns, lambda: self.clustered)
 
     async def _start_monitor(self, stack: contextlib.AsyncExitStack) -> None:
         from streamd.monitor.serve import MonitorServer
@@ -324,6 +385,11 @@ class Server:
         await tasks.start(monitor.serve)
         self.monitor_port = monitor.port
         startup.log_monitoring(self.log, host, monitor.port)
+
+
+def _clustered(config: Config) -> bool:
+    """Whether this server is one of several that may replicate streams."""
+    return config.cluster is not None and bool(config.cluster.port)
 
 
 def _core_limits(config: Config) -> CoreLimits:

@@ -193,7 +193,7 @@ class Config(Block):
             if self.cluster is not None and not self.cluster.name:
                 changed["cluster"] = self.cluster.model_copy(update={"name": self.streaming.cluster_id})
         name = changed.get("server_name", self.server_name)
-        notes = (_alone(name, self.streaming), _in_the_clear(self.streaming))
+        notes = (_alone(name, self.streaming, self.cluster), _in_the_clear(self.streaming))
         changed["notes"] = (*self.notes, *(note for note in notes if note is not None and note not in self.notes))
         # A frozen model of its own making: this is still its birth.
         self.__dict__.update(changed)
@@ -210,6 +210,10 @@ class Config(Block):
                     raise SettingError(f"can not have a {what} and a users array", "authorization")
         if self.client_advertise:
             reading.host_port(self.client_advertise)
+        if self.streaming is not None and self.streaming.cluster is not None and self.streaming.encrypt:
+            raise SettingError(
+                "encryption at rest is not supported yet in a cluster: its Raft log would be plain", "streaming"
+            )
         if any(character.isspace() for character in self.server_name):
             raise ValueError("server name cannot contain spaces")
         if self.lame_duck_duration_ns < 30 * SECOND_NS:
@@ -255,13 +259,13 @@ def _in_the_clear(streaming: StreamingConfig | None) -> str | None:
     return "streaming encryption has no effect: with store memory nothing is written that could be encrypted"
 
 
-def _alone(name: str, streaming: StreamingConfig | None) -> str | None:
-    """What a member of a group says until streams are replicated."""
+def _alone(name: str, streaming: StreamingConfig | None, routes: ClusterConfig | None) -> str | None:
+    """What a member of a group says that has no way to the others."""
     group = None if streaming is None else streaming.cluster
-    if group is None:
+    if group is None or (routes is not None and routes.port):
         return None
     who = f'this server "{name}"' if name else "this server"
-    text = f"replication is not supported yet: {who} stores its streams and channels alone"
+    text = f"streaming.cluster has no effect without a cluster block with listen and routes: {who} serves alone"
     if group.peers:
         text += f", its peers {', '.join(group.peers)} have none of them"
     return text

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamd.core.bus import Binding
     from streamd.streams.replication.node import Replication
     from streamd.streams.replication.replica import Replica
+    from streamd.streams.stream import Stream
 
 
 class ClusteredStreaming:
@@ -54,6 +55,16 @@ class ClusteredStreaming:
         if self._replica is None or self._replica.group.leader is None:
             return "Candidate"
         return "Leader" if self._service is not None else "Follower"
+
+    @property
+    def node_id(self) -> str:
+        """As configured."""
+        return self._replication.name
+
+    def streams(self) -> list[Stream]:
+        """The channels' streams that this server has."""
+        streams = self._replication.jetstream.streams.values()
+        return [stream for stream in streams if stream.channel is not None and stream.group]
 
     def _attach(self, replica: Replica) -> None:
         self._replica = replica

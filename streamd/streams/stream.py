@@ -306,6 +306,8 @@ class Stream:
         for consumer in self.consumers.values():
             consumer.state.requests_end(self.services.bus.engine, self.account, "409 Server Shutdown")
         self.services.bus.flush_soon()
+        if self.replica is not None:
+            self.services.clock.call_soon(self.replica.heal)
 
     def restore(self) -> None:
         """Read the machine back from the store, as a commit of its changes failed. Errors: StoreError."""

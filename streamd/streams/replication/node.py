@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+
 from streamd.api.errors import ApiError
 from streamd.raft.storage import Storage, define
 from streamd.state.meta import STREAMING_GROUP, GroupPlan, MetaState
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 #: How often leaders look whether something of what the meta group wants is still missing.
 TEND_NS: Final = 1_000_000_000
+#: A server that stops waits so long for others to lead.
+LEAVE_SECONDS: Final = 1.0
 
 
 class Replication:
@@ -52,7 +56,7 @@ class Replication:
         host: Host,
         *,
         name: str,
-        cluster: str,
+        cluster: Callable[[], str],
         tags: tuple[str, ...],
         expected: Callable[[], frozenset[str] | None],
         streaming: bool,
@@ -64,7 +68,7 @@ class Replication:
         self.net = net
         self.host = host
         self.name = name
-        self.cluster = cluster
+        self._cluster = cluster
         self.tags = tags
         self.streaming = streaming
         self.holding = Holding(jetstream)
@@ -86,7 +90,7 @@ class Replication:
         self.joining = Joining(self, expected)
         for group in [group for group in jetstream.journals if group != META]:
             self._open_group(group, jetstream.journals[group])
-        jetstream.view = View(self)
+        self.view = jetstream.view = View(self)
         self.cluster_api = ClusterApi(self)
         jetstream.api.join(self.cluster_api)
         self._leaderless_ns = self.services.clock.monotonic_ns()
@@ -122,6 +126,11 @@ class Replication:
         self.founded = voters
         self._define_meta(self.meta.journal_id)
         self.meta.group.bootstrap(voters)
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name, which may change while it was made up."""
+        return self._cluster()
 
     @property
     def fresh(self) -> bool:
@@ -395,6 +404,28 @@ class Replication:
         """A server's Raft id."""
         node = self.meta.state.nodes.get(name)
         return None if node is None else node.node
+
+    async def leave(self) -> None:
+        """A clean stop: others lead from now on, if they can."""
+        waiting = 0
+        gone = anyio.Event()
+
+        def done(_moved: bool) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                gone.set()
+
+        led = [replica for replica in self.replicas.values() if replica.leading]
+        for replica in led:
+            replica.proposals.save_now()
+        groups = [replica.group for replica in led] + [self.meta.group] * self.meta.leading
+        waiting = len(groups)
+        for group in groups:
+            group.transfer(None, done)
+        if groups:
+            with anyio.move_on_after(LEAVE_SECONDS):
+                await gone.wait()
 
     def close(self) -> None:
         """The server stops."""

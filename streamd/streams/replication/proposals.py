@@ -170,6 +170,13 @@ class Proposals:
         self._planned = False
         self.propose()
 
+    def save_now(self) -> None:
+        """Propose the states that wait for that."""
+        if self._save_timer is not None:
+            self._save_timer.cancel()
+            self._save_timer = None
+        self.propose()
+
     def _save_due(self) -> None:
         self._save_timer = None
         self._plan()

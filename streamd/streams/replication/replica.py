@@ -133,6 +133,16 @@ class Replica:
             self._plan(force=True)
         else:
             self.lead.look()
+            self.heal()
+
+    def heal(self) -> None:
+        """Something here can't be read: don't lead, and take it from whoever does."""
+        if not self.damaged or self._closed:
+            return
+        self.group.can_lead(False)
+        leader = self.group.leader
+        if leader is not None and leader != self.group.node:
+            self._fetch(self, leader)
 
     def behind(self, leader: NodeId) -> None:
         """The leader lacks the entries that are needed here."""
@@ -172,7 +182,7 @@ class Replica:
                 self._apply(work, now_ns, op)
         if index > self.applied:
             work.of(self.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
-        if self.leading:
+        if taken:
             self.services.bus.flush_soon()
         return lambda outcome: self._stored(outcome, taken, index)
 
@@ -244,7 +254,8 @@ class Replica:
         except CorruptRecord as error:
             stream.damaged(error)
             return
-        if self.leading:
+        if self.leading or self.group.leader == self.group.node:
+            # A leader that has just been elected acks what the one before may not have acked any more.
             admission.ack(self.services.bus.engine)
 
     # operations that take commits of their own
