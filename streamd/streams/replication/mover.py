@@ -41,6 +41,7 @@ class Mover:
         self._clock = replication.services.clock
         self._net = replication.net
         self._driving: set[int] = set()
+        self._adopting: set[int] = set()
         self._fetching: set[int] = set()
         self._left: dict[int, Batch] = {}  # publishes that came while a stream moved, until its new leader listens
         self._net.serve(TAKE, self._serve_take)
@@ -141,13 +142,13 @@ class Mover:
 
     def _copies(self, wanted: Assignment) -> None:
         """Have every server of the new place take a copy."""
-        waiting = set(wanted.moving_names)
+        waiting = list(wanted.moving_names)
 
         def taken(name: str, ok: bool) -> None:
             if not ok:
                 self._driving.discard(wanted.uid)  # the next look tries again
                 return
-            waiting.discard(name)
+            waiting.remove(name)
             if not waiting and wanted.uid in self._driving:
                 self._all_taken(wanted)
 
@@ -213,17 +214,17 @@ class Mover:
     def look_for(self, wanted: Assignment) -> None:
         """The leader of a group adopts what is to be in it."""
         replica = self._replication.replicas.get(wanted.group)
-        if replica is None or not replica.leading or wanted.uid in self._driving or wanted.moving:
+        if replica is None or not replica.leading or wanted.uid in self._adopting or wanted.moving:
             return
         stream = next((each for each in self._replication.jetstream.streams.values() if each.uid == wanted.uid), None)
         if stream is None or not stream.frozen:
             return
-        self._driving.add(wanted.uid)
+        self._adopting.add(wanted.uid)
         fields = {"at": self._replication.meta.applied, "version": wanted.version, "move": wanted.move}
         body = json.dumps(fields).encode()
 
         def adopted(_result: tuple[Any, ...], error: Exception | None) -> None:
-            self._driving.discard(wanted.uid)
+            self._adopting.discard(wanted.uid)
             if error is None:
                 self._listening(wanted)
                 self._replication.look_at(wanted)

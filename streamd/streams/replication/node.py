@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: How often leaders look whether something of what the meta group wants is still missing.
 TEND_NS: Final = 1_000_000_000
+#: And every so many times, whether anything at all is.
+LOOK_EVERY: Final = 5
 #: A server that stops waits so long for others to lead.
 LEAVE_SECONDS: Final = 1.0
 
@@ -84,6 +86,7 @@ class Replication:
         self.founded: tuple[NodeId, ...] = jetstream.founded
         self._opening: set[int] = set()  # uids whose OPEN is proposed
         self._told: dict[str, Callable[[Replica], None]] = {}
+        self._beats = 0
         self._making: set[str] = set()  # groups whose journal is being stored
         self.meta = self._open_meta()
         self.membership = Membership(self)
@@ -353,8 +356,9 @@ class Replication:
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
         self.joining.look()
         self.membership.look()
-        for plan in list(self.meta.state.groups.values()):
-            self._ensure_group(plan)
+        self._beats += 1
+        if self._beats % LOOK_EVERY == 0:
+            self.look()
 
     # what handlers ask
 
