@@ -80,6 +80,7 @@ def raise_file_limit() -> None:
 @click.option("--runs", type=click.IntRange(1), help="Samples per row and server.  [default: 5; quick: 3]")
 @click.option("--quick", is_flag=True, help="Short samples and small stores: a look, not a measurement.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all samples to this file.")
+@click.option("--table", "table_file", type=click.Path(path_type=Path), help="Write the README's table to this file.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Write the picture to this file.")
 @click.option("--kills", type=click.IntRange(1), help="Kills of a cluster's leader.  [default: 50; quick: 5]")
 @click.option("--streamd", "streamd_line", metavar="CMD", help="How to start streamd.")
@@ -95,6 +96,7 @@ def main(
     runs: int | None,
     quick: bool,
     json_file: Path | None,
+    table_file: Path | None,
     plot_file: Path | None,
     kills: int | None,
     streamd_line: str | None,
@@ -156,6 +158,8 @@ def main(
         print(f"\n{met} of {len(results)} targets met")
     if json_file:
         json_file.write_text(report.as_json(known, results))
+    if table_file:
+        table_file.write_text(report.table(results))
     if plot_file:
         draw(known, results, plot_file)
     sys.exit(1 if any(result.failure for result in results) else 0)

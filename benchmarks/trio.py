@@ -128,7 +128,7 @@ class Trio:
     def wait_serving(self) -> None:
         """Until there is a leader and all three nodes are in the cluster."""
         if self.streaming:
-            self.until("a leader", self.leader)
+            self.until("leader", self.leader)
             return
 
         def formed() -> bool:
@@ -137,7 +137,7 @@ class Trio:
                 client.request("$JS.API.STREAM.DELETE.formed")
             return True
 
-        self.until("a stream of three replicas", formed)
+        self.until("stream of three replicas", formed)
 
     def until(self, what: str, condition: Callable[[], Found | None], seconds: float = PATIENCE_SECONDS) -> Found:
         """The first true answer of a condition. What a server refuses or doesn't answer may yet come.
@@ -173,7 +173,7 @@ class Trio:
         return next((node for node in running if node.name == name), None)
 
     def led(self) -> Node:
-        return self.until("a leader", self.leader)
+        return self.until("leader", self.leader)
 
     def others(self, node: Node) -> list[Node]:
         return [other for other in self.nodes if other is not node]

@@ -195,13 +195,17 @@ class StreamLoad:
             jetstream = client.jetstream(timeout=ANSWER_SECONDS)
             subscription = await jetstream.pull_subscribe_bind(CONSUMER, STREAM)
             while True:
-                with suppress(NatsError, OSError, TimeoutError):
-                    for message in await subscription.fetch(100, timeout=1):
-                        sequence = message.metadata.sequence.stream
-                        self.promises.heard.append((sequence, message.data.decode()))
-                        with suppress(NatsError, OSError, TimeoutError):
-                            await message.ack_sync(timeout=ANSWER_SECONDS)
-                            self.promises.confirmed.add(sequence)
+                try:
+                    messages = await subscription.fetch(100, timeout=1)
+                except (NatsError, OSError, TimeoutError):
+                    await asyncio.sleep(LOOK_SECONDS)  # without a connection it fails at once
+                    continue
+                for message in messages:
+                    sequence = message.metadata.sequence.stream
+                    self.promises.heard.append((sequence, message.data.decode()))
+                    with suppress(NatsError, OSError, TimeoutError):
+                        await message.ack_sync(timeout=ANSWER_SECONDS)
+                        self.promises.confirmed.add(sequence)
         finally:
             await client.close()
 

@@ -32,7 +32,7 @@ class Havoc:
         """kill -9. The node stays away."""
         look = self._leaders[self._kills % len(self._leaders)]
         self._kills += 1
-        leader = await asyncio.to_thread(self._cluster.until, "a leader", look)
+        leader = await asyncio.to_thread(self._cluster.until, "leader", look)
         leader.kill()
         return leader
 

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-#: A net that is unlikely to be anybody's, and never leaves this machine.
-NET: Final = "10.213.77"
-BRIDGE: Final = "sd-chaos"
+#: Names and addresses of this process alone: other runs on the machine have others.
+SPACE: Final = f"sd{os.getpid()}"
+NET: Final = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 256}"
+SWITCH: Final = f"{SPACE}-switch"
+
+
+def space_of(name: str) -> str:
+    """The namespace of a node."""
+    return f"{SPACE}-{name}"
 
 
 def ip(*words: str) -> subprocess.CompletedProcess[str]:
@@ -38,8 +44,8 @@ def unavailable() -> str:
         return "there is no `ip` (iproute2) here"
     if os.geteuid():
         return "network namespaces are made by root"
-    made = ip("netns", "add", "sd-probe")
-    ip("netns", "del", "sd-probe")
+    made = ip("netns", "add", SWITCH)
+    ip("netns", "del", SWITCH)
     return f"no network namespace can be made here: {made.stderr.strip()}" if made.returncode else ""
 
 
@@ -53,22 +59,26 @@ class Links:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            done("link", "add", BRIDGE, "type", "bridge")
-            stack.callback(ip, "link", "del", BRIDGE)
-            done("addr", "add", f"{NET}.254/24", "dev", BRIDGE)
-            done("link", "set", BRIDGE, "up")
-            for name, host in self.hosts.items():
-                space, outside = f"sd-{name}", f"sd-{name}-out"
+            # The bridge has a namespace of its own: what the machine's firewall says of bridges is not asked there.
+            for space in (SWITCH, *map(space_of, self.hosts)):
                 done("netns", "add", space)
                 stack.callback(ip, "netns", "del", space)
-                done("link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", space)
-                stack.callback(ip, "link", "del", outside)
-                done("link", "set", outside, "master", BRIDGE, "up")
-                for inside in (("addr", "add", f"{host}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
-                    done("-n", space, *inside)
                 done("-n", space, "link", "set", "lo", "up")
+            done("-n", SWITCH, "link", "add", "bridge", "type", "bridge")
+            done("-n", SWITCH, "link", "set", "bridge", "up")
+            for name, host in self.hosts.items():
+                self._plug(name, "eth0", f"{host}/24", "-n", space_of(name))
+            stack.callback(ip, "link", "del", SPACE)
+            self._plug("host", SPACE, f"{NET}.254/24")
             self._made = stack.pop_all()
         return self
+
+    def _plug(self, port: str, interface: str, address: str, *where: str) -> None:
+        """A cable from an interface somewhere to a port of the bridge."""
+        done(*where, "link", "add", "dev", interface, "type", "veth", "peer", "name", port, "netns", SWITCH)
+        done("-n", SWITCH, "link", "set", "dev", port, "master", "bridge", "up")
+        done(*where, "addr", "add", address, "dev", interface)
+        done(*where, "link", "set", "dev", interface, "up")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -78,17 +88,17 @@ class Links:
     def places(self, home: Path) -> list[Place]:
         """A node on each host."""
         return [
-            replace(place, host=self.hosts[place.name], prefix=("ip", "netns", "exec", f"sd-{place.name}"))
+            replace(place, host=self.hosts[place.name], prefix=("ip", "netns", "exec", space_of(place.name)))
             for place in on_loopback(home)
         ]
 
     def cut(self, sender: str, receiver: str) -> None:
         """From now on nothing that one host sends reaches the other; what comes back still does."""
-        done("-n", f"sd-{sender}", "route", "add", "blackhole", f"{self.hosts[receiver]}/32")
+        done("-n", space_of(sender), "route", "add", "blackhole", f"{self.hosts[receiver]}/32")
         self._cut.add((sender, receiver))
 
     def heal(self) -> None:
         """All links are there again."""
         for sender, receiver in self._cut:
-            done("-n", f"sd-{sender}", "route", "del", "blackhole", f"{self.hosts[receiver]}/32")
+            done("-n", space_of(sender), "route", "del", "blackhole", f"{self.hosts[receiver]}/32")
         self._cut.clear()
