@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import pytest
-
 from benchmarks.server import Software
 from benchmarks.trio import Trio, on_loopback
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
 CONF: Final = Path(__file__).parents[1] / "conf"
 #: What the files call the ports of each node: for clients, for routes.
 PORTS: Final = {"a": (4221, 6221), "b": (4222, 6222), "c": (4223, 6223)}
-#: On every test that needs three streamd to be a cluster, until they are one.
-clustered = pytest.mark.skip(reason="streamd forms no cluster yet")
 STREAMD: Final = Software("streamd", (sys.executable, "-m", "streamd"))
 
 

@@ -6,12 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.trio import clustered
-
 FAILOVER = Path(__file__).parents[2] / "examples" / "failover" / "run.py"
 
 
-@clustered
 def test_nothing_acked_is_lost_when_the_leader_is_killed() -> None:
     """It checks order and content itself, and fails otherwise."""
     command = [sys.executable, str(FAILOVER), "--count", "3000"]

@@ -11,14 +11,14 @@ from benchmarks.trio import Trio, on_loopback
 from tests.faults import netns
 from tests.faults.cluster_load import STREAM, ChannelLoad, StreamLoad
 from tests.faults.havoc import Havoc
-from tests.trio import STREAMD, as_in_conf, clustered
+from tests.trio import STREAMD, as_in_conf
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.stan.program import Language
 
-pytestmark = [pytest.mark.anyio, clustered]
+pytestmark = pytest.mark.anyio
 
 
 async def survive(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 import pytest
 
 from tests.interop.test_clients import HERE, need, run
-from tests.trio import clustered, trio
+from tests.trio import trio
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,6 @@ def program() -> Path:
     return PROGRAM
 
 
-@clustered
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("runs", [3, pytest.param(20, marks=pytest.mark.soak)])
 def test_goes_on_printing_when_the_leader_is_killed(program: Path, tmp_path: Path, runs: int) -> None:
