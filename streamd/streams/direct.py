@@ -61,8 +61,8 @@ class DirectGets:
         for index in batch.headed() if stream.replica is not None else ():
             skip[index] = skip[index] or wanted(batch[index].headers)
         try:
-            wanted = [sequence if not skipped else 0 for sequence, skipped in zip(sequences, skip, strict=True)]
-            reply_direct(bus.engine, batch, stream.name, stream.get_many(wanted), skip)
+            shown = [sequence if not skipped else 0 for sequence, skipped in zip(sequences, skip, strict=True)]
+            reply_direct(bus.engine, batch, stream.name, stream.get_many(shown), skip)
             for index, skipped in enumerate(skip):
                 if skipped:
                     self._take(batch[index])
