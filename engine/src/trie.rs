@@ -360,6 +360,15 @@ mod tests {
                 wanted.sort_unstable();
                 prop_assert_eq!(found(&trie, subject.as_bytes()), wanted, "{}", subject);
             }
+            let mut all = Vec::new();
+            trie.each(|node, entries| all.extend(entries.iter().map(|entry| (entry.sub, node))));
+            prop_assert_eq!(all.len(), naive.len());
+            for (pattern, entry, place) in &naive {
+                prop_assert!(all.contains(&(entry.sub, place.node)));
+                let mut told = Vec::new();
+                trie.pattern(place.node, &mut told);
+                prop_assert_eq!(&told, pattern.as_bytes());
+            }
             while let Some((_, _, place)) = naive.pop() {
                 if let Some(moved) = trie.remove(place) {
                     naive.iter_mut().filter(|row| row.1.sub == moved).for_each(|row| row.2 = place);

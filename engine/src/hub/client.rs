@@ -368,7 +368,7 @@ impl Hub {
         conn.phase = Phase::Closed;
         conn.parser = Default::default();
         conn.held = Vec::new();
-        let was_ready = conn.route.as_mut().is_some_and(|route| route.ready.take().is_some());
+        let was_ready = conn.route.as_mut().is_some_and(|route| std::mem::take(&mut **route).ready.is_some());
         self.floor.events.push(Event::Close(conn.id, reason));
         if std::mem::take(&mut conn.drain_asked) {
             self.floor.events.push(Event::Drained(conn.id));

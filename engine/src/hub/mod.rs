@@ -1,4 +1,4 @@
-//! The hub: clients, accounts, taps and watches. Bytes in; bytes and events out, collected until `turn`.
+//! The hub: clients, routes to other servers, accounts, taps and watches. Bytes in; bytes and events out, collected until `turn`.
 //!
 //! Deterministic and without I/O: the same calls with the same seed give the same bytes.
 
@@ -79,7 +79,7 @@ pub enum Event {
     Info(u64, Vec<u8>),
     /// Another server answered a PING.
     Pong(u64),
-    /// A client must be cut, its last output comes in the same turn; the reason as connz words it.
+    /// A connection must be cut, its last output comes in the same turn; the reason as connz words it.
     Close(u64, Cow<'static, str>),
     /// A tap went from empty to not empty.
     Tap(u64),
@@ -87,7 +87,7 @@ pub enum Event {
     Interest(u64, bool),
     /// A client sends faster than its consumers read.
     Stall(u64),
-    /// A client that was asked about by `notify_drained` has little pending output, or is gone.
+    /// A connection that was asked about by `notify_drained` has little pending output, or is gone.
     Drained(u64),
 }
 
@@ -100,7 +100,7 @@ pub struct Statistics {
     pub subscriptions: usize,
     /// Messages and bytes.
     pub traffic: Traffic,
-    /// Clients that were cut for pending output.
+    /// Connections that were cut for pending output.
     pub slow_consumers: u64,
     /// STALL events.
     pub stalled_clients: u64,

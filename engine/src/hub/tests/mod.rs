@@ -1,6 +1,7 @@
 //! Rules of the hub: bytes in, bytes and events out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+mod cluster;
 mod cuts;
 mod routes;
 mod rows;
