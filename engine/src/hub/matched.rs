@@ -112,10 +112,15 @@ impl Matched {
 
     #[inline]
     fn add(&mut self, number: u32, view: &View<'_>, subject: &[u8]) {
-        let Some(sub) = view.subs.get(number) else { return };
-        let Owner::Route(slot) = sub.owner else {
-            return self.targets.push(Target { sub: number, owner: sub.owner, prefix: (0, 0) });
-        };
+        match view.subs.get(number).map(|sub| sub.owner) {
+            Some(Owner::Route(slot)) => self.add_remote(number, slot, view, subject),
+            Some(owner) => self.targets.push(Target { sub: number, owner, prefix: (0, 0) }),
+            None => {}
+        }
+    }
+
+    #[cold]
+    fn add_remote(&mut self, number: u32, slot: u32, view: &View<'_>, subject: &[u8]) {
         if let Some(link) = view.links.iter().find(|link| link.from == slot) {
             self.remote.get_or_insert_default().add(link.to, number, view, subject);
         }
