@@ -1,4 +1,4 @@
-"""A real nats-server in the mesh: it dials streamd, and streamd dials it; messages, groups and clients' discovery across both."""
+"""A real nats-server in the mesh: it dials streamd, and streamd dials it; messages, groups and discovery across both."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import subprocess
 import urllib.request
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -79,13 +78,13 @@ def start(anyio_backend: str, programs: Path, tmp_path: Path) -> Start:
     @contextlib.asynccontextmanager
     async def run(*routes: str, **more: str) -> AsyncIterator[Theirs]:
         theirs = Theirs(tmp_path, *routes, **more)
-        with subprocess.Popen([str(programs / "nats-server"), "-c", str(theirs.config)]) as process:
-            try:
-                await until(lambda: theirs.logged("Server is ready"))
-                yield theirs
-            finally:
-                process.terminate()
-                process.wait(10)
+        process = await asyncio.create_subprocess_exec(str(programs / "nats-server"), "-c", str(theirs.config))
+        try:
+            await until(lambda: theirs.logged("Server is ready"))
+            yield theirs
+        finally:
+            process.terminate()
+            await process.wait()
 
     return run
 
