@@ -70,9 +70,11 @@ class Sender:
         self._encoded: tuple[Message | None, bytes] = (None, b"")
 
     def begin(self, config: Config, me: NodeId, now: float) -> None:
-        """A leadership begins."""
+        """A leadership begins: its no-op is the last entry, and goes out with the first probe."""
         self.peers = {}
         self.configure(config, me, now)
+        for peer in self.peers.values():
+            peer.next = self._journal.terms.last
 
     def configure(self, config: Config, me: NodeId, now: float) -> None:
         """Send to those in this configuration."""
