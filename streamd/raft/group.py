@@ -147,17 +147,20 @@ class Group:
         ]
 
     def read(self, from_index: int, bytes_max: int) -> list[tuple[int, int, bytes]]:
-        """(index, term, command) of committed commands from an index on, `first_index` at least; empty at the end.
+        """(index, term, command) of committed commands from an index on, `first_index` at least; one more than fits at most,
+        none at the end.
 
         Errors: JournalDamaged.
         """
         index = max(from_index, self.first_index)
         found: list[tuple[int, int, bytes]] = []
-        while not found and index <= self.commit_index:
-            for term, command in self._journal.entries(index, bytes_max, self.commit_index):
+        last = self.commit_index
+        while index <= last and (bytes_max > 0 or not found):
+            for term, command in self._journal.entries(index, bytes_max, last):
                 if command[0] == REGULAR:
                     found.append((index, term, command[1:]))
                 index += 1
+                bytes_max -= len(command)
         return found
 
     def at(self, index: int) -> tuple[int, Config]:

@@ -11,6 +11,7 @@ import logging
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from streamd.raft import Config, Group, Host, Options, Storage
 from streamd.store import LogWork, Outcome, Work
@@ -188,10 +189,11 @@ class Disk:
                 del records[sequence]
             stream.states.update(part.consumer_states)
 
-    def crash(self) -> None:
+    def crash(self, *, lucky: bool | None = None) -> None:
         """What was under way is there, or not."""
         work, self._flying, self._jobs = self._flying, None, []
-        if work is not None and self._world.rng.random() < 0.5:
+        lucky = self._world.rng.random() < 0.5 if lucky is None else lucky
+        if work is not None and lucky:
             self._apply(work)
 
 
@@ -284,7 +286,7 @@ class Node:
 
     def start(self) -> None:
         self.lives += 1
-        self.clock = NodeClock(self.cluster.world, 1_000_000 * MS * len(self.node) + 17 * MS * self.lives)
+        self.clock = NodeClock(self.cluster.world, crc32(self.node.encode()) % 10**7 * MS + 17 * MS * self.lives)
         self.disk.clock = self.clock
         self.machines = {}
         rng = random.Random(f"{self.node}{self.lives}{self.cluster.seed}")

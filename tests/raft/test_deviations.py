@@ -338,9 +338,9 @@ def test_14_offers_come_at_heartbeat_pace() -> None:
     lab.run()
     lab.group.applied(lab.group.commit_index)
     assert lab.group.first_index > 10
-    lab.get("c", Message(Kind.REJECTED, "g", lab.group.term, lab.group.last_index, commit=3))
-    lab.run(210)
-    lab.get("c", Message(Kind.REJECTED, "g", lab.group.term, lab.group.last_index, commit=3))
+    for at in (lab.group.last_index, lab.group.first_index - 1):
+        lab.get("c", Message(Kind.REJECTED, "g", lab.group.term, at, commit=3))
+    lab.run(110)
     lab.sent()
     lab.run(1000)
 
@@ -442,3 +442,32 @@ def test_10_node_with_a_later_term_is_not_stuck() -> None:
     lab.run()
 
     assert (lab.group.term, {to for to, _ in lab.sent(Kind.VOTE)}) == (10, {"b", "c"})
+
+
+def test_14_state_is_offered_only_to_who_lacks_the_base() -> None:
+    """A term that began before the base and parts behind it: the hint points before the base, the logs agree there."""
+    lab = Lab(options=Options(tail_bytes=100))
+    lab.lead()
+    for _ in range(50):
+        lab.group.propose(b"x" * 20)
+    lab.run()
+    lab.ack(None, "b")
+    lab.run()
+    lab.group.applied(lab.group.commit_index)
+    base = lab.group.first_index - 1
+    assert base > 10
+    lab.sent()
+    lab.get("c", Message(Kind.REJECTED, "g", lab.group.term, lab.group.last_index, commit=3))
+    (probe,) = [message for to, message in lab.sent() if to == "c"]
+
+    assert (probe.kind, probe.at, len(probe.entries)) == (Kind.APPEND, base, lab.group.last_index - base)
+
+    lab.get("c", Message(Kind.REJECTED, "g", lab.group.term, base, commit=3))
+    lab.run(100)
+
+    assert Kind.OFFER in [message.kind for to, message in lab.sent() if to == "c"]
+
+    lab.ack(base, "c")
+    lab.run()
+
+    assert [(to, message.at) for to, message in lab.sent(Kind.APPEND) if message.entries] == [("c", base)]
