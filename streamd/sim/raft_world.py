@@ -134,8 +134,10 @@ class RaftWorld(World):
     # load
 
     def _again(self, mean_ms: int, what: Callable[[], None]) -> None:
-        """Do something now and then, more seldom while everything heals, and not in a last second of rest."""
-        delay_ns = int(self.rng.expovariate(1 / mean_ms) * MS) * (4 if self._healing else 1)
+        """Do something now and then, and not in a last second of rest. While everything heals there are fewer proposals, and
+        places are filled sooner."""
+        factor = 1.0 if not self._healing else 4.0 if what == self._propose else 0.25
+        delay_ns = int(self.rng.expovariate(1 / mean_ms) * factor * MS)
         if self.time.now_ns + delay_ns < self._until_ns + HEALED_NS - SECOND:
             self.time.after(delay_ns, partial(self._once_more, mean_ms, what))
 
