@@ -18,7 +18,9 @@ __all__ = [
     "CLOSE",
     "CONNECT",
     "DRAINED",
+    "INFO",
     "INTEREST",
+    "PONG",
     "STALL",
     "TAP",
     "AckOutcome",
@@ -60,8 +62,12 @@ CONNECT: Final[int]  # conn, the JSON text of CONNECT as bytes; its parsing wait
 CLOSE: Final[int]  # conn, reason (the closed reasons of connz); its output, an -ERR included, comes in the same turn
 TAP: Final[int]  # tap, None: the tap went from empty to not empty
 INTEREST: Final[int]  # watch, True | False
-STALL: Final[int]  # conn of a producer that outruns a consumer (75 % of max_pending) or a full tap: pause its reading
+# conn of a producer that outruns a consumer or a route (75 % of max_pending) or a full tap: pause its reading. A route is
+# named only for a full tap.
+STALL: Final[int]
 DRAINED: Final[int]  # conn: fell below a quarter of max_pending after `notify_drained`, or is gone
+INFO: Final[int]  # conn of a route, the JSON text of INFO as bytes. Its CONNECT waits for `route_welcome` or `fail`
+PONG: Final[int]  # conn of a route, None: it answered a PING
 Event: TypeAlias = tuple[int, int, Any]
 # What one call brought about: bytes to write, each to the owner given at `open`; then events. None: nothing.
 Turn: TypeAlias = tuple[list[tuple[Any, bytes]], list[Event]] | None
@@ -113,11 +119,38 @@ class Engine:
         """Answer a CONNECT event: settles the options (a second CONNECT drops the subscriptions first), sends +OK if
         verbose and goes on parsing. `after_pong` is sent once, right behind the first PONG (a further INFO)."""
 
+    # Routes: connections to other servers of the cluster. feed, write, ping, activity, pause, resume, fail, notify_drained,
+    # connection and close work as for clients.
+
+    def open_route(self, owner: object) -> int:
+        """Take in a connection to another server; nothing is sent by itself. Returns conn. Its CONNECT and INFO lines come
+        as events, its PING is answered. What else it sends waits (4 MiB at most, then it is closed) for `route_ready`."""
+
+    def route_welcome(self, conn: int) -> None:
+        """The CONNECT of whoever dialed is in order: what came behind it is parsed, so that its PING is answered."""
+
+    def route_ready(
+        self, conn: int, *, server_id: str, account: str | None = None, without: Sequence[str] = ...
+    ) -> None:
+        """The peer has shown that it is `server_id`: this connection carries the messages and interest of `account` alone,
+        or of all accounts but `without`. All interest of clients and taps here is sent (RS+), then its changes; what the
+        peer sent ahead is applied. Whatever account a line of the peer names is accepted. A connection to the same peer
+        with the same accounts that was ready before is closed (reason "Duplicate Route"). Called once a connection.
+
+        A route that the peer ends with -ERR is closed with its text as the reason; a malformed line with -ERR 'Parser Error'.
+        Pending output above max_pending, at least 256 MiB, is a slow consumer."""
+
+    def routes(self) -> list[dict[str, int]]:
+        """Of every route: conn, in_msgs, in_bytes, out_msgs, out_bytes, pending_bytes, subscriptions (interest of the peer)."""
+
     def fail(self, conn: int, text: str | None, reason: str) -> None:
         """Send -ERR 'text' (None: nothing) and close: a CLOSE event with `reason` follows in the next turn."""
 
     def write(self, conn: int, data: bytes) -> None:
         """Queue protocol bytes of our own (an INFO) for one client."""
+
+    def announce(self, conn: int, line: bytes) -> None:
+        """Queue a later INFO line for a client: at once, or in place of `after_pong` where that is still to come."""
 
     def ping(self, conn: int) -> tuple[int, int]:
         """Queue a PING. Returns (PINGs unanswered before it, bytes received so far), for timers above."""
@@ -152,8 +185,9 @@ class Engine:
         empty, and a remainder raises it with the next turn. Producers stalled on the tap get going by their own timer."""
 
     def watch(self, account: str, subject: str, queue: str | None = None) -> int:
-        """Tell by INTEREST events whether clients (taps don't count) subscribe to a literal subject: plain subscriptions
-        for queue None, members of that group otherwise. The first state is `interested`; events tell changes only."""
+        """Tell by INTEREST events whether clients here (taps don't count) or anybody on other servers subscribes to a
+        literal subject: plain subscriptions for queue None, members of that group otherwise. The first state is
+        `interested`; events tell changes only."""
 
     def interested(self, watch: int) -> bool: ...
     def unwatch(self, watch: int) -> None: ...
@@ -167,11 +201,11 @@ class Engine:
         headers: bytes | None = None,
     ) -> int:
         """Publish as the server; taps receive it too. `headers` is a whole block (NATS/1.0 ... blank line).
-        Returns how many subscriptions took it."""
+        Returns how many subscriptions took it; another server counts once, and once more for each queue group."""
 
     def statistics(self) -> dict[str, int]:
-        """connections, subscriptions, in_msgs, in_bytes, out_msgs, out_bytes, slow_consumers, stalled_clients, taps,
-        num_cache (match cache entries), pending_bytes."""
+        """connections and subscriptions (those of routes don't count), in_msgs, in_bytes, out_msgs, out_bytes,
+        slow_consumers, stalled_clients, taps, num_cache (match cache entries), pending_bytes."""
 
     def connection(self, conn: int) -> dict[str, int]:
         """in_msgs, in_bytes, out_msgs, out_bytes, pending_bytes, subscriptions."""
@@ -184,7 +218,7 @@ class Message:
     reply: str  # "" when there is none
     headers: bytes  # b"" when there are none
     payload: bytes
-    conn: int  # 0: the server itself
+    conn: int  # 0: the server itself; a route for what came over one
 
 @final
 class Batch:
@@ -194,6 +228,13 @@ class Batch:
     def __getitem__(self, index: int, /) -> Message: ...
     def size(self) -> int:
         """Bytes held."""
+
+    def encode(self) -> bytes:
+        """All of it but `conn`, for the log of a replicated stream."""
+
+    @classmethod
+    def decode(cls, data: bytes) -> Batch:
+        """What `encode` gave. Errors: ValueError for anything else."""
 
 def subject_valid(subject: str, *, wildcards: bool) -> bool:
     """Tokens non-empty, no whitespace or NUL; `*` and `>` as whole tokens only count as wildcards (else: literals),
@@ -482,6 +523,9 @@ class StreamState:
 
     def replay_ids(self, segments: Iterable[builtins.bytes], now_ns: int) -> None:
         """Remember the message ids of `Admission.ids` segments that are still within the window."""
+
+    def ids(self) -> builtins.bytes:
+        """All message ids of the window as one segment; b"" if there are none."""
 
     def ids_expired(self, segment: builtins.bytes, now_ns: int) -> bool:
         """Whether a stored segment may be dropped."""

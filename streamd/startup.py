@@ -139,6 +139,13 @@ def log_listening(logger: logging.Logger, host: str, port: int) -> None:
     logger.info("Listening for client connections on %s", endpoint(host, port))
 
 
+def log_cluster(logger: logging.Logger, name: str, host: str, port: int, *, dynamic: bool) -> None:
+    logger.info("Cluster name is %s", name)
+    if dynamic:
+        logger.warning("Cluster name was dynamically generated, consider setting one")
+    logger.info("Listening for route connections on %s", endpoint(host, port))
+
+
 def log_ready(logger: logging.Logger) -> None:
     logger.info("Server is ready")
 
@@ -183,7 +190,7 @@ def ports_path(directory: str, program: str | None = None) -> Path:
 def write_ports_file(path: Path, addresses: Mapping[str, Sequence[str]]) -> None:
     """Tells launchers where the server listens, complete from the first moment it is seen.
 
-    Shapes:  kinds (`nats`, `monitoring`) to URLs (`nats://h:p`, `http://h:p`); an empty kind is left out.
+    Shapes:  kinds (`nats`, `monitoring`, `cluster`) to URLs (`nats://h:p`, `http://h:p`); an empty kind is left out.
     Errors:  OSError.
     """
     text = json.dumps({kind: list(urls) for kind, urls in addresses.items() if urls})

@@ -80,7 +80,7 @@ def test_notes_are_logged_at_start(caplog: pytest.LogCaptureFixture) -> None:
 
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert list(config.notes) == warned
-    assert warned[0].startswith('clustering is not supported yet: this server "a" serves alone')
+    assert warned[0].startswith('replication is not supported yet: this server "a" stores')
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use streamd_engine::hub::{Hub, Limits, Options};
+use streamd_engine::hub::{Hub, Lane, Limits, Options};
 use streamd_engine::publish::{Outgoing, Publisher};
 
 const READ: usize = 256 << 10;
@@ -109,6 +109,35 @@ fn tapped(name: &str, size: usize) {
     report(name, messages, start);
 }
 
+/// What a client publishes goes to another server, or what that one sends to a client.
+fn routed(name: &str, size: usize, out: bool) {
+    let mut hub = Hub::new(Limits::default());
+    let conn = client(&mut hub, if out { b"" } else { b"SUB bench.> 1\r\n" });
+    let route = hub.open_route();
+    hub.route_ready(route, "B", Lane::default());
+    hub.feed(route, if out { b"RS+ $G bench.>\r\n" } else { b"" });
+    let (from, line) = if out { (conn, "PUB bench.x") } else { (route, "RMSG $G bench.x") };
+    let mut stream = Vec::new();
+    let mut count = 0;
+    while stream.len() < 8 * READ {
+        stream.extend_from_slice(format!("{line} {size}\r\n").as_bytes());
+        stream.extend_from_slice(&vec![b'x'; size]);
+        stream.extend_from_slice(b"\r\n");
+        count += 1;
+    }
+    let (mut messages, mut written) = (0, 0);
+    let start = Instant::now();
+    while start.elapsed() < SPAN {
+        for read in stream.chunks(READ) {
+            hub.feed(from, read);
+            hub.turn(|_, bytes| written += std::hint::black_box(bytes).len());
+        }
+        messages += count;
+    }
+    report(name, messages, start);
+    assert!(written > size);
+}
+
 fn subscriptions(name: &str, count: usize) {
     let mut hub = Hub::new(Limits::default());
     let lines: Vec<String> = (0..count).map(|number| format!("SUB _INBOX.client{number}.* {number}\r\n")).collect();
@@ -136,5 +165,7 @@ fn main() {
     acks("acks to one-shot inboxes, 1 client", 1);
     acks("acks to one-shot inboxes, 1000 clients", 1000);
     tapped("into a tap with one-shot replies, 128 B", 128);
+    routed("to another server, 128 B", 128, true);
+    routed("from another server, 128 B", 128, false);
     subscriptions("wildcard SUBs", 1_000_000);
 }

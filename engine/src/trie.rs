@@ -188,6 +188,33 @@ impl Trie {
         }
     }
 
+    /// Every node that has entries.
+    pub fn each(&self, mut each: impl FnMut(u32, &[Entry])) {
+        for (at, node) in self.nodes.iter().enumerate().filter(|(_, node)| !node.entries.is_empty()) {
+            each(at as u32, &node.entries);
+        }
+    }
+
+    /// Append the pattern of a node.
+    pub fn pattern(&self, node: u32, out: &mut Vec<u8>) {
+        let mut chain = Vec::new();
+        let mut at = node;
+        while let Some(node) = self.node(at).filter(|_| at != ROOT) {
+            chain.push(node);
+            at = node.parent;
+        }
+        for (place, node) in chain.into_iter().rev().enumerate() {
+            if place > 0 {
+                out.push(b'.');
+            }
+            out.extend_from_slice(match node.kind {
+                Kind::Literal => &node.token,
+                Kind::Star => b"*",
+                Kind::Rest => b">",
+            });
+        }
+    }
+
     fn node(&self, at: u32) -> Option<&Node> {
         self.nodes.get(at as usize)
     }
@@ -332,6 +359,15 @@ mod tests {
                     .collect();
                 wanted.sort_unstable();
                 prop_assert_eq!(found(&trie, subject.as_bytes()), wanted, "{}", subject);
+            }
+            let mut all = Vec::new();
+            trie.each(|node, entries| all.extend(entries.iter().map(|entry| (entry.sub, node))));
+            prop_assert_eq!(all.len(), naive.len());
+            for (pattern, entry, place) in &naive {
+                prop_assert!(all.contains(&(entry.sub, place.node)));
+                let mut told = Vec::new();
+                trie.pattern(place.node, &mut told);
+                prop_assert_eq!(&told, pattern.as_bytes());
             }
             while let Some((_, _, place)) = naive.pop() {
                 if let Some(moved) = trie.remove(place) {

@@ -60,6 +60,24 @@ FLAGS: Final = (
         ("--auth",), "token", "string",
         "Authorization token required for connections", "<token>", "Authorization",
     ),
+    Flag(
+        ("--cluster", "--cluster_listen"), "routes_listen", "string",
+        "Take routes of other servers here (nats://host:port, port -1 is a free one)", "<url>", "Cluster",
+    ),
+    Flag(("--routes",), "routes_routes", "string", "Routes to dial, with commas between", "<urls>", "Cluster"),
+    Flag(("--cluster_name",), "routes_name", "string", "Cluster name (default: auto)", "<name>", "Cluster"),
+    Flag(
+        ("--cluster_advertise",), "routes_advertise", "string",
+        "Address that other servers are told", "<host:port>", "Cluster",
+    ),
+    Flag(
+        ("--no_advertise",), "routes_no_advertise", "switch",
+        "Don't tell clients the other servers' addresses", "", "Cluster",
+    ),
+    Flag(
+        ("--connect_retries",), "routes_connect_retries", "integer",
+        "How often a server that others tell of is dialed again (default: 0)", "<number>", "Cluster",
+    ),
     *STREAMING,
     Flag(("-h", "--help"), "help", "switch", "Show this message", "", "Common"),
     Flag(("-v", "--version"), "version", "switch", "Show version", "", "Common"),
@@ -75,9 +93,7 @@ def _words(text: str) -> frozenset[str]:
 # Flags of nats-server that would change what the server does.
 LATER: Final = _words(
     """
-    DVV VV cluster cluster_advertise cluster_listen cluster_name connect_retries help_tls https_port
-    log_size_limit ms no_advertise profile r remote_syslog routes s syslog tls tlscacert tlscert tlskey
-    tlsverify
+    DVV VV help_tls https_port log_size_limit ms profile r remote_syslog s syslog tls tlscacert tlscert tlskey tlsverify
     """
 )
 

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 # Keys of nats-server (and NATS Streaming) that would change what the server does, so they can't be ignored.
 LATER: Final = words(
     """
-    accounts account_resolver allow_non_tls cluster connect_error_reports default_js_domain default_sentinel
+    account_resolver allow_non_tls connect_error_reports default_js_domain default_sentinel
     feature_flags gateway http_base_path https https_port leaf leafnodes log_max_num log_size_limit
     logfile_max_num logfile_size_limit mappings maps mqtt no_auth_user no_system_account ocsp ocsp_cache
     operator operators prof_block_rate prof_port proxies proxy_protocol reconnect_error_reports remote_syslog
-    resolver resolver_pinned_accounts resolver_preload resolver_tls root roots syslog system
-    system_account tls trace_headers trace_verbose trusted trusted_keys websocket write_timeout ws
+    resolver resolver_pinned_accounts resolver_preload resolver_tls root roots syslog
+    tls trace_headers trace_verbose trusted trusted_keys websocket write_timeout ws
     """
 )
 LATER_JETSTREAM: Final = words(
@@ -39,8 +39,17 @@ LATER_JETSTREAM: Final = words(
 )
 LATER_AUTHORIZATION: Final = words("auth_callout auth_hook default_permissions permissions proxy_required users")
 LATER_LIMITS: Final = frozenset(["batch", "max_ha_assets"])
-LATER_CLUSTER: Final = words(
-    "accounts authorization compression permissions ping_interval ping_max tls write_deadline write_timeout"
+LATER_CLUSTER: Final = words("accounts compression permissions write_timeout")
+#: A token and several users are refused by nats-server, too.
+LATER_CLUSTER_AUTHORIZATION: Final = words(
+    "auth_callout auth_hook default_permissions permissions proxy_required token users"
+)
+LATER_TLS: Final = words(
+    """
+    allow_insecure_cipher_suites ca_certs_match cert_match cert_match_by cert_match_skip_invalid cert_store certificates
+    certs cipher_suites connection_rate_limit curve_preferences first handshake_first immediate min_version ocsp_peer
+    pinned_certs verify_and_map verify_cert_and_check_known_urls
+    """
 )
 
 
@@ -104,14 +113,16 @@ def _build(
         "http": _listen("http_host", "http_port"),
         "http_port": _listen("http_host", "http_port"),
         "monitor_port": _listen("http_host", "http_port"),
+        "accounts": _accounts,
         "authorization": _authorization,
         "jetstream": _jetstream,
         "store_dir": _store_dir,
         "storedir": _store_dir,
+        "system": _system_account,
+        "system_account": _system_account,
         "streaming": _streaming if streaming is None else _passed_over(streaming.position.file),
+        "cluster": _cluster,
     }
-    if streaming is not None or any(name.lower() == "streaming" for name in root.value):
-        special["cluster"] = _cluster
     values = read_fields(Config, root.value, problems, (), LATER, special)
     if streaming is not None:
         _streaming(streaming, problems, values)
@@ -132,7 +143,7 @@ def _finish(problems: Problems, values: dict[str, Any], overrides: Mapping[str, 
         merged["jetstream"] = values["jetstream"]  # the flag switches on what the file describes
     if "streaming" in merged:
         _merge_streaming(merged, values, overrides, problems)
-    merged = _merge_authorization(_merge_jetstream(merged))
+    merged = _merge_cluster(_merge_authorization(_merge_jetstream(merged)), problems)
     merged["warnings"] = tuple(problems.warnings)
     merged["notes"] = (*problems.notes, *overrides.get("notes", ()))
     config = None
@@ -179,6 +190,32 @@ def _merge_authorization(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _merge_cluster(values: dict[str, Any], problems: Problems) -> dict[str, Any]:
+    """Folds the flags of routes, which are named as their fields with `routes_` in front, into the block."""
+    given = {name: values.pop(name) for name in list(values) if name.startswith("routes_")}
+    if not given:
+        return values
+    from streamd.config.cluster import ClusterConfig, listen_fields
+
+    before = values.get("cluster")
+    fields = dict(before) if isinstance(before, ClusterConfig) else {}
+    try:
+        if "routes_listen" in given:
+            fields |= listen_fields(given.pop("routes_listen"))
+        if "routes_routes" in given:
+            urls = given.pop("routes_routes").split(",")
+            fields["routes"] = tuple(url.strip() for url in urls if url.strip())
+            if fields["routes"] and not fields.get("port"):
+                raise ValueError("solicited routes require cluster capabilities, e.g. --cluster")
+        fields |= {name.removeprefix("routes_"): value for name, value in given.items()}
+        values["cluster"] = ClusterConfig(**fields)
+    except ValidationError as error:
+        problems.add_invalid(error, ("cluster",))
+    except ValueError as error:
+        problems.errors.append(f"cluster: {error}")
+    return values
+
+
 def _listen(host: str, port: str, path: tuple[str, ...] = ()) -> Callable[[Entry, Problems, dict[str, Any]], None]:
     def handle(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
         try:
@@ -213,10 +250,33 @@ def _passed_over(other: str) -> Callable[[Entry, Problems, dict[str, Any]], None
 
 
 def _cluster(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
-    from streamd.config.cluster import ClusterConfig
+    from streamd.config.cluster import ClusterAuthorization, ClusterConfig, ClusterTls
 
-    special = {"listen": _listen("host", "port", ("cluster",))}
+    def authorization(inner: Entry, problems: Problems, values: dict[str, Any]) -> None:
+        path, later = ("cluster", "authorization"), LATER_CLUSTER_AUTHORIZATION
+        values["authorization"] = read_block(ClusterAuthorization, inner, problems, path, later, {})
+
+    def tls(inner: Entry, problems: Problems, values: dict[str, Any]) -> None:
+        values["tls"] = read_block(ClusterTls, inner, problems, ("cluster", "tls"), LATER_TLS, {})
+
+    special = {
+        "listen": _listen("host", "port", ("cluster",)),
+        "authorization": authorization,
+        "tls": tls,
+    }
     values["cluster"] = read_block(ClusterConfig, entry, problems, ("cluster",), LATER_CLUSTER, special)
+
+
+def _accounts(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
+    from streamd.config.accounts import read_accounts
+
+    read_accounts(entry, problems, values)
+
+
+def _system_account(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
+    from streamd.config.accounts import read_system_account
+
+    read_system_account(entry, problems, values)
 
 
 def _authorization(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:

@@ -141,12 +141,12 @@ def address(node: Node) -> tuple[str | None, int]:
         raise ValueError(f'could not parse address string "{text}": expected "host:port" or a port') from None
 
 
-def host_port(text: str) -> tuple[str, int]:
-    """Host and port that clients are told: "host:port", or a host alone with port 0. Errors: ValueError."""
+def host_port(text: str, what: str = "client_advertise") -> tuple[str, int]:
+    """Host and port that others are told: "host:port", or a host alone with port 0. Errors: ValueError."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, "0"
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not bare or not (port.isascii() and port.isdigit() and int(port) < 1 << 16) or (":" in bare and bare == host):
-        raise ValueError(f'client_advertise "{text}" is no address: expected "host:port" or a host')
+        raise ValueError(f'{what} "{text}" is no address: expected "host:port" or a host')
     return bare, int(port)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable
 
     from streamd._engine import Batch, Engine
@@ -91,6 +92,11 @@ class Bus:
         self._bindings: dict[int, Binding] = {}
         self._watches: dict[int, Watch] = {}
         self._drained: dict[int, list[Callable[[], None]]] = {}
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the server."""
+        return self._core.loop
 
     def bind(
         self,

@@ -7,7 +7,6 @@ output and passes the events on. Nothing here works per message.
 from __future__ import annotations
 
 import asyncio
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,20 +15,21 @@ import anyio.lowlevel
 
 from streamd import _engine
 from streamd._engine import Engine
+from streamd.core.access import DEFAULT_ACCOUNT, Access
 from streamd.core.bus import Bus
 from streamd.core.connection import Connection
 from streamd.core.info import Connect, Identity
+from streamd.core.link import listen
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamd._engine import Turn
+    from streamd.core.link import Link
 
 #: All plain connections read into one buffer: the engine has consumed it before the callback returns.
 RECEIVE_BYTES: Final = 256 * 1024
-DEFAULT_ACCOUNT: Final = "$G"
-LISTEN_BACKLOG: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class Core:
         limits: CoreLimits,
         *,
         log: logging.Logger,
-        authenticate: Callable[[Connect], bool] | None = None,
+        access: Access | None = None,
         headers: bool = True,
     ) -> None:
-        """`authenticate` decides on a CONNECT; None lets everybody in, even without one."""
+        """`access` decides on a CONNECT; None lets everybody in, even without one."""
         self.limits = limits
         self.log = log
         self.loop = asyncio.get_running_loop()
@@ -75,18 +75,21 @@ class Core:
         )
         self.bus = Bus(self)
         self.identity: Identity | None = None
+        self.access = access or Access()
         self.headers = headers
         self.total_connections = 0
         self.slow_consumers = 0
         self.stale_connections = 0
-        self._authenticate = authenticate
-        self._connections: dict[int, Connection] = {}
+        self._links: dict[int, Link] = {}  # clients' and routes', as the engine numbers them
+        self._connections: dict[int, Connection] = {}  # the clients among them
         self._listener: asyncio.Server | None = None
         self._flush_planned = False
         self._flush_follows = False  # events are being handled, and the engine is flushed behind them
         self._all_gone = asyncio.Event()
         self._handlers: dict[int, Callable[[int, Any], None]] = {
             _engine.CONNECT: self._on_connect,
+            _engine.INFO: self._on_info,
+            _engine.PONG: self._on_pong,
             _engine.CLOSE: self._on_close,
             _engine.TAP: self._on_tap,
             _engine.INTEREST: self.bus.interest_changed,
@@ -101,19 +104,11 @@ class Core:
 
         Errors: OSError if the address can't be bound.
         """
-        bind_host = None if host in ("", "0.0.0.0", "::") else host
-        self._listener = await self.loop.create_server(
-            lambda: Connection(self),
-            host if bind_host is None and host else bind_host,
-            max(port, 0),
-            family=socket.AF_UNSPEC if bind_host else socket.AF_INET,
-            backlog=LISTEN_BACKLOG,
-            start_serving=False,
-        )
+        self._listener = await listen(self.loop, lambda: Connection(self), host, port)
         return host, int(self._listener.sockets[0].getsockname()[1])
 
     async def serve(self, identity: Identity) -> None:
-        """Let clients in."""
+        """Let clients in. Later changes of the identity are told by `announce`."""
         self.identity = identity
         assert self._listener is not None
         await self._listener.start_serving()
@@ -131,6 +126,15 @@ class Core:
         for connection in list(self._connections.values()):
             connection.transport.abort()
         await anyio.lowlevel.checkpoint()
+
+    def announce(self, identity: Identity) -> None:
+        """The server has something new to say of itself: clients that understand a later INFO get one."""
+        self.identity = identity
+        for connection in self._connections.values():
+            connect = connection.connect
+            if connect is not None and connect.protocol >= 1:
+                self.engine.announce(connection.conn, identity.line(connection.conn, connection.client_ip))
+        self.flush_soon()
 
     # turns
 
@@ -162,46 +166,56 @@ class Core:
 
     # connections
 
-    def admit(self, connection: Connection, client_ip: str) -> None:
+    def adopt(self, link: Link) -> None:
+        """Pass the engine's events about a link on to it, from now on."""
+        self._links[link.conn] = link
+
+    def drop(self, link: Link) -> None:
+        """A link's transport has gone."""
+        self.engine.close(link.conn)
+        self._links.pop(link.conn, None)
+        self.flush_soon()
+
+    def admit(self, connection: Connection) -> None:
         """A client has connected: greet it, or refuse it when there are too many."""
         assert self.identity is not None
         self.total_connections += 1
         full = len(self._connections) >= self.limits.max_connections
-        auth_required = self._authenticate is not None
-        conn = self.engine.open(connection, DEFAULT_ACCOUNT, b"", auth_required=auth_required)
+        access = self.access
+        conn = self.engine.open(connection, DEFAULT_ACCOUNT, b"", auth_required=not access.anonymous)
         connection.conn = conn
+        self.adopt(connection)
         self._connections[conn] = connection
         self._all_gone.clear()
-        connection.write(self.identity.line(conn, client_ip))
+        connection.write(self.identity.line(conn, connection.client_ip))
         if full:
             self.log.error("cid:%d - maximum connections exceeded", conn)
             self.engine.fail(conn, "maximum connections exceeded", "Maximum Connections Exceeded")
             self.flush_soon()
             return
-        connection.start_pings()
-        if auth_required:
+        connection.greet_with_ping()
+        if access.required:
             self.loop.call_later(self.limits.auth_timeout_seconds, self._auth_overdue, connection)
 
     def forget(self, connection: Connection) -> None:
         """A client has gone."""
         self.log.debug("cid:%d - Client connection closed: %s", connection.conn, connection.reason)
-        self.engine.close(connection.conn)
+        self.drop(connection)
         self._connections.pop(connection.conn, None)
         if not self._connections:
             self._all_gone.set()
-        self.flush_soon()
 
     def _auth_overdue(self, connection: Connection) -> None:
-        if connection.connect is None and connection.conn in self._connections:
+        if connection.conn not in self._connections or connection.connect is not None:
+            return
+        _unanswered, received = self.engine.activity(connection.conn)
+        if not (self.access.anonymous and received):
             self.engine.fail(connection.conn, "Authentication Timeout", "Authentication Timeout")
             self.flush_soon()
 
-    # events
-
-    def _on_connect(self, conn: int, text: bytes) -> None:
-        connection = self._connections.get(conn)
-        if connection is None:
-            return
+    def judge(self, connection: Connection, text: bytes) -> None:
+        """Decide on a client's CONNECT."""
+        conn = connection.conn
         try:
             connect = (connection.connect or Connect()).updated(text)
         except ValueError as error:
@@ -214,20 +228,21 @@ class Core:
         elif connect.no_responders and not headers:
             text_ = "no responders requires headers support"
             self.engine.fail(conn, text_, "No Responders Requires Headers")
-        elif not self._welcome(connect):
+        elif (login := self.access.login(connect)) is None:
             self.log.error("cid:%d - authentication error - User %r", conn, connect.user)
             self.engine.fail(conn, "Authorization Violation", "Authentication Failure")
         else:
             first = connection.connect is None
             connection.connect = connect
+            connection.login = login
             assert self.identity is not None
             after_pong = b""
             if first and connect.protocol >= 1:
-                after_pong = self.identity.line(conn, "", connect_info=True, remote_account=DEFAULT_ACCOUNT)
+                after_pong = self.identity.line(conn, connection.peer[0], connect_info=True, **login.told())
             self.turn(
                 self.engine.connected(
                     conn,
-                    account=DEFAULT_ACCOUNT,
+                    account=login.account,
                     verbose=connect.verbose,
                     pedantic=connect.pedantic,
                     echo=connect.echo,
@@ -237,25 +252,35 @@ class Core:
                 )
             )
 
-    def _welcome(self, connect: Connect) -> bool:
-        # Naming an account in CONNECT is a way in that nats-server has closed long ago.
-        if connect.account or connect.new_account:
-            return False
-        return self._authenticate is None or self._authenticate(connect)
+    # events
+
+    def _on_connect(self, conn: int, text: bytes) -> None:
+        link = self._links.get(conn)
+        if link is not None:
+            link.on_connect(text)
+
+    def _on_info(self, conn: int, text: bytes) -> None:
+        link = self._links.get(conn)
+        if link is not None:
+            link.on_info(text)
+
+    def _on_pong(self, conn: int, _detail: None) -> None:
+        link = self._links.get(conn)
+        if link is not None:
+            link.on_pong()
 
     def _on_close(self, conn: int, reason: str) -> None:
-        connection = self._connections.get(conn)
-        if connection is None:
+        link = self._links.get(conn)
+        if link is None:
             return
         if reason.startswith("Slow Consumer"):
             self.slow_consumers += 1
-            self.log.warning("cid:%d - %s", conn, reason)
-            connection.reason = reason
-            connection.transport.abort()
+            self.log.warning("%s:%d - %s", link.label, conn, reason)
+            link.cut(reason)
             return
         if reason == "Stale Connection":
             self.stale_connections += 1
-        connection.close(reason)
+        link.close(reason)
 
     def _on_tap(self, tap: int, _detail: None) -> None:
         binding = self.bus.binding_of(tap)
@@ -267,9 +292,9 @@ class Core:
             self.log.error("service on account %s failed: %r", binding.account, error, exc_info=True)
 
     def _on_stall(self, conn: int, _detail: None) -> None:
-        connection = self._connections.get(conn)
-        if connection is not None and self.limits.producer_stall:
-            connection.stall()
+        link = self._links.get(conn)
+        if link is not None:
+            link.on_stall()
 
     def _on_drained(self, conn: int, _detail: None) -> None:
         self.bus.drained(conn)
@@ -280,3 +305,8 @@ class Core:
     def num_connections(self) -> int:
         """Clients now."""
         return len(self._connections)
+
+    @property
+    def connections(self) -> Mapping[int, Connection]:
+        """The clients of this server, by conn."""
+        return self._connections

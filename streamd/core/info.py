@@ -76,6 +76,8 @@ class Identity:
     headers: bool
     auth_required: bool
     jetstream: bool
+    cluster: str = ""
+    connect_urls: tuple[str, ...] = ()  # of all servers of the cluster, the own ones first
 
     def line(self, client_id: int, client_ip: str, **more: Any) -> bytes:
         """One INFO line for one client. `more`: fields of a later INFO, such as connect_info."""
@@ -97,5 +99,9 @@ class Identity:
             fields["jetstream"] = True
         fields["client_id"] = client_id
         fields["client_ip"] = client_ip
+        if self.cluster:
+            fields["cluster"] = self.cluster
+        if self.connect_urls:
+            fields["connect_urls"] = self.connect_urls
         fields.update(more)
         return b"INFO " + json.dumps(fields, separators=(",", ":")).encode() + b" \r\n"

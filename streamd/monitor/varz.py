@@ -1,4 +1,4 @@
-"""The parts of /varz that need no running server: settings, process, uptime."""
+"""The parts of /varz that need no running server: settings, JetStream, process, uptime."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from streamd.config.models import Config
+    from streamd.streams.jetstream import JetStream
 
 _NS_PER_S = 1_000_000_000
 
@@ -42,6 +45,27 @@ def configured(config: Config) -> dict[str, object]:
     if config.digest:
         fields["config_digest"] = config.digest
     return fields
+
+
+def jetstream(service: JetStream, config: Config, store_dir: Path | None) -> dict[str, object]:
+    """The field of JetStream. Units: bytes."""
+    if config.jetstream is None:
+        return {}
+    memory, stored, _consumers = service.usage()
+    return {
+        "config": {
+            "max_memory": service.max_memory_bytes,
+            "max_storage": service.max_storage_bytes,
+            "store_dir": str(store_dir),
+            "sync_interval": str(config.jetstream.sync_interval),
+        },
+        "stats": {
+            "memory": memory,
+            "storage": stored,
+            "accounts": 1,
+            "api": {"total": service.api.total, "errors": service.api.errors},
+        },
+    }
 
 
 class Process:

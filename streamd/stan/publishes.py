@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from streamd._engine import Batch, StanPublishers
     from streamd.core.bus import Bus
+    from streamd.errors import StoreError
     from streamd.stan.channels import Channel, Channels
     from streamd.stan.complaints import Complaints
-    from streamd.store import Outcome, Work
+    from streamd.streams.changes import After, Changes, Rows
     from streamd.streams.commits import Commits
     from streamd.streams.stream import Stream
 
@@ -33,12 +34,19 @@ class Publishes:
     """A source of the commits."""
 
     def __init__(
-        self, bus: Bus, commits: Commits, channels: Channels, publishers: StanPublishers, complaints: Complaints
+        self,
+        bus: Bus,
+        commits: Commits,
+        changes: Changes,
+        channels: Channels,
+        publishers: StanPublishers,
+        complaints: Complaints,
     ) -> None:
         self.messages = 0  # that could be read, refused ones too
         self.bytes = 0
         self._bus = bus
         self._commits = commits
+        self._changes = changes
         self._channels = channels
         self._publishers = publishers
         self._complaints = complaints
@@ -63,7 +71,7 @@ class Publishes:
     def _announce(self) -> None:
         if not self._listed:
             self._listed = True
-            self._commits.ready(self)
+            self._changes.ready(self)
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
         """What waits, at most one batch a stream and for no more streams than a commit may have."""
@@ -137,17 +145,17 @@ class Publishes:
         if self._staged:
             self._announce()
 
-        def job(work: Work) -> Callable[[Outcome], None]:
+        def look(rows: Rows) -> After:
             return after
 
-        def after(outcome: Outcome) -> None:
+        def after(error: StoreError | None) -> None:
             # What was handed over may still be held for the next commit; so one more goes by.
-            self._commits.at_rest(job if self._outstanding() <= number else last)
+            self._changes.rows(look if self._outstanding() <= number else last)
 
-        def last(work: Work) -> Callable[[Outcome], None]:
-            return lambda outcome: call()
+        def last(rows: Rows) -> After:
+            return lambda error: call()
 
-        self._commits.at_rest(job)
+        self._changes.rows(look)
 
     def _outstanding(self) -> int:
         """The lowest number that has not been handed over."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streamd.config.streaming import StreamingConfig
     from streamd.stan.channels import Channel
     from streamd.stan.clients import Client
+    from streamd.stan.clustered import ClusteredStreaming
     from streamd.stan.group import Group, Member
     from streamd.stan.service import Streaming
 
@@ -30,8 +31,16 @@ if TYPE_CHECKING:
 class Statistics:
     """The views of a service, or of a standby, which has none yet."""
 
-    def __init__(self, config: StreamingConfig, streaming: Callable[[], Streaming | None], started_ns: int) -> None:
-        """`streaming`: the service once there is one."""
+    def __init__(
+        self,
+        config: StreamingConfig,
+        streaming: Callable[[], Streaming | None],
+        started_ns: int,
+        clustered: Callable[[], ClusteredStreaming | None] = lambda: None,
+    ) -> None:
+        """`streaming`: the service once there is one; in a cluster, while this server leads. `clustered`: its member of
+        that."""
+        self._clustered = clustered
         self._config = config
         self._service = streaming
         self._started_ns = started_ns
@@ -49,7 +58,9 @@ class Statistics:
         return self._standby_id if streaming is None else streaming.server_id
 
     def state(self) -> str:
-        """STANDALONE, FT_ACTIVE or FT_STANDBY."""
+        """STANDALONE, CLUSTERED, FT_ACTIVE or FT_STANDBY."""
+        if self._clustered() is not None:
+            return "CLUSTERED"
         if self._config.ft_group is None:
             return "STANDALONE"
         return "FT_STANDBY" if self._service() is None else "FT_ACTIVE"
@@ -58,7 +69,7 @@ class Statistics:
         """Counts and totals."""
         streaming = self._service()
         if streaming is None:
-            return ServerView(self._started_ns, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+            return self._follower()
         channels = list(streaming.channels.by_name.values())
         sent = streaming.subscribing.sent
         return ServerView(
@@ -72,6 +83,29 @@ class Statistics:
             in_bytes=streaming.publishes.bytes,
             out_msgs=sent.messages,
             out_bytes=sent.bytes,
+            **self._member(),
+        )
+
+    def _member(self) -> dict[str, str]:
+        clustered = self._clustered()
+        return {} if clustered is None else {"role": clustered.role, "node_id": clustered.node_id}
+
+    def _follower(self) -> ServerView:
+        """What a server has that doesn't serve: a standby nothing, a follower the messages."""
+        clustered = self._clustered()
+        streams = [] if clustered is None else clustered.streams()
+        return ServerView(
+            start_ns=self._started_ns,
+            clients=0,
+            subscriptions=0,
+            channels=len(streams),
+            total_msgs=sum(stream.state.messages for stream in streams),
+            total_bytes=sum(stream.state.bytes for stream in streams),
+            in_msgs=0,
+            in_bytes=0,
+            out_msgs=0,
+            out_bytes=0,
+            **self._member(),
         )
 
     def store(self) -> StoreView:
@@ -79,7 +113,7 @@ class Statistics:
         config = self._config
         channels = self._channels().values()
         return StoreView(
-            type=config.store.upper(),
+            type=config.store.upper() if self._clustered() is None else f"RAFT_{config.store.upper()}",
             max_channels=config.max_channels,
             limits=_limits(config),
             channels={

@@ -64,6 +64,18 @@ class Held:
         return [(self.stream, self.batch)]
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a work adds to a stream."""
+
+    stream: Stream
+    admission: Admission
+    first_seq: int  # of the stream then
+    promised: (
+        bool  # its publishers don't wait for this commit: a Raft group has it already, and this one is tried again
+    )
+
+
 class Commits:
     """The one queue towards the store."""
 
@@ -82,6 +94,7 @@ class Commits:
         self._in_flight = False
         self._ended_ns = 0
         self._touched: dict[Stream, None] = {}
+        self._admitted: dict[Stream, Admitted] = {}  # of the work that is being filled
         self._saved_at_ns = 0
         self._save_timer: Timer | None = None
         self._full_until_ns = 0
@@ -93,6 +106,11 @@ class Commits:
     def in_flight(self) -> bool:
         """Whether a commit is under way."""
         return self._in_flight
+
+    @property
+    def clean(self) -> bool:
+        """In a job: whether the work has changed no stream so far, so that what is in memory is what is stored."""
+        return not (self._admitted or self._touched)
 
     # what others ask for
 
@@ -123,6 +141,20 @@ class Commits:
     def touch(self, stream: Stream) -> None:
         """A job has changed the machine of a stream: the work that is being filled takes its delta."""
         self._touched[stream] = None
+
+    def admits(self, stream: Stream) -> bool:
+        """Whether `admit` may be called: a stream is admitted to once a commit."""
+        return stream not in self._admitted
+
+    def admit(self, work: Work, stream: Stream, batch: Batch, now_ns: int, *, promised: bool = False) -> Admission:
+        """Number a batch, and put it into the work that is being filled. `promised`: who calls acks it, at once, and admits it
+        again if the commit fails. Errors: CorruptRecord."""
+        stream.resolve(stream.state.unresolved(batch))
+        admission = stream.state.admit(batch, now_ns)
+        stream.retention.store(work, admission, now_ns)
+        self.touch(stream)
+        self._admitted[stream] = Admitted(stream, admission, stream.state.first_seq, promised)
+        return admission
 
     def save(self, consumer: Saved) -> None:
         """Store a consumer's state soon."""
@@ -193,9 +225,10 @@ class Commits:
                 follow_up = job(work)
                 if follow_up is not None:
                     after.append(follow_up)
-            admitted = self._admit(work)
+            self._take(work)
         finally:
             self._filling = False
+            admitted, self._admitted = list(self._admitted.values()), {}
         touched = self._close_parts(work)
         confirmations, self._confirmations = self._confirmations, []
         consumers = self._due(confirmations)
@@ -212,10 +245,10 @@ class Commits:
             if not self._ready:
                 acked = True
                 self._ended_ns = self._clock.now_ns()
-                admitted[0][1].ack(self._bus.engine)
+                admitted[0].admission.ack(self._bus.engine)
                 self._bus.flush()
 
-        if len(admitted) == 1 and not admitted[0][0].consumers and not admitted[0][0].readers:
+        if len(admitted) == 1 and not (admitted[0].promised or admitted[0].stream.followed):
             # Somebody may be waiting for nothing else: the rest is done while the ack is on its way.
             work.durable = ack_at_once
 
@@ -227,11 +260,11 @@ class Commits:
                 if self._ready and not self._jobs and not self.closed:
                     # The disk works on what has come meanwhile while this commit's acks go out.
                     self._run()
-                if not acked:
-                    for _, admission, _ in admitted:
-                        admission.ack(self._bus.engine)
-                for stream, admission, first_seq in admitted:
-                    self._show(stream, admission, first_seq)
+                for each in admitted if not acked else ():
+                    if not each.promised:
+                        each.admission.ack(self._bus.engine)
+                for each in admitted:
+                    self._show(each)
                 for consumer, acks in confirmations:
                     acks.confirm(self._bus.engine, consumer.stream.account)
             for call in after:
@@ -258,35 +291,29 @@ class Commits:
             self._saves.pop(consumer, None)
         return [consumer for consumer in due if not consumer.closed]
 
-    def _show(self, stream: Stream, admission: Admission, first_seq: int) -> None:
-        """What was admitted is as durable as promised: show it to readers. `first_seq`: of the stream then."""
-        stream.committed(admission)
-        stream.retention.after(admission, first_seq)
+    def _show(self, admitted: Admitted) -> None:
+        """What was admitted is as durable as promised: show it to readers."""
+        admitted.stream.committed(admitted.admission)
+        admitted.stream.retention.after(admitted.admission, admitted.first_seq)
 
-    def _admit(self, work: Work) -> list[tuple[Stream, Admission, int]]:
+    def _take(self, work: Work) -> None:
         """Take what waits in the taps, number it, and put it into the work."""
-        admitted: dict[Stream, tuple[Stream, Admission, int]] = {}
         held: list[Source] = []
         now_ns = self._clock.now_ns()
         for _ in range(len(self._ready)):
             if work.full():
                 break
             for stream, batch in self._ready.popleft().take(BATCH_BYTES_MAX):
-                refusal = self._refusal(stream, batch, now_ns)
+                refusal = self.refusal(stream, batch, now_ns)
                 if refusal is not None:
-                    self._refuse(stream, batch, refusal)
-                elif stream in admitted:
+                    self.refuse(stream, batch, refusal)
+                elif not self.admits(stream):
                     held.append(Held(stream, batch))
                 else:
-                    stream.resolve(stream.state.unresolved(batch))
-                    admission = stream.state.admit(batch, now_ns)
-                    stream.retention.store(work, admission, now_ns)
-                    self.touch(stream)
-                    admitted[stream] = (stream, admission, stream.state.first_seq)
+                    self.admit(work, stream, batch, now_ns)
         self._ready.extendleft(reversed(held))
-        return list(admitted.values())
 
-    def _refusal(self, stream: Stream, batch: Batch, now_ns: int) -> ApiError | None:
+    def refusal(self, stream: Stream, batch: Batch, now_ns: int) -> ApiError | None:
         """Why nothing can be stored in a stream now."""
         if stream.closed:
             return STREAM_NOT_FOUND()
@@ -307,7 +334,8 @@ class Commits:
         self._crowded = False
         return None
 
-    def _refuse(self, stream: Stream, batch: Batch, error: ApiError) -> None:
+    def refuse(self, stream: Stream, batch: Batch, error: ApiError) -> None:
+        """Answer publishers that wait."""
         refuse_batch(batch, self._bus.engine, stream.name, error.code, error.err_code, error.description)
 
     def _close_parts(self, work: Work) -> list[Stream]:
@@ -324,7 +352,7 @@ class Commits:
     def _failed(
         self,
         outcome: Outcome,
-        admitted: list[tuple[Stream, Admission, int]],
+        admitted: list[Admitted],
         touched: list[Stream],
         consumers: list[Saved],
     ) -> None:
@@ -338,12 +366,12 @@ class Commits:
         if full:
             self._full_until_ns = now_ns + FULL_PAUSE_NS
         answer = STORAGE_EXCEEDED() if full else ApiError(503, 10077, str(error))
-        for stream, admission, first_seq in admitted:
-            if stream.stream_id:
-                admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
-            else:
-                admission.ack(self._bus.engine)
-                self._show(stream, admission, first_seq)
+        for each in admitted:
+            if not each.stream.stream_id:
+                each.admission.ack(self._bus.engine)
+                self._show(each)
+            elif not each.promised:
+                each.admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
         for stream in touched:
             stream.put_back()
         for consumer in consumers:

@@ -43,10 +43,12 @@ def channel_len(channel: str | None) -> int:
     return 0 if channel is None else len(channel.encode("utf-8", "surrogateescape"))
 
 
-def stream_definition(config: StreamConfig, created_ns: int, channel: str | None) -> bytes:
-    """The stored form of a stream's definition."""
-    fields = {"name": config.name, "created": created_ns, "config": config.wire()}
-    return json.dumps(fields if channel is None else {**fields, "channel": channel}).encode()
+def stream_definition(config: StreamConfig, created_ns: int, channel: str | None, cluster: dict[str, Any]) -> bytes:
+    """The stored form of a stream's definition; `cluster`: what a cluster adds (uid, version, group, frozen, partial)."""
+    fields: dict[str, Any] = {"name": config.name, "created": created_ns, "config": config.wire()}
+    if channel is not None:
+        fields["channel"] = channel
+    return json.dumps(fields | cluster).encode()
 
 
 def consumer_definition(config: ConsumerConfig, created_ns: int, start_seq: int, until: int) -> bytes:

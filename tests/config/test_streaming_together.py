@@ -79,7 +79,7 @@ def test_blocks_given_in_python_mean_the_same() -> None:
 
     assert config.jetstream == JetStreamConfig(store_dir="d")
     assert config.server_name == "a"
-    assert config.notes == ('clustering is not supported yet: this server "a" serves alone',)
+    assert config.notes == ('replication is not supported yet: this server "a" stores its streams and channels alone',)
     for values in ({"streaming": StreamingConfig(store="file")}, {"streaming": 5}, {"streaming": {"store": "x"}}):
         with pytest.raises(ValidationError):
             Config.model_validate(values)
@@ -89,7 +89,7 @@ def test_blocks_given_in_python_mean_the_same() -> None:
         StreamingConfig(encrypt="x", encryption_key="k")  # type: ignore[arg-type]
 
 
-def test_conf_of_the_cluster_loads_and_says_that_it_serves_alone() -> None:
+def test_conf_of_the_cluster_loads_and_says_that_it_stores_alone() -> None:
     config = load_file("conf/a.conf")
 
     assert config.streaming is not None
@@ -99,42 +99,11 @@ def test_conf_of_the_cluster_loads_and_says_that_it_serves_alone() -> None:
     assert (config.streaming.cluster_id, config.streaming.store, config.streaming.dir) == ("test", "file", "storea")
     assert (config.cluster.host, config.cluster.port) == ("0.0.0.0", 6221)
     assert config.cluster.routes == ("nats-route://localhost:6222", "nats-route://localhost:6223")
+    assert config.cluster.name == "test"
     assert config.notes == (
-        'clustering is not supported yet: this server "a" serves alone, its peers b, c and its routes are not contacted',
+        'replication is not supported yet: this server "a" stores its streams and channels alone, '
+        "its peers b, c have none of them",
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("cluster {listen: h:1}", "this server serves alone"),
-        ("cluster {routes: nats://u:p@h:1}", "this server serves alone, its routes are not contacted"),
-        ("server_name: s\ncluster {routes: [nats-route://h:1,]}", 'this server "s" serves alone, its routes are'),
-    ],
-)
-def test_routes_are_read_beside_a_streaming_block(text: str, expected: str) -> None:
-    (note,) = load_text(f"streaming {{}}\n{text}").notes
-
-    assert note.startswith(f"clustering is not supported yet: {expected}")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("cluster {listen: h:1}", '1:1: "cluster" is not supported yet'),
-        ("streaming {}\ncluster {tls {}}", '2:10: "tls" is not supported yet'),
-        ("streaming {}\ncluster {route: x}", '2:10: unknown field "route", did you mean "routes"?'),
-        ("streaming {}\ncluster {routes: [tcp://u:hush@h:1]}", '2:10: routes: "h:1" is no route'),
-        ("streaming {}\ncluster {routes: [nats://h]}", '2:10: routes: "nats://h" is no route'),
-        ("streaming {}\ncluster {listen: h:70000}", "2:10: listen: input should be less than"),
-    ],
-)
-def test_routes_that_cannot_be_read_are_refused(text: str, expected: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_text(text, file="x")
-
-    assert f"x:{expected}" in str(caught.value)
-    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,19 @@
-//! One account: its trie, its routes, the names of its queue groups and who watches its interest.
+//! One account: its trie, its match cache, the names of its queue groups and who watches its interest.
 
 use std::collections::BTreeMap;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 
-use super::route::{Found, Routes};
+use super::interest::{Counts, Link};
+use super::matched::{Cache, Found, View};
 use super::subscription::{Owner, Sub, Subs};
 use crate::subject;
-use crate::trie::{Entry, Place, Trie};
+use crate::trie::{Entry, Place, Stack, Trie};
 
 /// Names of queue groups as numbers, dropped with their last user.
 #[derive(Debug)]
-struct Queues {
+pub(super) struct Queues {
     numbers: HashMap<Box<[u8]>, (u32, usize), RandomState>,
     names: HashMap<u32, Box<[u8]>, RandomState>,
     next: u32,
@@ -38,6 +39,10 @@ impl Queues {
         self.next
     }
 
+    pub(super) fn name(&self, number: u32) -> Option<&[u8]> {
+        self.names.get(&number).map(|name| &**name)
+    }
+
     fn release(&mut self, number: u32) {
         let Some(name) = self.names.get(&number) else { return };
         let Some((_, users)) = self.numbers.get_mut(name) else { return };
@@ -61,24 +66,34 @@ pub(super) struct Watch {
 /// An account.
 #[derive(Debug)]
 pub(super) struct Account {
-    trie: Trie,
-    pub(super) routes: Routes,
+    pub(super) name: Box<str>,
+    pub(super) trie: Trie,
+    pub(super) cache: Cache,
     queues: Queues,
+    pub(super) hasher: RandomState,
+    /// Connections to other servers; empty if there are none.
+    pub(super) links: Vec<Link>,
+    /// What those were told; None without links.
+    pub(super) counts: Option<Counts>,
     // Sorted, so that a wildcard pattern looks only at watches that share its literal beginning.
     watches: BTreeMap<Box<[u8]>, Vec<Watch>>,
 }
 
 impl Account {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(name: &str, seed: u64) -> Self {
         let hasher = RandomState::with_seeds(seed, 11, 13, 17);
         Account {
+            name: name.into(),
             trie: Trie::new(seed),
-            routes: Routes::new(seed),
+            cache: Cache::new(seed),
             queues: Queues {
                 numbers: HashMap::with_hasher(hasher.clone()),
-                names: HashMap::with_hasher(hasher),
+                names: HashMap::with_hasher(hasher.clone()),
                 next: 0,
             },
+            hasher,
+            links: Vec::new(),
+            counts: None,
             watches: BTreeMap::new(),
         }
     }
@@ -97,14 +112,18 @@ impl Account {
         self.queues.numbers.get(name).map(|(number, _)| *number)
     }
 
+    pub(super) fn queue_name(&self, number: u32) -> Option<&[u8]> {
+        self.queues.name(number)
+    }
+
     pub(super) fn insert(&mut self, pattern: &[u8], entry: Entry) -> Place {
-        self.routes.changed(pattern);
+        self.cache.changed(pattern);
         self.trie.insert(pattern, entry)
     }
 
     /// Take a subscription out that is no longer in `subs`.
     pub(super) fn remove(&mut self, sub: &Sub, subs: &mut Subs) {
-        self.routes.changed(&sub.subject);
+        self.cache.changed(&sub.subject);
         if let Some(moved) = self.trie.remove(sub.place) {
             if let Some(other) = subs.get_mut(moved) {
                 other.place.position = sub.place.position;
@@ -114,7 +133,8 @@ impl Account {
     }
 
     pub(super) fn find(&mut self, subs: &Subs, subject: &[u8]) -> Found {
-        self.routes.find_route(&self.trie, subs, subject)
+        let Account { name, trie, cache, queues, links, .. } = self;
+        cache.find(&View { account: name, trie, subs, queues, links }, subject)
     }
 
     /// Whether there are watches at all.
@@ -124,19 +144,10 @@ impl Account {
 
     /// Add a watch whose count is not known yet.
     pub(super) fn watch(&mut self, mut watch: Watch, subs: &Subs) {
-        let found = self.find(subs, &watch.subject);
-        let route = self.routes.get(found);
-        let client = |owner: &Owner| matches!(owner, Owner::Conn(_));
-        let counted = if watch.queue == 0 {
-            route.targets.get(..route.plain)
-        } else {
-            route
-                .groups
-                .iter()
-                .find(|group| group.queue == watch.queue)
-                .and_then(|group| route.targets.get(group.start as usize..group.end as usize))
-        };
-        watch.count = counted.unwrap_or_default().iter().filter(|target| client(&target.owner)).count();
+        let client = |entry: Entry| subs.get(entry.sub).is_some_and(|sub| !matches!(sub.owner, Owner::Tap(_)));
+        self.trie.matches(&watch.subject, &mut Stack::new(), |entry| {
+            watch.count += usize::from(entry.queue == watch.queue && client(entry));
+        });
         self.watches.entry(watch.subject.clone()).or_default().push(watch);
     }
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use super::connection::{Connection, Options, Phase, TURN_BYTES_MAX};
+use super::interest::Change;
+use super::route::STRANGER_BYTES_MAX;
 use super::subscription::{Owner, Sub};
 use super::{Event, Hub};
 use crate::subject;
@@ -21,7 +23,7 @@ impl Hub {
         id
     }
 
-    /// Forget a client.
+    /// Forget a connection.
     pub fn close(&mut self, conn: u64) {
         let Some(slot) = self.floor.conns.slot(conn) else { return };
         self.drop_subs(slot);
@@ -34,15 +36,24 @@ impl Hub {
         if conn.drain_asked {
             self.floor.events.push(Event::Drained(conn.id));
         }
+        if let Some(route) = conn.route {
+            self.routes.retain(|known| *known != slot);
+            if route.ready.is_some() {
+                self.relink();
+            }
+        }
     }
 
-    /// Parse what a client sent and deliver what may be delivered.
+    /// Parse what a connection sent and deliver what may be delivered.
     pub fn feed(&mut self, conn: u64, data: &[u8]) {
         let Some(slot) = self.floor.conns.slot(conn) else { return };
-        let held_max = self.limits.max_payload.saturating_add(self.limits.max_control_line).saturating_add(4 << 20);
+        let limits = &self.limits;
+        let client_max = limits.max_payload.saturating_add(limits.max_control_line).saturating_add(4 << 20);
         let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+        let held_max = if conn.route.is_some() { STRANGER_BYTES_MAX } else { client_max };
         conn.received += data.len() as u64;
         match conn.phase {
+            Phase::Open if conn.route.is_some() => self.run_route(slot, data),
             Phase::Open => self.run(slot, data),
             Phase::Closed => {}
             Phase::Waiting if conn.held.len().saturating_add(data.len()) <= held_max => {
@@ -94,7 +105,7 @@ impl Hub {
         let Some(slot) = self.floor.conns.slot(conn) else { return };
         let account = self.account(account);
         let Some(conn) = self.floor.conns.at_mut(slot) else { return };
-        if conn.phase != Phase::Waiting {
+        if conn.phase != Phase::Waiting || conn.route.is_some() {
             return;
         }
         if conn.connected || conn.account != account {
@@ -126,6 +137,14 @@ impl Hub {
         if let Some(slot) = self.floor.conns.slot(conn) {
             self.floor.write(slot, &[data]);
             self.settle();
+        }
+    }
+
+    /// Queue a later INFO for one client: clients expect nothing but the PONG between their CONNECT and its end.
+    pub fn announce(&mut self, conn: u64, line: &[u8]) {
+        match self.floor.conns.get_mut(conn) {
+            Some(conn) if !conn.after_pong.is_empty() => conn.after_pong = line.to_vec(),
+            _ => self.write(conn, line),
         }
     }
 
@@ -174,7 +193,7 @@ impl Hub {
         }
     }
 
-    fn pong(&mut self, slot: u32) {
+    pub(super) fn pong(&mut self, slot: u32) {
         let Some(conn) = self.floor.conns.at_mut(slot) else { return };
         let after = std::mem::take(&mut conn.after_pong);
         self.floor.write(slot, &[b"PONG\r\n", &after]);
@@ -218,8 +237,9 @@ impl Hub {
             let sids = &floor.sids;
             let rehash = |number: &u32| subs.get(*number).map_or(0, |sub| sids.hash_one(&*sub.sid));
             conn.subs.insert_unique(hash, number, rehash);
-            let number = conn.account;
-            self.notice(number, pattern, queue, true);
+            let change = Change { account: conn.account, node: place.node, queue, pattern, came: true };
+            self.notice(change);
+            self.spread(change);
         }
         if verbose {
             self.floor.write(slot, &[b"+OK\r\n"]);
@@ -244,12 +264,15 @@ impl Hub {
         }
     }
 
-    /// Take one subscription of a client out of everything.
-    fn drop_sub(&mut self, number: u32) {
+    /// Take one subscription of a connection out of everything.
+    pub(super) fn drop_sub(&mut self, number: u32) {
         let floor = &mut self.floor;
         let Some(sub) = floor.subs.get(number) else { return };
-        if let Owner::Conn(slot) = sub.owner {
-            let hash = floor.sids.hash_one(&*sub.sid);
+        if let Owner::Conn(slot) | Owner::Route(slot) = sub.owner {
+            let hash = match sub.owner {
+                Owner::Route(_) => sub.hash(&floor.sids),
+                _ => floor.sids.hash_one(&*sub.sid),
+            };
             if let Some(conn) = floor.conns.at_mut(slot) {
                 if let Ok(entry) = conn.subs.find_entry(hash, |known| *known == number) {
                     entry.remove();
@@ -259,15 +282,22 @@ impl Hub {
         self.forget_sub(number);
     }
 
-    fn forget_sub(&mut self, number: u32) {
+    pub(super) fn forget_sub(&mut self, number: u32) {
         let Some(sub) = self.floor.subs.remove(number) else { return };
+        let (account, node, queue) = (sub.account, sub.place.node, sub.queue);
+        let change = Change { account, node, queue, pattern: &sub.subject, came: false };
+        if !matches!(sub.owner, Owner::Tap(_)) {
+            self.notice(change);
+        }
+        if !matches!(sub.owner, Owner::Route(_)) {
+            self.spread(change);
+        }
         if let Some(account) = self.accounts.get_mut(sub.account as usize) {
             account.remove(&sub, &mut self.floor.subs);
         }
-        self.notice(sub.account, &sub.subject, sub.queue, false);
     }
 
-    fn drop_subs(&mut self, slot: u32) {
+    pub(super) fn drop_subs(&mut self, slot: u32) {
         let Some(conn) = self.floor.conns.at_mut(slot) else { return };
         for number in std::mem::take(&mut conn.subs) {
             self.forget_sub(number);
@@ -284,12 +314,15 @@ impl Hub {
 
     #[cold]
     fn settle_now(&mut self) {
-        for number in std::mem::take(&mut self.floor.spent) {
-            self.drop_sub(number);
-        }
-        for slot in std::mem::take(&mut self.floor.slow) {
-            self.floor.slow_consumers += 1;
-            self.end(slot, SLOW.into());
+        // What ends tells other servers, which may make slow consumers of them.
+        while !self.floor.spent.is_empty() || !self.floor.slow.is_empty() {
+            for number in std::mem::take(&mut self.floor.spent) {
+                self.drop_sub(number);
+            }
+            for slot in std::mem::take(&mut self.floor.slow) {
+                self.floor.slow_consumers += 1;
+                self.end(slot, SLOW.into());
+            }
         }
     }
 
@@ -315,7 +348,7 @@ impl Hub {
     }
 
     /// Close a client whose output still leaves, an -ERR at its end.
-    fn shut(&mut self, slot: u32, text: Option<&str>, reason: Cow<'static, str>) {
+    pub(super) fn shut(&mut self, slot: u32, text: Option<&str>, reason: Cow<'static, str>) {
         if self.floor.conns.at(slot).is_none_or(|conn| conn.phase == Phase::Closed) {
             return;
         }
@@ -335,6 +368,7 @@ impl Hub {
         conn.phase = Phase::Closed;
         conn.parser = Default::default();
         conn.held = Vec::new();
+        let was_ready = conn.route.as_mut().is_some_and(|route| std::mem::take(&mut **route).ready.is_some());
         self.floor.events.push(Event::Close(conn.id, reason));
         if std::mem::take(&mut conn.drain_asked) {
             self.floor.events.push(Event::Drained(conn.id));
@@ -342,6 +376,9 @@ impl Hub {
         if conn.output.pending() > 0 && !conn.dirty {
             conn.dirty = true;
             self.floor.dirty.push(slot);
+        }
+        if was_ready {
+            self.relink();
         }
     }
 }

@@ -1,7 +1,8 @@
-//! One client: its options, its parser, its subscriptions and its pending output.
+//! One connection: its options, its parser, its subscriptions and its pending output.
 
 use hashbrown::HashTable;
 
+use super::route::Route;
 use crate::wire::{Parser, Rules};
 
 /// Bytes handed out for one connection in one turn.
@@ -118,17 +119,19 @@ impl Output {
     }
 }
 
-/// A client.
+/// A client, or another server.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: u64,
+    /// Set for another server.
+    pub(super) route: Option<Box<Route>>,
     pub(super) account: u32,
     pub(super) phase: Phase,
     pub(super) auth_pending: bool,
     pub(super) connected: bool,
     pub(super) options: Options,
     pub(super) parser: Parser,
-    /// What came behind a CONNECT that isn't answered yet.
+    /// What came behind a CONNECT that isn't answered yet, or before a route is ready.
     pub(super) held: Vec<u8>,
     pub(super) output: Output,
     pub(super) paused: bool,
@@ -139,7 +142,7 @@ pub(super) struct Connection {
     /// What it has pending was saved up during a pause.
     pub(super) backlog: bool,
     pub(super) drain_asked: bool,
-    /// Numbers of its subscriptions, by sid.
+    /// Numbers of its subscriptions, by sid (of a route: by `Sub::hash`).
     pub(super) subs: HashTable<u32>,
     pub(super) after_pong: Vec<u8>,
     pub(super) traffic: Traffic,
@@ -151,6 +154,7 @@ impl Connection {
     pub(super) fn new(id: u64, account: u32, auth_pending: bool) -> Self {
         Connection {
             id,
+            route: None,
             account,
             phase: Phase::Open,
             auth_pending,

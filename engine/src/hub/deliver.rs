@@ -1,10 +1,10 @@
-//! From a route to output buffers and taps: the inner loop of everything that is published.
+//! From matched subscriptions to output buffers and taps: the inner loop of everything that is published.
 
 use ahash::RandomState;
 
 use super::connection::{Connection, Phase, Traffic};
+use super::matched::{Group, Matched, Target};
 use super::registry::Registry;
-use super::route::{Group, Route, Target};
 use super::subscription::{Owner, Subs};
 use super::tap::Tap;
 use super::{Event, Limits};
@@ -15,7 +15,7 @@ use crate::publish::Sent;
 pub(super) struct Frame<'a> {
     /// As the receivers are shown it.
     pub(super) subject: &'a [u8],
-    /// The subject shown is the one that decided the route, so prepared beginnings hold.
+    /// The subject shown is the one that decided who matched, so prepared beginnings hold.
     pub(super) prepared: bool,
     pub(super) reply: &'a [u8],
     /// `[reply ][#hdr ]#size CR LF`; unused if `verbatim` is there.
@@ -32,10 +32,13 @@ pub(super) struct Frame<'a> {
     pub(super) from_id: u64,
 }
 
+// Pending output that a route may have in any case.
+const ROUTE_PENDING_MIN: usize = 256 << 20;
+
 /// Not a slot.
 pub(super) const NOBODY: u32 = u32::MAX;
 
-/// All receivers, apart from the accounts that route to them.
+/// All receivers, apart from the accounts that match them.
 #[derive(Debug)]
 pub(super) struct Floor {
     pub(super) conns: Registry<Connection>,
@@ -45,9 +48,11 @@ pub(super) struct Floor {
     pub(super) dirty: Vec<u32>,
     pub(super) stalled: Vec<u32>,
     pub(super) events: Vec<Event>,
-    /// Subscriptions that got their last message, and slots of slow consumers: dealt with after the delivery, since a
-    /// route is in use during it.
+    /// Subscriptions that got their last message, and slots of slow consumers: dealt with after the delivery, since what
+    /// matched is in use during it.
     pub(super) spent: Vec<u32>,
+    /// Reused for what a message's queue groups chose: peer and place of the group.
+    pub(super) chosen: Vec<(u32, u32)>,
     pub(super) slow: Vec<u32>,
     pub(super) spare: Vec<Vec<u8>>,
     pub(super) sids: RandomState,
@@ -57,7 +62,7 @@ pub(super) struct Floor {
     pub(super) stalled_clients: u64,
     random: u64,
     max_pending: usize,
-    high_water: usize,
+    pub(super) high_water: usize,
     tap_bytes_max: usize,
 }
 
@@ -71,6 +76,7 @@ impl Floor {
             stalled: Vec::new(),
             events: Vec::new(),
             spent: Vec::new(),
+            chosen: Vec::new(),
             slow: Vec::new(),
             spare: Vec::new(),
             sids: RandomState::with_seeds(limits.seed, 31, 37, 41),
@@ -85,34 +91,36 @@ impl Floor {
     }
 
     /// Give a message to every plain target and to one of each queue group.
-    pub(super) fn deliver(&mut self, route: &Route, frame: &Frame<'_>) -> Sent {
+    pub(super) fn deliver(&mut self, matched: &Matched, frame: &Frame<'_>) -> Sent {
         let mut sent = Sent::default();
-        for target in route.targets.get(..route.plain).unwrap_or_default() {
-            self.offer(route, target, frame, &mut sent);
+        for target in matched.targets.get(..matched.plain).unwrap_or_default() {
+            self.offer(matched, target, frame, &mut sent);
         }
-        for group in &route.groups {
-            self.offer_group(route, *group, frame, &mut sent);
+        match matched.remote.as_deref().filter(|remote| !remote.is_empty()) {
+            None => {
+                for group in &matched.groups {
+                    self.offer_group(matched, *group, frame, &mut sent);
+                }
+            }
+            Some(remote) => self.deliver_remote(matched, remote, frame, &mut sent),
         }
         sent
     }
 
     /// One random member takes it; the next in turn where that one may not (its own message, already closed).
-    fn offer_group(&mut self, route: &Route, group: Group, frame: &Frame<'_>, sent: &mut Sent) {
-        let members = route.targets.get(group.start as usize..group.end as usize).unwrap_or_default();
+    pub(super) fn offer_group(&mut self, matched: &Matched, group: Group, frame: &Frame<'_>, sent: &mut Sent) -> bool {
+        let members = matched.targets.get(group.start as usize..group.end as usize).unwrap_or_default();
         let first = if members.len() > 1 { self.random(members.len()) } else { 0 };
         let (before, after) = members.split_at(first.min(members.len()));
-        for target in after.iter().chain(before) {
-            if self.offer(route, target, frame, sent) {
-                return;
-            }
-        }
+        after.iter().chain(before).any(|target| self.offer(matched, target, frame, sent))
     }
 
     #[inline]
-    fn offer(&mut self, route: &Route, target: &Target, frame: &Frame<'_>, sent: &mut Sent) -> bool {
+    pub(super) fn offer(&mut self, matched: &Matched, target: &Target, frame: &Frame<'_>, sent: &mut Sent) -> bool {
         let slot = match target.owner {
             Owner::Conn(slot) => slot,
             Owner::Tap(slot) => return self.offer_tap(slot, frame, sent),
+            Owner::Route(_) => return false,
         };
         let (Some(conn), Some(sub)) = (self.conns.at_mut(slot), self.subs.get_mut(target.sub)) else { return false };
         if conn.phase == Phase::Closed || (frame.from == slot && !conn.options.echo) {
@@ -128,7 +136,7 @@ impl Floor {
             }
         }
         let out = conn.output.buffer(&mut self.spare, conn.paused);
-        let prefix = if frame.prepared { route.prefix(target) } else { &[] };
+        let prefix = if frame.prepared { matched.prefix(target) } else { &[] };
         write_frame(out, prefix, &sub.sid, frame, conn.options.headers);
         conn.traffic.out_msgs += 1;
         conn.traffic.out_bytes += frame.size as u64;
@@ -143,6 +151,19 @@ impl Floor {
             self.pressed(slot, pending, frame.from);
         }
         true
+    }
+
+    /// A message of another server: only for those here, and of the groups that were chosen for this server.
+    pub(super) fn deliver_routed(&mut self, matched: &Matched, queues: impl Iterator<Item = u32>, frame: &Frame<'_>) {
+        let mut sent = Sent::default();
+        for target in matched.targets.get(..matched.plain).unwrap_or_default() {
+            self.offer(matched, target, frame, &mut sent);
+        }
+        for queue in queues {
+            if let Some(group) = matched.group(queue) {
+                self.offer_group(matched, group, frame, &mut sent);
+            }
+        }
     }
 
     fn offer_tap(&mut self, slot: u32, frame: &Frame<'_>, sent: &mut Sent) -> bool {
@@ -164,14 +185,17 @@ impl Floor {
 
     /// A receiver has much pending: hold its producer back, or cut it.
     #[cold]
-    fn pressed(&mut self, slot: u32, pending: usize, from: u32) {
-        if pending > self.max_pending {
-            if let Some(conn) = self.conns.at_mut(slot) {
-                conn.phase = Phase::Closed;
-                conn.output.clear();
-                self.slow.push(slot);
-            }
-        } else if pending > self.max_pending / 4 * 3 {
+    pub(super) fn pressed(&mut self, slot: u32, pending: usize, from: u32) {
+        let Some(conn) = self.conns.at_mut(slot) else { return };
+        // A route serves many: it gets more time before it is cut, but its producers are held back just as early.
+        let route = conn.route.is_some();
+        let limit = if route { self.max_pending.max(ROUTE_PENDING_MIN) } else { self.max_pending };
+        if pending > limit {
+            conn.phase = Phase::Closed;
+            conn.output.clear();
+            self.slow.push(slot);
+        } else if pending > self.max_pending / 4 * 3 && self.conns.at(from).is_some_and(|conn| conn.route.is_none()) {
+            // Not a route: all that others send would wait for one slow client.
             self.stall(from);
         }
     }
@@ -205,7 +229,7 @@ impl Floor {
     }
 
     /// xorshift64*: cheap, and the same for the same seed.
-    fn random(&mut self, below: usize) -> usize {
+    pub(super) fn random(&mut self, below: usize) -> usize {
         let mut state = self.random.max(1);
         state ^= state >> 12;
         state ^= state << 25;
@@ -254,6 +278,17 @@ fn write_frame(out: &mut Vec<u8>, prefix: &[u8], sid: &[u8], frame: &Frame<'_>, 
     }
     frame.payload.iter().for_each(|piece| out.extend_from_slice(piece));
     out.extend_from_slice(b"\r\n");
+}
+
+/// Make `[reply ][#hdr ]#size CR LF` of its parts.
+pub(super) fn fill_head(head: &mut Vec<u8>, reply: &[u8], header_text: &[u8], size_text: &[u8]) {
+    head.clear();
+    for piece in [reply, header_text].into_iter().filter(|piece| !piece.is_empty()) {
+        head.extend_from_slice(piece);
+        head.push(b' ');
+    }
+    head.extend_from_slice(size_text);
+    head.extend_from_slice(b"\r\n");
 }
 
 /// Append a number in decimal.

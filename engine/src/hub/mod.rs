@@ -1,4 +1,4 @@
-//! The hub: clients, accounts, taps and watches. Bytes in; bytes and events out, collected until `turn`.
+//! The hub: clients, routes to other servers, accounts, taps and watches. Bytes in; bytes and events out, collected until `turn`.
 //!
 //! Deterministic and without I/O: the same calls with the same seed give the same bytes.
 
@@ -6,8 +6,11 @@ mod account;
 mod client;
 mod connection;
 mod deliver;
+mod interest;
+mod matched;
 mod publish;
 mod registry;
+mod remote;
 mod route;
 mod subscription;
 mod tap;
@@ -24,6 +27,7 @@ pub use connection::{Options, Traffic};
 use connection::{Phase, TURN_BYTES_MAX};
 use deliver::Floor;
 use registry::Registry;
+pub use route::{Lane, RouteFigures};
 
 /// Bounds of a hub.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +75,11 @@ impl Limits {
 pub enum Event {
     /// A client sent CONNECT with this JSON; its input waits for `connected` or `fail`.
     Connect(u64, Vec<u8>),
-    /// A client must be cut, its last output comes in the same turn; the reason as connz words it.
+    /// Another server sent INFO with this JSON. Its CONNECT waits for `route_welcome` or `fail`.
+    Info(u64, Vec<u8>),
+    /// Another server answered a PING.
+    Pong(u64),
+    /// A connection must be cut, its last output comes in the same turn; the reason as connz words it.
     Close(u64, Cow<'static, str>),
     /// A tap went from empty to not empty.
     Tap(u64),
@@ -79,7 +87,7 @@ pub enum Event {
     Interest(u64, bool),
     /// A client sends faster than its consumers read.
     Stall(u64),
-    /// A client that was asked about by `notify_drained` has little pending output, or is gone.
+    /// A connection that was asked about by `notify_drained` has little pending output, or is gone.
     Drained(u64),
 }
 
@@ -92,7 +100,7 @@ pub struct Statistics {
     pub subscriptions: usize,
     /// Messages and bytes.
     pub traffic: Traffic,
-    /// Clients that were cut for pending output.
+    /// Connections that were cut for pending output.
     pub slow_consumers: u64,
     /// STALL events.
     pub stalled_clients: u64,
@@ -100,7 +108,7 @@ pub struct Statistics {
     pub taps: usize,
     /// Entries of the match caches.
     pub num_cache: usize,
-    /// Pending output of all clients.
+    /// Pending output of all clients and routes.
     pub pending_bytes: usize,
 }
 
@@ -121,6 +129,8 @@ pub struct Hub {
     accounts: Vec<Account>,
     names: HashMap<Box<str>, u32, RandomState>,
     floor: Floor,
+    // Slots of connections to other servers.
+    routes: Vec<u32>,
     watches: Registry<(u32, Box<[u8]>)>,
     memo: Memo,
     // Reused for the sizes of a frame.
@@ -135,6 +145,7 @@ impl Hub {
             accounts: Vec::new(),
             names: HashMap::with_hasher(RandomState::with_seeds(limits.seed, 19, 23, 29)),
             floor: Floor::new(limits),
+            routes: Vec::new(),
             watches: Registry::new(),
             memo: Memo::default(),
             head: Vec::new(),
@@ -144,6 +155,7 @@ impl Hub {
     /// Hand over pending output of clients that aren't paused; what a resumed one had saved up comes in pieces, one a
     /// turn.
     pub fn turn(&mut self, mut sink: impl FnMut(u64, &[u8])) {
+        self.settle();
         let high_water = self.limits.high_water();
         let floor = &mut self.floor;
         for slot in std::mem::take(&mut floor.stalled) {
@@ -181,7 +193,9 @@ impl Hub {
     pub fn statistics(&self) -> Statistics {
         let mut traffic = self.floor.gone;
         let mut pending_bytes = 0;
+        let mut remote = 0;
         for conn in self.floor.conns.iter() {
+            remote += conn.route.as_ref().map_or(0, |_| conn.subs.len());
             traffic.in_msgs += conn.traffic.in_msgs;
             traffic.in_bytes += conn.traffic.in_bytes;
             traffic.out_msgs += conn.traffic.out_msgs;
@@ -189,13 +203,13 @@ impl Hub {
             pending_bytes += conn.output.pending();
         }
         Statistics {
-            connections: self.floor.conns.len(),
-            subscriptions: self.floor.subs.len(),
+            connections: self.floor.conns.len() - self.routes.len(),
+            subscriptions: self.floor.subs.len() - remote,
             traffic,
             slow_consumers: self.floor.slow_consumers,
             stalled_clients: self.floor.stalled_clients,
             taps: self.floor.taps.len(),
-            num_cache: self.accounts.iter().map(|account| account.routes.len()).sum(),
+            num_cache: self.accounts.iter().map(|account| account.cache.len()).sum(),
             pending_bytes,
         }
     }
@@ -212,7 +226,9 @@ impl Hub {
             return *number;
         }
         let number = self.accounts.len() as u32;
-        self.accounts.push(Account::new(self.limits.seed.wrapping_add(u64::from(number))));
+        let mut account = Account::new(name, self.limits.seed.wrapping_add(u64::from(number)));
+        account.link(self.links(name), &self.floor.subs);
+        self.accounts.push(account);
         self.names.insert(name.into(), number);
         number
     }

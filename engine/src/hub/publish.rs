@@ -1,7 +1,7 @@
 //! What enters the hub as a message: a client's PUB or HPUB, and what the server itself sends.
 
-use super::deliver::{push_number, Frame, NOBODY};
-use super::route::Found;
+use super::deliver::{fill_head, push_number, Frame, NOBODY};
+use super::matched::Found;
 use super::subscription::Owner;
 use super::Hub;
 use crate::publish::{Outgoing, Publisher, Sent};
@@ -32,13 +32,7 @@ impl Hub {
         let mut head = std::mem::take(&mut self.head);
         if message.verbatim.is_empty() {
             let header_text = if message.header_size > 0 { message.header_text } else { &[] };
-            head.clear();
-            for piece in [message.reply, header_text].into_iter().filter(|piece| !piece.is_empty()) {
-                head.extend_from_slice(piece);
-                head.push(b' ');
-            }
-            head.extend_from_slice(message.size_text);
-            head.extend_from_slice(b"\r\n");
+            fill_head(&mut head, message.reply, header_text, message.size_text);
         }
         let (headers, payload) = message.body.split_at_checked(message.header_size).unwrap_or((&[], message.body));
         let frame = Frame {
@@ -55,7 +49,7 @@ impl Hub {
             from_id,
         };
         let sent = match self.accounts.get(account as usize) {
-            Some(account) => self.floor.deliver(account.routes.get(found), &frame),
+            Some(account) => self.floor.deliver(account.cache.get(found), &frame),
             None => Sent::default(),
         };
         self.head = head;
@@ -65,12 +59,12 @@ impl Hub {
         self.settle();
     }
 
-    /// The route of a subject, remembered for the next message.
+    /// Who gets a message on a subject, remembered for the next message.
     #[inline]
-    fn find(&mut self, number: u32, subject: &[u8]) -> Option<Found> {
+    pub(super) fn find(&mut self, number: u32, subject: &[u8]) -> Option<Found> {
         let account = self.accounts.get_mut(number as usize)?;
         let memo = &mut self.memo;
-        if memo.valid && memo.account == number && memo.epoch == account.routes.epoch && memo.subject == subject {
+        if memo.valid && memo.account == number && memo.epoch == account.cache.epoch && memo.subject == subject {
             return Some(Found::Cached(memo.index));
         }
         let found = account.find(&self.floor.subs, subject);
@@ -79,7 +73,7 @@ impl Hub {
             memo.subject.clear();
             memo.subject.extend_from_slice(subject);
             memo.account = number;
-            memo.epoch = account.routes.epoch;
+            memo.epoch = account.cache.epoch;
             memo.index = index;
             memo.valid = true;
         }
@@ -90,8 +84,8 @@ impl Hub {
     fn no_responders(&mut self, slot: u32, account: u32, message: &Publish<'_>) {
         let Some(account) = self.accounts.get_mut(account as usize) else { return };
         let found = account.find(&self.floor.subs, message.reply);
-        let route = account.routes.get(found);
-        let own = route.targets.iter().take(route.plain).find(|target| target.owner == Owner::Conn(slot));
+        let matched = account.cache.get(found);
+        let own = matched.targets.iter().take(matched.plain).find(|target| target.owner == Owner::Conn(slot));
         let Some(sub) = own.and_then(|target| self.floor.subs.get(target.sub)) else { return };
         // NATS/1.0 503, Nats-Subject and the line ends take 32 bytes beside the subject.
         let mut size = Vec::new();
@@ -121,8 +115,8 @@ impl Publisher for Hub {
         let Some(number) = self.names.get(account).copied() else { return Sent::default() };
         let Some(account) = self.accounts.get_mut(number as usize) else { return Sent::default() };
         let found = account.find(&self.floor.subs, message.to);
-        let route = account.routes.get(found);
-        if route.is_empty() {
+        let matched = account.cache.get(found);
+        if matched.is_empty() {
             return Sent::default();
         }
         let header_size: usize = message.headers.iter().map(|piece| piece.len()).sum();
@@ -152,7 +146,7 @@ impl Publisher for Hub {
             from: NOBODY,
             from_id: 0,
         };
-        let sent = self.floor.deliver(route, &frame);
+        let sent = self.floor.deliver(matched, &frame);
         self.settle();
         sent
     }
@@ -162,10 +156,10 @@ impl Publisher for Hub {
         let Some(account) = self.accounts.get_mut(number as usize) else { return false };
         let found = account.find(&self.floor.subs, subject);
         if group.is_empty() {
-            return !account.routes.get(found).is_empty();
+            return !account.cache.get(found).is_empty();
         }
         let Some(queue) = account.queue_number(group) else { return false };
-        account.routes.get(found).groups.iter().any(|known| known.queue == queue)
+        account.cache.get(found).group(queue).is_some()
     }
 }
 

@@ -1,323 +1,257 @@
-//! Who gets a message on one literal subject, and the bounded cache of such answers.
+//! Connections to other servers of the cluster: their life, what they carry, what they send.
+//!
+//! Source: the route protocol of nats-server. What comes from a route is for clients and taps here, never for a route.
 
-use std::hash::{BuildHasher, Hasher};
+use super::connection::{Connection, Phase, Traffic};
+use super::deliver::{fill_head, Frame};
+use super::interest::Link;
+use super::remote::shown;
+use super::{Event, Hub};
+use crate::wire::route::{Cursor, Message, Op, Parser, Step};
 
-use ahash::RandomState;
-use hashbrown::HashTable;
+/// Bytes that a peer may send ahead of `route_ready`.
+pub(super) const STRANGER_BYTES_MAX: usize = 4 << 20;
 
-use super::subscription::{Owner, Subs};
-use crate::trie::{Entry, Stack, Trie};
-
-const ENTRIES_MAX: usize = 4096;
-const BYTES_MAX: usize = 8 << 20;
-// A route above this is found anew each time: its delivery costs far more than the search.
-const ROUTE_BYTES_MAX: usize = 1 << 20;
-const DOOR: usize = 4096;
-const BUCKETS: usize = 64;
-const STALE: u64 = u64::MAX;
-
-/// One receiver of a route.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
-    pub(super) sub: u32,
-    pub(super) owner: Owner,
-    /// Range of its frame's beginning in the arena; empty when it isn't prepared.
-    prefix: (u32, u32),
+/// The accounts that a connection carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lane {
+    /// This one alone; None: all but `without`.
+    pub account: Option<Box<str>>,
+    /// Accounts that other connections carry.
+    pub without: Vec<Box<str>>,
 }
 
-/// Members of one queue group, as a range of targets.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Group {
-    pub(super) queue: u32,
-    pub(super) start: u32,
-    pub(super) end: u32,
+impl Lane {
+    fn carries(&self, account: &str) -> bool {
+        match &self.account {
+            Some(only) => **only == *account,
+            None => !self.without.iter().any(|name| **name == *account),
+        }
+    }
 }
 
-/// Plain targets first, then the members of each queue group.
+/// A peer whose handshake is through.
+#[derive(Debug)]
+pub(super) struct Ready {
+    server: Box<str>,
+    lane: Lane,
+}
+
+/// What a connection has if another server is at its end.
 #[derive(Debug, Default)]
 pub(super) struct Route {
-    pub(super) targets: Vec<Target>,
-    pub(super) plain: usize,
-    pub(super) groups: Vec<Group>,
-    arena: Vec<u8>,
+    parser: Parser,
+    pub(super) ready: Option<Ready>,
+    // The account that the last line named, and its number: the next one usually names it too.
+    account: (Vec<u8>, u32),
 }
 
-impl Route {
-    /// `HMSG subject sid `, or nothing.
-    #[inline]
-    pub(super) fn prefix(&self, target: &Target) -> &[u8] {
-        self.arena.get(target.prefix.0 as usize..target.prefix.1 as usize).unwrap_or_default()
+/// Figures of one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteFigures {
+    /// Its connection.
+    pub conn: u64,
+    /// Messages and bytes.
+    pub traffic: Traffic,
+    /// Bytes of pending output.
+    pub pending: usize,
+    /// Interest of the peer.
+    pub subscriptions: usize,
+}
+
+impl Hub {
+    /// Take in a connection to another server.
+    pub fn open_route(&mut self) -> u64 {
+        let (id, slot) = self
+            .floor
+            .conns
+            .insert(|id| Connection { route: Some(Box::default()), ..Connection::new(id, u32::MAX, false) });
+        self.routes.push(slot);
+        id
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.targets.is_empty()
+    /// The peer's CONNECT is in order: its input goes on.
+    pub fn route_welcome(&mut self, conn: u64) {
+        let Some(slot) = self.floor.conns.slot(conn) else { return };
+        let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+        if conn.phase != Phase::Waiting || conn.route.is_none() {
+            return;
+        }
+        conn.phase = Phase::Open;
+        let held = std::mem::take(&mut conn.held);
+        self.run_route(slot, &held);
     }
 
-    fn clear(&mut self) {
-        self.targets.clear();
-        self.groups.clear();
-        self.arena.clear();
-        self.plain = 0;
-    }
-
-    fn fill(&mut self, trie: &Trie, subs: &Subs, subject: &[u8], work: &mut Work) {
-        self.clear();
-        work.members.clear();
-        let Work { stack, members } = work;
-        let targets = &mut self.targets;
-        let add = |targets: &mut Vec<Target>, entry: Entry| {
-            if let Some(sub) = subs.get(entry.sub) {
-                targets.push(Target { sub: entry.sub, owner: sub.owner, prefix: (0, 0) });
-            }
+    /// The peer has shown that it is `server`: exchange interest and messages of the accounts in `lane`.
+    pub fn route_ready(&mut self, conn: u64, server: &str, lane: Lane) {
+        let Some(slot) = self.floor.conns.slot(conn) else { return };
+        let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+        let Some(route) = conn.route.as_mut().filter(|route| route.ready.is_none()) else { return };
+        if conn.phase == Phase::Closed {
+            return;
+        }
+        route.ready = Some(Ready { server: server.into(), lane });
+        conn.phase = Phase::Open;
+        let held = std::mem::take(&mut conn.held);
+        let ready = |slot: u32| self.floor.conns.at(slot)?.route.as_ref()?.ready.as_ref();
+        let same = |other: &u32| {
+            *other != slot
+                && ready(*other).zip(ready(slot)).is_some_and(|(a, b)| a.server == b.server && a.lane == b.lane)
         };
-        trie.matches(subject, stack, |entry| {
-            if entry.queue == 0 {
-                add(targets, entry);
-            } else {
-                members.push((entry.queue, entry.sub));
-            }
-        });
-        self.plain = targets.len();
-        members.sort_unstable();
-        let mut rest = members.as_slice();
-        while let Some((queue, _)) = rest.first() {
-            let count = rest.iter().take_while(|member| member.0 == *queue).count();
-            let start = targets.len() as u32;
-            let (group, others) = rest.split_at(count);
-            for (queue, sub) in group {
-                add(targets, Entry { sub: *sub, queue: *queue });
-            }
-            self.groups.push(Group { queue: *queue, start, end: targets.len() as u32 });
-            rest = others;
+        let replaced: Vec<u32> = self.routes.iter().copied().filter(same).collect();
+        self.relink();
+        for slot in replaced {
+            self.shut(slot, None, "Duplicate Route".into());
+        }
+        self.run_route(slot, &held);
+    }
+
+    /// Figures of every route that `close` was not called for.
+    pub fn routes(&self) -> Vec<RouteFigures> {
+        let figures = |conn: &Connection| RouteFigures {
+            conn: conn.id,
+            traffic: conn.traffic,
+            pending: conn.output.pending(),
+            subscriptions: conn.subs.len(),
+        };
+        self.routes.iter().filter_map(|slot| self.floor.conns.at(*slot)).map(figures).collect()
+    }
+
+    /// For each ready connection, the newest one of the same peer that carries an account.
+    pub(super) fn links(&self, account: &str) -> Vec<Link> {
+        if self.routes.is_empty() || account.is_empty() || account.bytes().any(|byte| byte <= b' ') {
+            return Vec::new();
+        }
+        let ready = |slot: &u32| {
+            let conn = self.floor.conns.at(*slot)?;
+            Some((*slot, conn.id, conn.route.as_ref()?.ready.as_ref()?))
+        };
+        let routes: Vec<_> = self.routes.iter().filter_map(ready).collect();
+        let link = |(from, _, peer): &(u32, u64, &Ready)| {
+            let carriers =
+                routes.iter().filter(|(_, _, other)| other.server == peer.server && other.lane.carries(account));
+            carriers.max_by_key(|(_, id, _)| *id).map(|(to, _, _)| Link { from: *from, to: *to })
+        };
+        routes.iter().filter_map(link).collect()
+    }
+
+    /// Ready routes came or went: settle anew who carries which account.
+    pub(super) fn relink(&mut self) {
+        for number in 0..self.accounts.len() {
+            let Some(account) = self.accounts.get(number) else { continue };
+            let links = self.links(&account.name);
+            let Some(account) = self.accounts.get_mut(number) else { continue };
+            let fresh = account.link(links, &self.floor.subs);
+            self.spread_all(number as u32, &fresh);
         }
     }
 
-    /// Prepare the beginnings of the frames.
-    fn prepare(&mut self, subs: &Subs, subject: &[u8]) {
-        for target in &mut self.targets {
-            let (Owner::Conn(_), Some(sub)) = (target.owner, subs.get(target.sub)) else { continue };
-            let start = self.arena.len();
-            for piece in [b"HMSG ".as_slice(), subject, b" ", &sub.sid, b" "] {
-                self.arena.extend_from_slice(piece);
-            }
-            target.prefix = (start as u32, self.arena.len() as u32);
-        }
-    }
-
-    fn weight(&self) -> usize {
-        self.targets.capacity() * std::mem::size_of::<Target>() + self.groups.capacity() * 12 + self.arena.capacity()
-    }
-}
-
-#[derive(Debug, Default)]
-struct Work {
-    stack: Stack,
-    members: Vec<(u32, u32)>,
-}
-
-#[derive(Debug)]
-struct Cached {
-    subject: Box<[u8]>,
-    hash: u64,
-    stamp: u64,
-    weight: usize,
-    route: Route,
-}
-
-/// Where the answer to a look-up lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// In the cache, for as long as the epoch stays.
-    Cached(usize),
-    /// In the scratch route, until the next look-up.
-    Scratch,
-}
-
-/// Routes of one account.
-#[derive(Debug)]
-pub(super) struct Routes {
-    table: HashTable<u32>,
-    entries: Vec<Cached>,
-    hand: usize,
-    bytes: usize,
-    // Hashes of subjects that missed lately: only what misses twice is worth an entry, so one-shot inboxes pass by.
-    door: Vec<u32>,
-    // Counts changes of wildcard patterns by first token; an entry is stale when its sum has grown.
-    changes: [u32; BUCKETS],
-    changes_all: u32,
-    hasher: RandomState,
-    scratch: Route,
-    work: Work,
-    /// Grows whenever a `Found::Cached` may have become wrong.
-    pub(super) epoch: u64,
-}
-
-impl Routes {
-    pub(super) fn new(seed: u64) -> Self {
-        Routes {
-            table: HashTable::new(),
-            entries: Vec::new(),
-            hand: 0,
-            bytes: 0,
-            door: Vec::new(),
-            changes: [0; BUCKETS],
-            changes_all: 0,
-            hasher: RandomState::with_seeds(seed ^ 5, seed, seed.rotate_left(31), 7),
-            scratch: Route::default(),
-            work: Work::default(),
-            epoch: 0,
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    #[inline]
-    pub(super) fn get(&self, found: Found) -> &Route {
-        match found {
-            Found::Cached(index) => self.entries.get(index).map_or(&self.scratch, |entry| &entry.route),
-            Found::Scratch => &self.scratch,
-        }
-    }
-
-    /// A subscription to `pattern` came or went.
-    pub(super) fn changed(&mut self, pattern: &[u8]) {
-        self.epoch += 1;
-        if self.entries.is_empty() {
-            return;
-        }
-        if !pattern.iter().any(|byte| matches!(byte, b'*' | b'>')) {
-            let hash = self.hash(pattern);
-            if let Some(index) = self.find(hash, pattern) {
-                if let Some(entry) = self.entries.get_mut(index) {
-                    entry.stamp = STALE;
+    pub(super) fn run_route(&mut self, slot: u32, data: &[u8]) {
+        let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+        let Some(route) = conn.route.as_mut() else { return };
+        let known = route.ready.is_some();
+        let mut parser = std::mem::take(&mut route.parser);
+        let mut cursor = Cursor::new(data);
+        loop {
+            match parser.next(&mut cursor, known) {
+                Step::Op(Op::Message(message)) => self.receive_routed(slot, &message),
+                Step::Op(Op::Interest(interest)) => self.learn(slot, &interest),
+                Step::Op(Op::Ping) => self.pong(slot),
+                Step::Op(Op::Pong) => {
+                    if let Some(conn) = self.floor.conns.at_mut(slot) {
+                        conn.pings = 0;
+                    }
+                    self.tell(slot, Event::Pong);
                 }
-            }
-            return;
-        }
-        match first_token(pattern) {
-            b"*" | b">" => self.changes_all = self.changes_all.wrapping_add(1),
-            token => {
-                let bucket = bucket(token);
-                if let Some(count) = self.changes.get_mut(bucket) {
-                    *count = count.wrapping_add(1);
+                Step::Op(Op::Connect(json)) => {
+                    self.tell(slot, |conn| Event::Connect(conn, json.to_vec()));
+                    // Whoever dialed takes the PONG to its PING for a welcome.
+                    let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+                    conn.phase = Phase::Waiting;
+                    conn.held = cursor.rest().to_vec();
+                    return;
                 }
-            }
-        }
-    }
-
-    /// The route of a literal subject.
-    pub(super) fn find_route(&mut self, trie: &Trie, subs: &Subs, subject: &[u8]) -> Found {
-        let hash = self.hash(subject);
-        let stamp = self.stamp(subject);
-        if let Some(index) = self.find(hash, subject) {
-            let Routes { entries, work, epoch, bytes, .. } = self;
-            if let Some(entry) = entries.get_mut(index) {
-                if entry.stamp != stamp {
-                    *epoch += 1;
-                    entry.route.fill(trie, subs, subject, work);
-                    entry.route.prepare(subs, subject);
-                    entry.stamp = stamp;
-                    *bytes -= entry.weight;
-                    entry.weight = entry.route.weight() + subject.len();
-                    *bytes += entry.weight;
+                Step::Op(Op::Info(json)) => self.tell(slot, |conn| Event::Info(conn, json.to_vec())),
+                Step::Op(Op::Err(text)) => {
+                    let reason = String::from_utf8_lossy(text).into_owned();
+                    return self.shut(slot, None, reason.into());
                 }
-                return Found::Cached(index);
+                Step::Early => {
+                    let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+                    conn.phase = Phase::Waiting;
+                    conn.held = parser.take();
+                    conn.held.extend_from_slice(cursor.rest());
+                    return;
+                }
+                Step::More => break,
+                Step::Malformed => return self.shut(slot, Some("Parser Error"), "Parse Error".into()),
+            }
+            // What it brought may have made a slow consumer of it.
+            if self.floor.conns.at(slot).is_none_or(|conn| conn.phase == Phase::Closed) {
+                return;
             }
         }
-        self.scratch.fill(trie, subs, subject, &mut self.work);
-        if !self.seen(hash) || self.scratch.targets.len() * (subject.len() + 48) > ROUTE_BYTES_MAX {
-            return Found::Scratch;
-        }
-        let mut route = std::mem::take(&mut self.scratch);
-        route.prepare(subs, subject);
-        route.targets.shrink_to_fit();
-        route.arena.shrink_to_fit();
-        let weight = route.weight() + subject.len();
-        self.keep(Cached { subject: subject.into(), hash, stamp, weight, route })
-    }
-
-    /// Whether this hash missed before; from now on it did.
-    fn seen(&mut self, hash: u64) -> bool {
-        if self.door.is_empty() {
-            self.door = vec![0; DOOR];
-        }
-        let tag = (hash >> 32) as u32 | 1;
-        match self.door.get_mut(hash as usize % DOOR) {
-            Some(slot) if *slot == tag => true,
-            Some(slot) => {
-                *slot = tag;
-                false
-            }
-            None => false,
+        if let Some(route) = self.floor.conns.at_mut(slot).and_then(|conn| conn.route.as_mut()) {
+            route.parser = parser;
         }
     }
 
-    fn keep(&mut self, cached: Cached) -> Found {
-        self.epoch += 1;
-        self.bytes += cached.weight;
-        while !self.entries.is_empty() && (self.entries.len() >= ENTRIES_MAX || self.bytes > BYTES_MAX) {
-            self.evict();
-        }
-        let index = self.entries.len();
-        let Routes { table, entries, .. } = self;
-        table.insert_unique(cached.hash, index as u32, |known| {
-            entries.get(*known as usize).map_or(0, |entry| entry.hash)
-        });
-        entries.push(cached);
-        Found::Cached(index)
-    }
-
-    /// Forget the entry under the hand.
-    fn evict(&mut self) {
-        if self.hand >= self.entries.len() {
-            self.hand = 0;
-        }
-        let (hand, last) = (self.hand, self.entries.len().saturating_sub(1));
-        self.hand += 1;
-        self.unlink(hand);
-        if hand >= self.entries.len() {
-            return;
-        }
-        let old = self.entries.swap_remove(hand);
-        self.bytes = self.bytes.saturating_sub(old.weight);
-        if let Some(moved) = self.entries.get(hand) {
-            if let Some(link) = self.table.find_mut(moved.hash, |known| *known as usize == last) {
-                *link = hand as u32;
-            }
+    fn tell(&mut self, slot: u32, event: impl FnOnce(u64) -> Event) {
+        if let Some(conn) = self.floor.conns.at(slot) {
+            self.floor.events.push(event(conn.id));
         }
     }
 
-    fn unlink(&mut self, index: usize) {
-        let Some(entry) = self.entries.get(index) else { return };
-        if let Ok(link) = self.table.find_entry(entry.hash, |known| *known as usize == index) {
-            link.remove();
+    /// The number of the account that a line names; None if it isn't known and not to be made.
+    pub(super) fn route_account(&mut self, slot: u32, name: &[u8], make: bool) -> Option<u32> {
+        let route = self.floor.conns.at(slot)?.route.as_ref()?;
+        if route.account.0 == name {
+            return Some(route.account.1);
         }
+        let text = std::str::from_utf8(name).ok()?;
+        let number = if make { self.account(text) } else { *self.names.get(text)? };
+        let route = self.floor.conns.at_mut(slot)?.route.as_mut()?;
+        route.account.0.clear();
+        route.account.0.extend_from_slice(name);
+        route.account.1 = number;
+        Some(number)
     }
 
-    fn find(&self, hash: u64, subject: &[u8]) -> Option<usize> {
-        let same = |index: &u32| self.entries.get(*index as usize).is_some_and(|entry| *entry.subject == *subject);
-        self.table.find(hash, same).map(|index| *index as usize)
+    /// Another server's message: for clients and taps here, and of the groups it names for one member each.
+    fn receive_routed(&mut self, slot: u32, message: &Message<'_>) {
+        let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+        conn.traffic.in_msgs += 1;
+        conn.traffic.in_bytes += message.body.len() as u64;
+        let from_id = conn.id;
+        let Some(number) = self.route_account(slot, message.account, false) else { return };
+        let Some(found) = self.find(number, message.subject) else { return };
+        let other = shown(message.reply);
+        let (reply, subject) = other.unwrap_or((message.reply, message.subject));
+        let verbatim = if other.is_none() { message.verbatim } else { &[] };
+        let header_text = if message.header_size > 0 { message.header_text } else { &[] };
+        let mut head = std::mem::take(&mut self.head);
+        if verbatim.is_empty() {
+            fill_head(&mut head, reply, header_text, message.size_text);
+        }
+        let (headers, payload) = message.body.split_at_checked(message.header_size).unwrap_or((&[], message.body));
+        let frame = Frame {
+            subject,
+            prepared: other.is_none(),
+            reply,
+            head: &head,
+            verbatim,
+            headers: &[headers],
+            header_size: message.header_size,
+            payload: &[payload],
+            size: message.body.len(),
+            from: slot,
+            from_id,
+        };
+        if let Some(account) = self.accounts.get(number as usize) {
+            let groups = message.groups().filter_map(|name| account.queue_number(name));
+            self.floor.deliver_routed(account.cache.get(found), groups, &frame);
+        }
+        self.head = head;
+        self.settle();
     }
-
-    fn hash(&self, subject: &[u8]) -> u64 {
-        let mut state = self.hasher.build_hasher();
-        state.write(subject);
-        state.finish()
-    }
-
-    fn stamp(&self, subject: &[u8]) -> u64 {
-        let bucket = self.changes.get(bucket(first_token(subject))).copied().unwrap_or(0);
-        // STALE can't arise: the upper half would have to be all ones too, which is left out.
-        (u64::from(self.changes_all & 0x7fff_ffff) << 32) | u64::from(bucket)
-    }
-}
-
-fn first_token(subject: &[u8]) -> &[u8] {
-    subject.split(|byte| *byte == b'.').next().unwrap_or_default()
-}
-
-fn bucket(token: &[u8]) -> usize {
-    token.iter().take(16).fold(token.len(), |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte))) % BUCKETS
 }

@@ -1,4 +1,6 @@
-//! Subscriptions of clients and taps, numbered so that the trie and routes hold four bytes for each.
+//! Subscriptions of clients and taps, numbered so that the trie and the cache hold four bytes for each.
+
+use ahash::RandomState;
 
 use crate::trie::Place;
 
@@ -9,6 +11,8 @@ pub(super) enum Owner {
     Conn(u32),
     /// Slot of a tap.
     Tap(u32),
+    /// Slot of a connection to the server whose clients want it.
+    Route(u32),
 }
 
 /// One subscription.
@@ -21,11 +25,23 @@ pub(super) struct Sub {
     pub(super) queue: u32,
     /// Messages so far, since UNSUB counts those before it.
     pub(super) delivered: u64,
-    /// It ends after so many; 0 for never.
+    /// It ends after so many; 0 for never. Of a queue group on another server: how many members it has there.
     pub(super) max: u64,
-    /// The client's name for it; the subject for a tap.
+    /// The client's name for it. Of a route: the cluster of leaf nodes that it comes from.
     pub(super) sid: Box<[u8]>,
     pub(super) subject: Box<[u8]>,
+}
+
+impl Sub {
+    /// Hash by which a route finds it again.
+    pub(super) fn hash(&self, hasher: &RandomState) -> u64 {
+        hash(hasher, self.account, self.queue, &self.subject, &self.sid)
+    }
+}
+
+/// Hash of a route's subscription.
+pub(super) fn hash(hasher: &RandomState, account: u32, queue: u32, subject: &[u8], origin: &[u8]) -> u64 {
+    hasher.hash_one((account, queue, subject, origin))
 }
 
 /// All of them.

@@ -1,6 +1,7 @@
 //! Receivers inside the server, and watches on the interest of clients.
 
 use super::account::Watch;
+use super::interest::Change;
 use super::subscription::{Owner, Sub};
 use super::{Event, Hub};
 use crate::batch::Batch;
@@ -99,6 +100,8 @@ impl Hub {
             sub.place = place;
         }
         tap.subs.push(number);
+        let account = tap.account;
+        self.spread(Change { account, node: place.node, queue, pattern, came: true });
         true
     }
 
@@ -124,10 +127,7 @@ impl Hub {
 
     fn drop_tap_subs(&mut self, numbers: Vec<u32>) {
         for number in numbers {
-            let Some(sub) = self.floor.subs.remove(number) else { continue };
-            if let Some(account) = self.accounts.get_mut(sub.account as usize) {
-                account.remove(&sub, &mut self.floor.subs);
-            }
+            self.forget_sub(number);
         }
     }
 
@@ -165,15 +165,6 @@ impl Hub {
         let Some((account, subject)) = self.watches.remove(watch) else { return };
         if let Some(account) = self.accounts.get_mut(account as usize) {
             account.unwatch(&subject, watch);
-        }
-    }
-
-    /// A client's subscription came or went.
-    pub(super) fn notice(&mut self, account: u32, pattern: &[u8], queue: u32, came: bool) {
-        let Some(account) = self.accounts.get_mut(account as usize) else { return };
-        if account.watched() {
-            let events = &mut self.floor.events;
-            account.notice(pattern, queue, came, |watch, now| events.push(Event::Interest(watch, now)));
         }
     }
 }

@@ -7,10 +7,10 @@ use hashbrown::HashMap;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::hub::{Event, Hub, Limits, Options};
+use crate::hub::{Event, Hub, Lane, Limits, Options, Traffic};
 use crate::publish::{Outgoing, Publisher};
 use crate::subject;
 
@@ -20,6 +20,8 @@ const TAP: u8 = 3;
 const INTEREST: u8 = 4;
 const STALL: u8 = 5;
 const DRAINED: u8 = 6;
+const INFO: u8 = 7;
+const PONG: u8 = 8;
 
 type Turn<'py> = Option<(Bound<'py, PyList>, Bound<'py, PyList>)>;
 
@@ -73,12 +75,26 @@ impl Engine {
 fn event_tuple(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
     match event {
         Event::Connect(conn, json) => (CONNECT, conn, PyBytes::new(py, &json)).into_pyobject(py),
+        Event::Info(conn, json) => (INFO, conn, PyBytes::new(py, &json)).into_pyobject(py),
+        Event::Pong(conn) => (PONG, conn, py.None()).into_pyobject(py),
         Event::Close(conn, reason) => (CLOSE, conn, reason).into_pyobject(py),
         Event::Tap(tap) => (TAP, tap, py.None()).into_pyobject(py),
         Event::Interest(watch, now) => (INTEREST, watch, now).into_pyobject(py),
         Event::Stall(conn) => (STALL, conn, py.None()).into_pyobject(py),
         Event::Drained(conn) => (DRAINED, conn, py.None()).into_pyobject(py),
     }
+}
+
+/// Traffic, pending bytes and number of subscriptions of one connection.
+fn figures(py: Python<'_>, (traffic, pending, subscriptions): (Traffic, usize, usize)) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("in_msgs", traffic.in_msgs)?;
+    dict.set_item("in_bytes", traffic.in_bytes)?;
+    dict.set_item("out_msgs", traffic.out_msgs)?;
+    dict.set_item("out_bytes", traffic.out_bytes)?;
+    dict.set_item("pending_bytes", pending)?;
+    dict.set_item("subscriptions", subscriptions)?;
+    Ok(dict)
 }
 
 #[pymethods]
@@ -154,9 +170,39 @@ impl Engine {
         self.turn(py)
     }
 
+    fn open_route(&mut self, owner: Py<PyAny>) -> u64 {
+        let conn = self.hub.open_route();
+        self.owners.insert(conn, owner);
+        conn
+    }
+
+    fn route_welcome(&mut self, conn: u64) {
+        self.hub.route_welcome(conn);
+    }
+
+    #[pyo3(signature = (conn, *, server_id, account=None, without=Vec::new()))]
+    fn route_ready(&mut self, conn: u64, server_id: &str, account: Option<&str>, without: Vec<String>) {
+        let without = without.into_iter().map(Into::into).collect();
+        self.hub.route_ready(conn, server_id, Lane { account: account.map(Into::into), without });
+    }
+
+    fn routes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for route in self.hub.routes() {
+            let dict = figures(py, (route.traffic, route.pending, route.subscriptions))?;
+            dict.set_item("conn", route.conn)?;
+            list.append(dict)?;
+        }
+        Ok(list)
+    }
+
     #[pyo3(signature = (conn, text, reason))]
     fn fail(&mut self, conn: u64, text: Option<&str>, reason: &str) {
         self.hub.fail(conn, text, reason);
+    }
+
+    fn announce(&mut self, conn: u64, line: &[u8]) {
+        self.hub.announce(conn, line);
     }
 
     fn write(&mut self, conn: u64, data: &[u8]) {
@@ -279,15 +325,7 @@ impl Engine {
 
     /// All zeros for an unknown id.
     fn connection<'py>(&self, py: Python<'py>, conn: u64) -> PyResult<Bound<'py, PyDict>> {
-        let (traffic, pending, subscriptions) = self.hub.connection(conn).unwrap_or_default();
-        let dict = PyDict::new(py);
-        dict.set_item("in_msgs", traffic.in_msgs)?;
-        dict.set_item("in_bytes", traffic.in_bytes)?;
-        dict.set_item("out_msgs", traffic.out_msgs)?;
-        dict.set_item("out_bytes", traffic.out_bytes)?;
-        dict.set_item("pending_bytes", pending)?;
-        dict.set_item("subscriptions", subscriptions)?;
-        Ok(dict)
+        figures(py, self.hub.connection(conn).unwrap_or_default())
     }
 
     // Owners usually refer back to the engine.
@@ -338,6 +376,16 @@ impl Batch {
     fn size(&self) -> usize {
         self.inner.size()
     }
+
+    fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.encode())
+    }
+
+    #[classmethod]
+    fn decode(_class: &Bound<'_, PyType>, data: &[u8]) -> PyResult<Batch> {
+        let inner = crate::batch::Batch::decode(data);
+        Ok(Batch { inner: inner.ok_or_else(|| PyValueError::new_err("not an encoded batch"))? })
+    }
 }
 
 #[pyfunction]
@@ -369,6 +417,8 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("INTEREST", INTEREST),
         ("STALL", STALL),
         ("DRAINED", DRAINED),
+        ("INFO", INFO),
+        ("PONG", PONG),
     ];
     for (name, kind) in kinds {
         module.add(name, kind)?;

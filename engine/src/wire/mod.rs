@@ -3,6 +3,7 @@
 //! Only an incomplete operation is copied: a control line or a payload at most. Source: the NATS client protocol.
 
 mod line;
+pub mod route;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,9 @@
 //! Rules of the hub: bytes in, bytes and events out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+mod cluster;
 mod cuts;
+mod routes;
 mod rows;
 
 use super::*;

@@ -1,0 +1,96 @@
+"""Another server, and its connections to this one: which of them carries, and which are one too many.
+
+Two servers that dial each other at once get two connections, and each must keep the same one. Between streamd servers it is
+the one that the server with the smaller id dialed. A nats-server keeps the one it saw first, and closes others: beside it
+what comes later is held ready for when the first one goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from streamd.cluster.greeting import Info
+    from streamd.cluster.route import Route
+    from streamd.core.core import Core
+    from streamd.raft.net import NodeId
+
+#: How long a connection that carries has to show that it lives when another one comes.
+PROOF_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another server of the cluster. Shapes: node None: it is no streamd with JetStream."""
+
+    server_id: str
+    server_name: str
+    node: NodeId | None
+
+
+class Slot:
+    """Connections of one kind to one server."""
+
+    def __init__(self, core: Core, own_id: str, info: Info) -> None:
+        self._core = core
+        self._streamd = bool(info.streamd)
+        self._own_dial_wins = own_id < info.server_id
+        self.carrying: Route | None = None
+        self._waiting: list[Route] = []
+
+    def offer(self, route: Route) -> bool:
+        """A connection has made its handshake. True: it is to carry, in place of the one that did."""
+        before = self.carrying
+        if before is None or (self._streamd and self._wins(route) and not self._wins(before)):
+            self.carrying = route
+            return True
+        self._waiting.append(route)
+        same_side = (route.target is None) == (before.target is None)
+        # Of two that came from one side that side closes one: it alone knows which it holds for the first.
+        if self._streamd and (not same_side or route.target is not None):
+            received = before.ping()
+            self._core.flush_soon()
+            self._core.loop.call_later(PROOF_SECONDS, self._settle, before, received)
+        return False
+
+    def lost(self, route: Route) -> bool:
+        """A connection has gone. True: it carried. The one that carries now, if there is one, is `carrying`."""
+        if route is not self.carrying:
+            if route in self._waiting:
+                self._waiting.remove(route)
+            return False
+        self.carrying = self._waiting.pop(0) if self._waiting else None
+        return True
+
+    def _wins(self, route: Route) -> bool:
+        return (route.target is not None) == self._own_dial_wins
+
+    def _settle(self, carrying: Route, received: int) -> None:
+        """The connection that carries has answered, and the others are one too many; or it is dead, and one of them goes on."""
+        if carrying is not self.carrying or not self._waiting:
+            return
+        if self._core.engine.activity(carrying.conn)[1] == received:
+            carrying.cut("Stale Connection")
+            return
+        for route in self._waiting:
+            route.fail(None, "Duplicate Route")
+
+
+class Remote:
+    """Another server that is connected, or whose lane is."""
+
+    def __init__(self, core: Core, info: Info, own_id: str) -> None:
+        self.info = info
+        self.peer = Peer(info.server_id, info.server_name, info.streamd_node or None)
+        self.main = Slot(core, own_id, info)
+        self.lane = Slot(core, own_id, info)
+        self.gone = asyncio.Event()  # set when nothing carries its messages any more
+        self.lane_dialer: asyncio.Task[None] | None = None
+
+    def stop_lane_dialer(self) -> None:
+        """The route it stood beside has gone."""
+        if self.lane_dialer is not None:
+            self.lane_dialer.cancel()
+            self.lane_dialer = None

@@ -1,0 +1,152 @@
+"""NATS Streaming in a cluster: the leader of its group serves, the others have what it needs to take over.
+
+A change of leader is to this room what a restart is: the service is made anew from what is replicated. Clients keep their
+connections, as their ids and inboxes are part of that. What they send while there is no leader is kept by every replica, and
+the next leader takes its copy as if it had come then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamd.errors import StoreError
+from streamd.stan.group import SERVICE
+from streamd.stan.names import Subjects
+from streamd.stan.service import Streaming
+from streamd.state.meta import STREAMING_GROUP
+from streamd.streams.replication.channels import GroupStreams
+from streamd.streams.shelf import Shelf
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from streamd.config.streaming import StreamingConfig
+    from streamd.core.bus import Binding
+    from streamd.streams.replication.node import Replication
+    from streamd.streams.replication.replica import Replica
+    from streamd.streams.stream import Stream
+
+
+class ClusteredStreaming:
+    """The service of this server, while it leads."""
+
+    def __init__(
+        self,
+        replication: Replication,
+        config: StreamingConfig,
+        log: logging.Logger,
+        changed: Callable[[Streaming | None], None],
+    ) -> None:
+        """`changed`: hears of the service when this server begins to lead, and of None when it ceases to."""
+        self._replication = replication
+        self._config = config
+        self._log = log
+        self._changed = changed
+        self._subjects = Subjects(config.cluster_id, config.discover_prefix)
+        self._replica: Replica | None = None
+        self._service: Streaming | None = None
+        self._parked: Binding | None = None
+        replication.when_there(STREAMING_GROUP, self._attach)
+
+    @property
+    def role(self) -> str:
+        """Leader, Follower or Candidate, as /streaming/serverz shows it."""
+        if self._replica is None or self._replica.group.leader is None:
+            return "Candidate"
+        return "Leader" if self._service is not None else "Follower"
+
+    @property
+    def node_id(self) -> str:
+        """As configured."""
+        return self._replication.name
+
+    def streams(self) -> list[Stream]:
+        """The channels' streams that this server has."""
+        streams = self._replication.jetstream.streams.values()
+        return [stream for stream in streams if stream.channel is not None and stream.group]
+
+    def _attach(self, replica: Replica) -> None:
+        self._replica = replica
+        replica.lead.service = self._leads
+        replica.lead.parking = self._park
+
+    def _leads(self, leading: bool) -> None:
+        if not leading:
+            service, self._service = self._service, None
+            if service is not None:
+                self._log.info("STREAM: server lost leadership, performing leader stepdown actions")
+                service.close()
+                self._changed(None)
+                self._log.info("STREAM: finished leader stepdown actions")
+            return
+        assert self._replica is not None
+        self._log.info("STREAM: server became leader, performing leader promotion actions")
+        shelf = next((owner for owner in self._replica.owners.values() if isinstance(owner, Shelf)), None)
+        if shelf is not None:
+            self._begin(shelf)
+        else:
+            about = {"cluster_id": self._config.cluster_id}
+            GroupStreams(self._replica).open_shelf(SERVICE, about, self._begin)
+
+    def _begin(self, shelf: Shelf) -> None:
+        replica = self._replica
+        assert replica is not None
+        if not replica.leading or self._service is not None:
+            return
+        jetstream = self._replication.jetstream
+        try:
+            service = Streaming(jetstream, self._config, self._log, shelf=shelf, streams=GroupStreams(replica))
+        except StoreError as error:
+            self._log.critical("STREAM: %s", error)
+            return
+        self._service = service
+        service.start()
+        self._changed(service)
+        self._log.info("STREAM: finished leader promotion actions")
+        self._log.info("STREAM: Streaming Server is ready")
+        self._take_parked()
+
+    # without a leader
+
+    def _park(self, parked: bool) -> None:
+        """Keep what clients send, as long as there is no leader."""
+        subjects = self._subjects
+        if parked and self._parked is None:
+            self._parked = self._replication.services.bus.collect(
+                [
+                    f"{subjects.publish}.>",
+                    subjects.connect,
+                    subjects.pings,
+                    subjects.subscribe,
+                    subjects.unsubscribe,
+                    subjects.close_subscription,
+                    subjects.close,
+                ],
+                lambda: None,
+            )
+        elif not parked and self._replica is not None and not self._replica.leading:
+            self._drop_parked()
+
+    def _take_parked(self) -> None:
+        """This server is the next leader: it takes its copy of what came meanwhile."""
+        parked = self._parked
+        batch = None if parked is None else parked.take()
+        self._drop_parked()
+        bus = self._replication.services.bus
+        for index in range(0 if batch is None else len(batch)):
+            assert batch is not None
+            message = batch[index]
+            bus.publish(message.subject, message.payload, reply=message.reply, headers=message.headers)
+
+    def _drop_parked(self) -> None:
+        if self._parked is not None:
+            self._parked.close()
+            self._parked = None
+
+    def close(self) -> None:
+        """The server stops."""
+        self._drop_parked()
+        if self._service is not None:
+            self._service.close()
+            self._service = None

@@ -1,0 +1,95 @@
+"""Who belongs to which group: leaders bring the members of their groups to what the meta group says, one step at a time.
+
+Guarantee:  a node that replaces another of its name learns first, and votes once it has caught up; only then the old one goes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from streamd.raft.errors import ChangeRefused, NotLeader
+
+if TYPE_CHECKING:
+    from streamd.clock import Timer
+    from streamd.raft.group import Group
+    from streamd.raft.net import NodeId
+    from streamd.streams.replication.node import Replication
+
+#: While something is to be done, leaders look so often.
+STEP_NS: Final = 200_000_000
+#: A learner that lacks no more entries than this may vote.
+LAG_MAX: Final = 64
+#: A leader gives a group back to the one that is to lead it only after so long, so that leaders don't wander at once.
+SETTLED_NS: Final = 3_000_000_000
+
+
+class Membership:
+    """The members of the groups that this server leads."""
+
+    def __init__(self, replication: Replication) -> None:
+        self._replication = replication
+        self._clock = replication.services.clock
+        self._timer: Timer | None = None
+        self._handing: set[str] = set()
+        self._wandered: set[str] = set()  # groups whose leader somebody moved by hand
+
+    def look(self) -> None:
+        """Do the next step in every group."""
+        replication = self._replication
+        state = replication.meta.state
+        busy = False
+        if replication.meta.leading and state.nodes:
+            busy |= self._tend(replication.meta.group, {node.node for node in state.nodes.values()})
+        for replica in replication.replicas.values():
+            plan = state.groups.get(replica.name)
+            if plan is None or not replica.leading:
+                continue
+            wanted = {node for name in plan.names if (node := replication.node_named(name)) is not None}
+            if wanted:
+                busy |= self._tend(replica.group, wanted)
+            self._hand_over(replica.group, replica.lead.since_ns, replication.node_named(plan.names[0]))
+        if busy and self._timer is None:
+            self._timer = self._clock.call_later(STEP_NS, self._due)
+
+    def wanders(self, group: str) -> None:
+        """Somebody moves the leader of a group: it isn't moved back."""
+        self._wandered.add(group)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.look()
+
+    def _tend(self, group: Group, wanted: set[NodeId]) -> bool:
+        """The next step towards exactly these members. Returns whether there is one."""
+        config = group.config
+        members = {*config.voters, *config.learners}
+        try:
+            for node in sorted(wanted - members):
+                group.add_learner(node)
+                return True
+            for node in sorted(wanted & {*config.learners}):
+                status = next((each for each in group.status() if each.node == node), None)
+                if status is not None and status.connected and status.lag <= LAG_MAX:
+                    group.promote(node)
+                return True
+            for node in sorted(members - wanted):
+                if node == group.node:
+                    group.transfer(None, lambda _done: None)
+                else:
+                    group.remove(node)
+                return True
+        except (ChangeRefused, NotLeader):
+            return True
+        return False
+
+    def _hand_over(self, group: Group, since_ns: int, preferred: NodeId | None) -> None:
+        """Let the one lead that is to lead, so that each server leads its share."""
+        if preferred is None or preferred == group.node or preferred not in group.config.voters:
+            return
+        if group.name in self._handing or group.name in self._wandered or self._clock.now_ns() - since_ns < SETTLED_NS:
+            return
+        status = next((each for each in group.status() if each.node == preferred), None)
+        if status is None or not status.connected or status.lag > LAG_MAX:
+            return
+        self._handing.add(group.name)
+        group.transfer(preferred, lambda _done: self._handing.discard(group.name))

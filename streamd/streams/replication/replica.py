@@ -1,0 +1,366 @@
+"""One Raft group on this node: the entries of its log, applied to the streams in it.
+
+Place in the walk: the group commits an entry → here → admission and rows, in the commit that also stores how far this replica
+                   is.
+Guarantee:  an entry is applied in the order of the log, and its publishes once: `applied` is in their commit. A commit that
+            fails is made again. Rare operations take commits of their own and change nothing when they come twice.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from streamd._engine import Batch, CorruptRecord
+from streamd.errors import StoreError
+from streamd.streams.replication import ops
+from streamd.streams.replication.leading import Leading
+from streamd.streams.replication.proposals import Proposals
+from streamd.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamd.raft.group import Group
+    from streamd.raft.net import NodeId
+    from streamd.store import Outcome, Work
+    from streamd.streams.replication.holding import Holding
+    from streamd.streams.replication.ops import Op
+    from streamd.streams.services import Services
+    from streamd.streams.shelf import Shelf
+
+#: The row of a journal in the store that holds how far the replica is.
+APPLIED_ROW: Final = 3
+APPLIED: Final = struct.Struct("<Q")
+#: Pause before a commit that failed is made again.
+RETRY_NS: Final = 100_000_000
+#: A commit takes in so many entries at most: each is an admission.
+ENTRIES_MAX: Final = 64
+
+
+class Replica:
+    """The machine of one group."""
+
+    def __init__(
+        self,
+        services: Services,
+        holding: Holding,
+        name: str,
+        journal_id: int,
+        applied: int,
+        owners: dict[int, Stream | Shelf],
+        fetch: Callable[[Replica, NodeId], None],
+    ) -> None:
+        """`owners`: the streams and shelves of the group that the store has, by uid. `fetch`: gets the group's state from its
+        leader, which has no longer the entries that are needed, and calls `installed`."""
+        self.services = services
+        self.holding = holding
+        self.name = name
+        self.journal_id = journal_id
+        self.owners = owners
+        self.group: Group  # set right after it was opened with this machine
+        self.applied = applied  # durable
+        self.time_ns = 0  # of the last entry
+        self.proposals = Proposals(self)
+        self.lead = Leading(self)
+        self._fetch = fetch
+        self._entries: deque[tuple[int, int, bytes]] = deque()  # committed, not yet in a commit of the store
+        self._handed = applied  # the last one that came
+        self._planned = False
+        self._busy = False  # an operation that stands alone is under way, or a pause after a failure
+        self._held = False  # a state is being fetched
+        self._unstamped = 0  # index of one that has ended and isn't stored as applied
+        self._closed = False
+        for owner in list(owners.values()):
+            self.adopt(owner)
+
+    @property
+    def leading(self) -> bool:
+        """Whether this server serves the group's streams."""
+        return self.lead.leading
+
+    @property
+    def busy(self) -> bool:
+        """Whether an operation that takes several commits is under way."""
+        return self._busy
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something of the group can't be read here."""
+        return any(owner.offline is not None for owner in self.owners.values())
+
+    def adopt(self, owner: Stream | Shelf) -> None:
+        """A stream or shelf is one of the group's."""
+        self.owners[owner.uid] = owner
+        owner.changes = self.proposals
+        owner.replica = self
+
+    # a state that is fetched from the leader
+
+    def hold(self, held: bool) -> None:
+        """While a state is fetched nothing is applied, and this node doesn't lead."""
+        self._held = held
+        self.group.can_lead(not held and not self.damaged)
+        if not held:
+            self._plan()
+
+    def installed(self, index: int, time_ns: int) -> None:
+        """The state as of an entry is here, and durable."""
+        while self._entries and self._entries[0][0] <= index:
+            self._entries.popleft()
+        self.applied = max(self.applied, index)
+        self._handed = max(self._handed, index)
+        self._unstamped = 0
+        self.time_ns = max(self.time_ns, time_ns)
+        for owner in self.owners.values():
+            owner.stand_by()
+
+    # what the group tells
+
+    def committed(self, index: int, term: int, command: bytes) -> None:
+        """An entry is committed."""
+        self._entries.append((index, term, command))
+        self._handed = index
+        self._plan()
+
+    def role_changed(self) -> None:
+        """This server leads, or another one does, or none."""
+        if self.group.leading and not self.lead.leading:
+            # Once all that was committed before is applied.
+            self.lead.begin_at(self._handed)
+            self._plan(force=True)
+        else:
+            self.lead.look()
+            self.heal()
+
+    def heal(self) -> None:
+        """Something here can't be read: don't lead, and take it from whoever does."""
+        if not self.damaged or self._closed:
+            return
+        self.group.can_lead(False)
+        leader = self.group.leader
+        if leader is not None and leader != self.group.node:
+            self._fetch(self, leader)
+
+    def behind(self, leader: NodeId) -> None:
+        """The leader lacks the entries that are needed here."""
+        self._fetch(self, leader)
+
+    # applying
+
+    def _plan(self, *, force: bool = False) -> None:
+        idle = not (self._planned or self._busy or self._held or self._closed)
+        if idle and (self._entries or self._unstamped or force):
+            self._planned = True
+            self.services.commits.at_rest(self._job)
+
+    def _job(self, work: Work) -> Callable[[Outcome], None] | None:
+        self._planned = False
+        if self._closed or self._busy or self._held:
+            return None
+        taken: list[tuple[int, int, bytes]] = []
+        index = max(self.applied, self._unstamped)
+        self._unstamped = 0
+        while self._entries and not work.full() and len(taken) < ENTRIES_MAX:
+            now_ns, found = ops.decode(self._entries[0][2])
+            if found and found[0].kind in ops.ALONE:
+                if taken:
+                    break
+                entry = self._entries.popleft()
+                self.time_ns = max(self.time_ns, now_ns)
+                self._alone(entry[0], entry[1], now_ns, found[0])
+                break
+            if not self._admits(found):
+                break
+            entry = self._entries.popleft()
+            taken.append(entry)
+            index = entry[0]
+            self.time_ns = max(self.time_ns, now_ns)
+            for op in found:
+                self._apply(work, now_ns, op)
+        if index > self.applied:
+            work.of(self.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
+        if taken:
+            self.services.bus.flush_soon()
+        return lambda outcome: self._stored(outcome, taken, index)
+
+    def _stored(self, outcome: Outcome, taken: list[tuple[int, int, bytes]], index: int) -> None:
+        """What became of a commit with entries."""
+        if outcome.error is not None:
+            self._entries.extendleft(reversed(taken))
+            if not self._busy:
+                self._unstamped = index if not taken and index > self.applied else self._unstamped
+                self._busy = True
+                self.services.clock.call_later(RETRY_NS, self._again)
+            return
+        self._stamp(index)
+        for at, term, _command in taken:
+            self.proposals.settled(at, term, ())
+        self._goes_on()
+
+    def _stamp(self, index: int) -> None:
+        if index > self.applied:
+            self.applied = index
+            self.group.applied(index)
+
+    def _again(self) -> None:
+        self._busy = False
+        self._goes_on()
+
+    def _goes_on(self) -> None:
+        self.lead.applied(max(self.applied, self._unstamped))
+        if self.leading:
+            self.proposals.propose()
+        self._plan()
+
+    def _admits(self, found: list[Op]) -> bool:
+        """Whether all streams of an entry may be admitted to in this commit."""
+        for op in found:
+            owner = self.owners.get(op.uid) if op.kind == ops.PUBLISH else None
+            if isinstance(owner, Stream) and not self.services.commits.admits(owner):
+                return False
+        return True
+
+    def _apply(self, work: Work, now_ns: int, op: Op) -> None:
+        owner = self.owners.get(op.uid)
+        if owner is None or owner.closed or owner.offline is not None or owner.frozen:
+            return
+        if op.kind == ops.PUBLISH:
+            if isinstance(owner, Stream):
+                self._publish(work, owner, now_ns, op.body)
+        elif op.kind == ops.ROW:
+            number, definition, state = ops.row_of(op.body)
+            owner.rows[number] = (definition, state)
+            part = owner.part(work)
+            part.consumers[number] = definition
+            if state is not None:
+                part.consumer_states[number] = state
+        elif op.kind == ops.STATE:
+            number, value = ops.state_of(op.body)
+            row = owner.rows.get(number)
+            if row is not None:
+                owner.rows[number] = (row[0], value)
+                owner.part(work).consumer_states[number] = value
+        elif op.kind == ops.DROP_ROW:
+            number = ops.number_of(op.body)
+            owner.rows.pop(number, None)
+            owner.part(work).consumers_drop.append(number)
+
+    def _publish(self, work: Work, stream: Stream, now_ns: int, body: bytes) -> None:
+        try:
+            admission = self.services.commits.admit(work, stream, Batch.decode(body), now_ns, promised=True)
+        except CorruptRecord as error:
+            stream.damaged(error)
+            return
+        if self.leading or self.group.leader == self.group.node:
+            # A leader that has just been elected acks what the one before may not have acked any more.
+            admission.ack(self.services.bus.engine)
+
+    # operations that take commits of their own
+
+    def _alone(self, index: int, term: int, now_ns: int, op: Op) -> None:
+        self._busy = True
+
+        def done(*result: Any) -> None:
+            self._busy = False
+            error = next((each for each in result if isinstance(each, StoreError)), None)
+            if error is not None and not self._closed:
+                # Nothing of it was applied, and it must be: every replica does the same.
+                self._entries.appendleft((index, term, ops.encode(now_ns, [op])))
+                self._busy = True
+                self.services.clock.call_later(RETRY_NS, self._again)
+                return
+            self._unstamped = index
+            self.proposals.settled(index, term, result)
+            self._goes_on()
+
+        owner = self.owners.get(op.uid)
+        if op.kind == ops.OPEN:
+            self._open(op, done)
+        elif op.kind == ops.ADOPT:
+            self._adopt(index, term, now_ns, op, done)
+        elif op.kind == ops.DROP and owner is not None:
+            self.drop(owner, done)
+        elif not isinstance(owner, Stream) or owner.closed or owner.offline is not None or owner.frozen:
+            done(None, None)
+        else:
+            self._of_stream(owner, op, now_ns, done)
+
+    def _of_stream(self, stream: Stream, op: Op, now_ns: int, done: Callable[..., None]) -> None:
+        retention, at_rest = stream.retention, self.services.commits.at_rest
+        if op.kind == ops.CONFIGURE:
+            self.holding.configure(stream, json.loads(op.body), now_ns, done)
+        elif op.kind == ops.FREEZE:
+            self.holding.freeze(stream, json.loads(op.body), done)
+        elif op.kind == ops.DELETE:
+            at_rest(retention.delete_job(ops.number_of(op.body), done))
+        elif op.kind == ops.PURGE:
+            pattern, below, keep = ops.purge_of(op.body)
+            at_rest(retention.purge_job(pattern, below, done, keep=keep))
+        else:
+            assert op.kind == ops.EXPIRE
+            at_rest(retention.trim_job(0, done, now_ns=now_ns))
+
+    def _open(self, op: Op, done: Callable[..., None]) -> None:
+        if op.uid in self.owners or not self.holding.wanted(op.uid, self.name):
+            done(None, None)
+            return
+
+        def opened(owner: Stream | Shelf, error: Exception | None) -> None:
+            if error is None:
+                self.adopt(owner)
+                self.lead.opened(owner)
+            done(owner, error)
+
+        self.holding.open(op.uid, json.loads(op.body), opened)
+
+    def _is_in(self, stream: Stream, move: int) -> bool:
+        return stream.replica is self and not stream.frozen and stream.move == move
+
+    def _adopt(self, index: int, term: int, now_ns: int, op: Op, done: Callable[..., None]) -> None:
+        """A stream has moved here: take the copy that this server has, or wait for it."""
+        fields = json.loads(op.body)
+        stream = self.holding.copy_of(op.uid, fields["at"])
+        if not self.holding.wanted(op.uid, self.name) or (stream is not None and self._is_in(stream, fields["move"])):
+            done(None, None)
+        elif stream is None or not stream.frozen or stream.partial or stream.move != fields["move"]:
+            if self._closed or self._held:
+                return
+            if self.group.leader not in (None, self.group.node) and self.holding.known(fields["at"]):
+                # There was a copy before the move was agreed on; so it was lost since.
+                self._busy = False
+                self._entries.appendleft((index, term, ops.encode(now_ns, [op])))
+                self._fetch(self, self.group.leader)
+                return
+            self.services.clock.call_later(RETRY_NS, lambda: self._adopt(index, term, now_ns, op, done))
+        else:
+
+            def adopted(_stream: Stream, error: StoreError | None) -> None:
+                if error is None:
+                    if self.leading:
+                        self.lead.opened(stream)
+                        self.proposals.ready(stream)
+                    else:
+                        self.holding.laid_aside(stream)
+                        self.lead.opened(stream)
+                done(stream, error)
+
+            self.holding.adopt(stream, self, fields["version"], adopted)
+
+    def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:
+        """Remove a stream of the group from this node."""
+        self.lead.gone(owner)
+
+        def dropped(_owner: Stream | Shelf, error: StoreError | None) -> None:
+            if error is None:
+                self.owners.pop(owner.uid, None)
+            done(owner, error)
+
+        self.holding.drop(owner, dropped)
+
+    def close(self) -> None:
+        """The server stops."""
+        self._closed = True
+        self.lead.close()
