@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from streamd.raft.config import Config
 from streamd.raft.envelope import CONFIG, REGULAR
@@ -20,27 +20,12 @@ if TYPE_CHECKING:
     from streamd.clock import Clock
     from streamd.raft.net import NodeId
     from streamd.raft.options import Options
-    from streamd.raft.replica import Home
+    from streamd.raft.sides import Home, Machine
     from streamd.raft.storage import Job, Storage
 
 _log = logging.getLogger(__name__)
 _REGULAR = bytes((REGULAR,))
 _CONFIG = bytes((CONFIG,))
-
-
-class Machine(Protocol):
-    """What is replicated. No method may raise, nor call back into the group."""
-
-    def committed(self, index: int, term: int, command: bytes) -> None:
-        """A command: in order, once a run, from `applied` + 1 on; it is durable here."""
-
-    def role_changed(self) -> None:
-        """`leading`, `leader` or `term` is another. `leading` turns True once everything before this leadership was handed to
-        `committed`."""
-
-    def behind(self, leader: NodeId) -> None:
-        """The leader lacks the entries that are needed here: fetch its state, then call `installed`. Comes again at each
-        heartbeat until then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from streamd.raft.guard import Append
     from streamd.raft.net import NodeId
     from streamd.raft.options import Options
-    from streamd.raft.replica import Home, Replica
+    from streamd.raft.replica import Replica
+    from streamd.raft.sides import Home
 
 
 class Replication:
