@@ -33,7 +33,6 @@ class Client:
         self._node: FullNode | None = None
         self._binding: Binding | None = None
         self._waiting: dict[str, Callable[[Message | None], None]] = {}
-        self._listening: dict[str, Callable[[Message], None]] = {}
         self._count = 0
 
     @property
@@ -61,11 +60,20 @@ class Client:
         self._publish(subject, payload, inbox, headers)
 
     def listen(self, subject: str, payload: bytes, heard: Callable[[Message], None], *, for_ns: int) -> None:
-        """Ask, and hear all answers for a while."""
+        """Ask, and hear what comes for a while, whatever its subject is."""
+        node = self._connected()
+        if node is None:
+            return
         inbox = self._inbox()
-        self._listening[inbox] = heard
-        self.world.time.after(for_ns, partial(self._listening.pop, inbox, None))  # type: ignore[arg-type]
-        self._publish(subject, payload, inbox, b"")
+
+        def each(batch: Batch) -> None:
+            for index in range(len(batch)):
+                heard(batch[index])
+
+        binding = node.bus.bind([f"{self.name}.{inbox}"], each)
+        self.world.time.after(for_ns, binding.close, node.machine.life)
+        if node.clock.running:
+            node.bus.publish(subject, payload, reply=f"{self.name}.{inbox}")
 
     def publish(self, subject: str, payload: bytes) -> None:
         """Say something without an answer."""
@@ -96,11 +104,7 @@ class Client:
 
     def _heard(self, batch: Batch) -> None:
         for index in range(len(batch)):
-            message = batch[index]
-            if (heard := self._listening.get(message.subject)) is not None:
-                heard(message)
-            else:
-                self._answered(message.subject, message)
+            self._answered(batch[index].subject, batch[index])
 
     def _answered(self, inbox: str, message: Message | None) -> None:
         done = self._waiting.pop(inbox, None)
@@ -157,7 +161,7 @@ class Consumer(Client):
         """Begin, and go on until the world ends."""
         world = self.world
         pulled_ns = world.time.now_ns
-        body = json.dumps({"batch": 8, "expires": PULL_NS}).encode()
+        body = json.dumps({"batch": 40, "expires": PULL_NS}).encode()
         heard = partial(self._message, pulled_ns)
         self.listen("$JS.API.CONSUMER.MSG.NEXT.ORDERS.C", body, heard, for_ns=PULL_NS + SECOND)
         self.later(PULL_NS // MS / 4, PULL_NS // MS, self.start)

@@ -20,7 +20,7 @@ from streamd.sim.history import Copies, History
 from streamd.sim.ledger import Ledger
 from streamd.sim.raft_world import QUICK, SMALL
 from streamd.sim.violation import Violation
-from streamd.sim.world import World
+from streamd.sim.world import LOAD_NS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ class FullWorld(World):
         super().__init__(seed)
         self.options = replace(QUICK if seed % 4 in (0, 1) else SMALL, fixes=fixes or Fixes())
         self.history = History()
-        self.works_until_ns = 0
+        self.works_until_ns = self.START_NS + LOAD_NS + 2 * SECOND
         self._ledgers: dict[str, Ledger] = {}
         self._copies: dict[int, Copies] = {}
         self._owners: dict[tuple[str, int], Ledger | Copies | None] = {}  # of streams in stores
@@ -88,7 +88,6 @@ class FullWorld(World):
     def load(self, until_ns: int) -> None:
         if not self._ready:
             raise Violation("the cluster never began")
-        self.works_until_ns = until_ns + 2 * SECOND
 
     def healed(self) -> None:
         wrong = self._wrong_members()

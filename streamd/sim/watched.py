@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamd.clock import Clock
-    from streamd.raft.group import Group, Machine
+    from streamd.raft.group import Group
     from streamd.raft.net import Net, NodeId
     from streamd.raft.options import Options
+    from streamd.raft.sides import Machine
     from streamd.raft.storage import Job, Storage
     from streamd.sim.ledger import Ledger
 
