@@ -26,7 +26,7 @@ PAUSED_MS: Final = (50, 900)
 FULL_MS: Final = 3_500
 FULL_FOR_MS: Final = (100, 1_500)
 JUMP_MS: Final = 2_000
-JUMP_SECONDS: Final = 3_600
+JUMP_SECONDS: Final = 30  # less than half of a duplicate window: within it ids are promised to be known
 #: Of crashes: those that hit a leader, those that hit everybody, those after which a bit has changed.
 LEADER: Final = 0.5
 ALL: Final = 0.1

@@ -170,6 +170,7 @@ class Ledger:
     def leads(self, node: NodeId, term: int) -> None:
         """A leader serves: it has committed in its term. Errors: Violation."""
         self.elected(node, term)
+        self._counts["elections"] += 1
         disk = self.disks.get(node, Shadow())
         for before, index in self.last_of_term.items():
             if before < term and not disk.holds(index, before):

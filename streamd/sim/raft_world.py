@@ -1,6 +1,6 @@
 """Groups of Raft alone: three nodes for odd seeds, five for even ones, and spare machines, under load and faults.
 
-Guarantee:  after the faults every group has a leader, takes proposals, and all members agree within HEALED_NS.
+Guarantee:  after the faults every group has a leader, takes proposals, and all members agree soon.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamd.sim.clock import MS, SECOND
 from streamd.sim.ledger import Ledger
 from streamd.sim.raft_node import RaftNode
 from streamd.sim.violation import Violation
-from streamd.sim.world import HEALED_NS, World
+from streamd.sim.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,7 +138,7 @@ class RaftWorld(World):
         places are filled sooner."""
         factor = 1.0 if not self._healing else 4.0 if what == self._propose else 0.25
         delay_ns = int(self.rng.expovariate(1 / mean_ms) * factor * MS)
-        if self.time.now_ns + delay_ns < self._until_ns + HEALED_NS - SECOND:
+        if self.time.now_ns + delay_ns < self._until_ns + self.HEALED_NS - SECOND:
             self.time.after(delay_ns, partial(self._once_more, mean_ms, what))
 
     def _once_more(self, mean_ms: int, what: Callable[[], None]) -> None:

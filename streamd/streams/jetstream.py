@@ -169,7 +169,8 @@ class JetStream:
             state = StreamState(config.name or stored.name, **options)
         stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0), channel)
         stream.name = config.name or stored.name
-        stream.ids_found(len(stored.ids), now_ns)
+        # The clock here may be far from that of the leader, whose time is in the entries.
+        stream.ids_found(len(stored.ids), state.last_ts_ns if "group" in definition else now_ns)
         self.streams[stream.name] = stream
         if offline is not None:
             stream.go_offline(offline)

@@ -74,7 +74,8 @@ class ClusterApi:
             return self._replication.meta.leading and name not in self._replication.meta.state.streams
         if stream.leads:
             return True
-        assert stream.replica is not None
+        if stream.replica is None:
+            return False
         lead = stream.replica.lead
         if lead.leaderless_ns > PATIENCE_NS:
             raise unavailable(lead.why())

@@ -90,6 +90,9 @@ class Joining:
             self._found()
         elif self._replication.meta.leading:
             self._enter(linked)
+        else:
+            # What this server was about to write down as a leader went with its leadership.
+            self._proposing = False
 
     def _ask_again(self, node: NodeId) -> None:
         """What a server says of itself changes while clusters are founded."""
@@ -173,9 +176,13 @@ class Joining:
     def _propose(self, command: dict[str, Any]) -> None:
         self._proposing = True
 
-        def done(_change: object) -> None:
+        def done(change: object) -> None:
             self._proposing = False
-            self._clock.call_soon(self.look)
+            if change is None:
+                # This server hands its leadership over, or can't lead: what comes next tells.
+                self._clock.call_later(HELLO_TIMEOUT_NS // 10, self.look)
+            else:
+                self._clock.call_soon(self.look)
 
         meta = self._replication.meta
         meta.serially(lambda: meta.propose(command, done))

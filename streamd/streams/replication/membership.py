@@ -39,7 +39,8 @@ class Membership:
         state = replication.meta.state
         busy = False
         if replication.meta.leading and state.nodes:
-            busy |= self._tend(replication.meta.group, {node.node for node in state.nodes.values()})
+            group = replication.meta.group
+            busy |= self._tend(group, state.members((*group.config.voters, *group.config.learners)))
         for replica in replication.replicas.values():
             plan = state.groups.get(replica.name)
             if plan is None or not replica.leading:
