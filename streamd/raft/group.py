@@ -35,7 +35,7 @@ class Machine(Protocol):
         """A command: in order, once a run, from `applied` + 1 on; it is durable here."""
 
     def role_changed(self) -> None:
-        """`leading`, `leader` or `term` is another. `leading` turns True once everything before this leadership was handed to
+        """`leading`, `leader`, `term` or `accepts` is another. `leading` turns True once everything before this leadership was handed to
         `committed`."""
 
     def behind(self, leader: NodeId) -> None:
@@ -103,6 +103,11 @@ class Group:
     def leading(self) -> bool:
         """Whether this node leads, and has applied everything before its leadership."""
         return self.replica.leading
+
+    @property
+    def accepts(self) -> bool:
+        """Whether this node takes proposals: it leads, and isn't handing that over."""
+        return self.replica.leading and not self.replica.transfer.under_way
 
     @property
     def leader(self) -> NodeId | None:

@@ -116,7 +116,9 @@ class Stream:
     @property
     def leads(self) -> bool:
         """Whether this server decides what happens to the stream."""
-        return not self.frozen and (self.replica is None or self.replica.leading)
+        if self.frozen:
+            return False
+        return not self.group if self.replica is None else self.replica.leading
 
     def definition(self, config: StreamConfig) -> bytes:
         """What is stored of it beside messages and rows."""

@@ -48,6 +48,7 @@ class Leading:
         self._clock = replica.services.clock
         self._begin_at: int | None = None
         self._parked = False
+        self._listening = False  # to publishes: this server leads, or nobody does
         self._leaderless_ns = 0
         self._timer: Timer | None = None
         self._passing: list[tuple[Stream, Batch]] = []  # came to this leader alone before it stepped down
@@ -85,7 +86,7 @@ class Leading:
                 self._led_by_another()
 
     def _lead(self) -> None:
-        self.leading = True
+        self.leading = self._listening = True
         self.since_ns = self._clock.now_ns()
         self._leaderless_ns = 0
         self._passing.clear()
@@ -145,7 +146,7 @@ class Leading:
     def _park(self) -> None:
         if self._parked:
             return
-        self._parked = True
+        self._parked = self._listening = True
         self.parking(True)
         self._leaderless_ns = self._clock.now_ns()
         for owner in self._replica.owners.values():
@@ -177,10 +178,12 @@ class Leading:
         self._leaderless_ns = 0
         self._stop_timer()
         replica = self._replica
-        if not self._parked:
+        if self._parked:
+            self._parked = False
+            self.parking(False)
+        if not self._listening:
             return
-        self._parked = False
-        self.parking(False)
+        self._listening = False
         # The leader has a copy of what came while there was none.
         replica.proposals.forget_sources()
         for owner in replica.owners.values():

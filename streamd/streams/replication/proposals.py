@@ -97,6 +97,12 @@ class Proposals:
         self._time_ns = 0
         self._planned = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is under way."""
+        waits = self._sources or self._queue or self._saves or self._confirmations
+        return not (waits or self._under_way or self._planned)
+
     # what others ask for
 
     def ready(self, source: Source) -> None:
@@ -184,7 +190,7 @@ class Proposals:
     def propose(self) -> None:
         """Put what waits into the log, as far as it goes."""
         group = self._replica.group
-        while self._replica.leading and len(self._under_way) < UNDER_WAY_MAX:
+        while self._replica.leading and group.accepts and len(self._under_way) < UNDER_WAY_MAX:
             pending = Pending(group.term)
             found = self._gather(pending)
             if not found:

@@ -87,6 +87,11 @@ class Replica:
         return self._busy
 
     @property
+    def idle(self) -> bool:
+        """Whether everything that came is applied and durable, and nothing waits to be proposed."""
+        return not (self._entries or self._busy or self._planned or self._held or self._unstamped) and self.proposals.idle
+
+    @property
     def damaged(self) -> bool:
         """Whether something of the group can't be read here."""
         return any(owner.offline is not None for owner in self.owners.values())
@@ -134,6 +139,8 @@ class Replica:
         else:
             self.lead.look()
             self.heal()
+            if self.leading:
+                self.proposals.propose()  # a transfer may have come to nothing
 
     def heal(self) -> None:
         """Something here can't be read: don't lead, and take it from whoever does."""
