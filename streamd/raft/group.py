@@ -35,8 +35,8 @@ class Machine(Protocol):
         """A command: in order, once a run, from `applied` + 1 on; it is durable here."""
 
     def role_changed(self) -> None:
-        """`leading`, `leader`, `term` or `accepts` is another. `leading` turns True once everything before this leadership was handed to
-        `committed`."""
+        """`leading`, `leader`, `term` or `accepts` is another. `leading` turns True once everything before this leadership was
+        handed to `committed`."""
 
     def behind(self, leader: NodeId) -> None:
         """The leader lacks the entries that are needed here: fetch its state, then call `installed`. Comes again at each

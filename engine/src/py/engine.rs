@@ -377,6 +377,10 @@ impl Batch {
         self.inner.size()
     }
 
+    fn without(&self, others: Vec<PyRef<'_, Batch>>) -> Batch {
+        Batch { inner: self.inner.without(others.iter().map(|other| &other.inner)) }
+    }
+
     fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.inner.encode())
     }

@@ -42,6 +42,8 @@ class Leading:
         self.service: Callable[[bool], None] | None = None
         #: Told when there is no leader (True) and when there is one again, this server or another.
         self.parking: Callable[[bool], None] = lambda parked: None
+        #: Given what came to this server alone before it stepped down, once there is another leader.
+        self.pass_on: Callable[[list[tuple[Stream, Batch]]], None] = lambda publishes: None
         #: Told when this server begins to lead.
         self.began: Callable[[], None] = lambda: None
         self._replica = replica
@@ -89,7 +91,8 @@ class Leading:
         self.leading = self._listening = True
         self.since_ns = self._clock.now_ns()
         self._leaderless_ns = 0
-        self._passing.clear()
+        passing, self._passing = self._passing, []
+        self._replica.proposals.begin(passing)
         self._stop_timer()
         self._replica.services.log.info("RAFT: leading group %s", self._replica.name)
         self._take_up()
@@ -190,20 +193,7 @@ class Leading:
             owner.unlisten()
         passing, self._passing = self._passing, []
         if passing and self._clock.now_ns() <= self._passing_until_ns:
-            self._pass_on(passing)
-
-    def _pass_on(self, passing: list[tuple[Stream, Batch]]) -> None:
-        bus = self._replica.services.bus
-        for stream, batch in passing:
-            for index in range(len(batch)):
-                message = batch[index]
-                bus.publish(
-                    message.subject,
-                    message.payload,
-                    reply=message.reply,
-                    headers=message.headers,
-                    account=stream.account,
-                )
+            self.pass_on(passing)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -89,7 +89,7 @@ class Replica:
     @property
     def idle(self) -> bool:
         """Whether everything that came is applied and durable, and nothing waits to be proposed."""
-        return not (self._entries or self._busy or self._planned or self._held or self._unstamped) and self.proposals.idle
+        return self.applied == self._handed and not self._held and self.proposals.idle
 
     @property
     def damaged(self) -> bool:
@@ -141,6 +141,10 @@ class Replica:
             self.heal()
             if self.leading:
                 self.proposals.propose()  # a transfer may have come to nothing
+
+    def hand_over(self, to: NodeId | None, done: Callable[[bool], None]) -> None:
+        """Let another server lead, once it knows what consumers were sent; `done` as in `Group.transfer`."""
+        self.proposals.save_now(lambda: self.group.transfer(to, done))
 
     def heal(self) -> None:
         """Something here can't be read: don't lead, and take it from whoever does."""
@@ -346,15 +350,11 @@ class Replica:
 
             def adopted(_stream: Stream, error: StoreError | None) -> None:
                 if error is None:
-                    if self.leading:
-                        self.lead.opened(stream)
-                        self.proposals.ready(stream)
-                    else:
-                        self.holding.laid_aside(stream)
-                        self.lead.opened(stream)
+                    (self.holding.arrived if self.leading else self.holding.laid_aside)(stream)
+                    self.lead.opened(stream)
                 done(stream, error)
 
-            self.holding.adopt(stream, self, fields["version"], adopted)
+            self.holding.adopt(stream, self, adopted)
 
     def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:
         """Remove a stream of the group from this node."""
