@@ -90,6 +90,11 @@ class Group:
         return self.replica.leading
 
     @property
+    def accepts(self) -> bool:
+        """Whether this node takes proposals: it leads, and isn't handing that over."""
+        return self.replica.leading and not self.replica.transfer.under_way
+
+    @property
     def leader(self) -> NodeId | None:
         """Who leads, as far as is known here."""
         return self.replica.core.leader

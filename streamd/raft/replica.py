@@ -63,7 +63,7 @@ class Replica:
         self._notice = False
         self._notice_at = _NEVER  # when followers are told the commit index, if nothing else tells them
         self._counted = 0  # commit index up to which waiting_bytes is right
-        self._role: tuple[bool, NodeId | None, int] = (False, None, 0)
+        self._role: tuple[bool, NodeId | None, int, bool] = (False, None, 0, False)
         self.core = Core(node, journal, self, options, rng, home.now())
         self.config = journal.config
         self.core.configure(home.now(), self.config.voters)
@@ -175,7 +175,7 @@ class Replica:
                 # The library left its deadline where it was before it led.
                 core.step_down(now)
             self._lead_no_more()
-        role = (self.leading, core.leader, core.term)
+        role = (self.leading, core.leader, core.term, self.transfer.under_way)
         if role != self._role:
             self._role = role
             self.events.role()

@@ -76,6 +76,7 @@ class Stream:
         self.move = 0  # which move it was last frozen for
         self.frozen = False  # it is about to move, or a copy that has not been adopted
         self.partial = False  # a copy that isn't whole
+        self.expecting = False  # it has moved here, and what was published meanwhile has yet to come
         self.replica: Replica | None = None
         #: Definitions and states of consumers and subscriptions, by the store's number: what a replica has of them.
         self.rows: dict[int, tuple[bytes, bytes | None]] = {}
@@ -142,7 +143,7 @@ class Stream:
 
     def lay_down(self, status: str) -> None:
         """Another server leads it."""
-        self._started = False
+        self._started = self.expecting = False
         self.retention.close()
         for consumer in list(self.consumers.values()):
             consumer.close(status)
@@ -171,7 +172,7 @@ class Stream:
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
         """Publishes that wait."""
-        batch = None if self.binding is None or self.frozen else self.binding.take(limit_bytes)
+        batch = None if self.binding is None or self.frozen or self.expecting else self.binding.take(limit_bytes)
         return [] if batch is None else [(self, batch)]
 
     def close(self, status: str) -> None:

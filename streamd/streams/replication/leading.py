@@ -42,12 +42,15 @@ class Leading:
         self.service: Callable[[bool], None] | None = None
         #: Told when there is no leader (True) and when there is one again, this server or another.
         self.parking: Callable[[bool], None] = lambda parked: None
+        #: Given what came to this server alone before it stepped down, once there is another leader.
+        self.pass_on: Callable[[list[tuple[Stream, Batch]]], None] = lambda publishes: None
         #: Told when this server begins to lead.
         self.began: Callable[[], None] = lambda: None
         self._replica = replica
         self._clock = replica.services.clock
         self._begin_at: int | None = None
         self._parked = False
+        self._listening = False  # to publishes: this server leads, or nobody does
         self._leaderless_ns = 0
         self._timer: Timer | None = None
         self._passing: list[tuple[Stream, Batch]] = []  # came to this leader alone before it stepped down
@@ -85,10 +88,11 @@ class Leading:
                 self._led_by_another()
 
     def _lead(self) -> None:
-        self.leading = True
+        self.leading = self._listening = True
         self.since_ns = self._clock.now_ns()
         self._leaderless_ns = 0
-        self._passing.clear()
+        passing, self._passing = self._passing, []
+        self._replica.proposals.begin(passing)
         self._stop_timer()
         self._replica.services.log.info("RAFT: leading group %s", self._replica.name)
         self._take_up()
@@ -145,7 +149,7 @@ class Leading:
     def _park(self) -> None:
         if self._parked:
             return
-        self._parked = True
+        self._parked = self._listening = True
         self.parking(True)
         self._leaderless_ns = self._clock.now_ns()
         for owner in self._replica.owners.values():
@@ -177,30 +181,19 @@ class Leading:
         self._leaderless_ns = 0
         self._stop_timer()
         replica = self._replica
-        if not self._parked:
+        if self._parked:
+            self._parked = False
+            self.parking(False)
+        if not self._listening:
             return
-        self._parked = False
-        self.parking(False)
+        self._listening = False
         # The leader has a copy of what came while there was none.
         replica.proposals.forget_sources()
         for owner in replica.owners.values():
             owner.unlisten()
         passing, self._passing = self._passing, []
         if passing and self._clock.now_ns() <= self._passing_until_ns:
-            self._pass_on(passing)
-
-    def _pass_on(self, passing: list[tuple[Stream, Batch]]) -> None:
-        bus = self._replica.services.bus
-        for stream, batch in passing:
-            for index in range(len(batch)):
-                message = batch[index]
-                bus.publish(
-                    message.subject,
-                    message.payload,
-                    reply=message.reply,
-                    headers=message.headers,
-                    account=stream.account,
-                )
+            self.pass_on(passing)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -88,6 +88,11 @@ class Replica:
         return self._busy
 
     @property
+    def idle(self) -> bool:
+        """Whether everything that came is applied and durable, and nothing waits to be proposed."""
+        return self.applied == self._handed and not self._held and self.proposals.idle
+
+    @property
     def damaged(self) -> bool:
         """Whether something of the group can't be read here."""
         return any(owner.offline is not None for owner in self.owners.values())
@@ -136,6 +141,12 @@ class Replica:
         else:
             self.lead.look()
             self.heal()
+            if self.leading:
+                self.proposals.propose()  # a transfer may have come to nothing
+
+    def hand_over(self, to: NodeId | None, done: Callable[[bool], None]) -> None:
+        """Let another server lead, once it knows what consumers were sent; `done` as in `Group.transfer`."""
+        self.proposals.save_now(lambda: self.group.transfer(to, done))
 
     def heal(self) -> None:
         """Something here can't be read: don't lead, and take it from whoever does."""
@@ -352,15 +363,11 @@ class Replica:
 
             def adopted(_stream: Stream, error: StoreError | None) -> None:
                 if error is None:
-                    if self.leading:
-                        self.lead.opened(stream)
-                        self.proposals.ready(stream)
-                    else:
-                        self.holding.laid_aside(stream)
-                        self.lead.opened(stream)
+                    (self.holding.arrived if self.leading else self.holding.laid_aside)(stream)
+                    self.lead.opened(stream)
                 done(stream, error)
 
-            self.holding.adopt(stream, self, fields["version"], adopted)
+            self.holding.adopt(stream, self, adopted)
 
     def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:
         """Remove a stream of the group from this node."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamd._engine import CorruptRecord, Records, StreamState, record_key
 from streamd.raft.config import Config
 from streamd.store import sequence_of
-from streamd.streams.definitions import channel_len, stream_options
+from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.replication.pieces import Pieces
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
 from streamd.streams.shelf import Shelf
@@ -71,10 +71,10 @@ class Transfer:
         self._replication = replication
         self._services = replication.services
         self._commits = replication.services.commits
-        self._pieces = Pieces(replication.net, replication.services.clock)
+        self.pieces = Pieces(replication.net, replication.services.clock)
         self._fetching: set[str] = set()
         self.fetched = 0  # states installed
-        self._pieces.serve(STATE, self._serve)
+        self.pieces.serve(STATE, self._serve)
 
     # serving
 
@@ -150,7 +150,7 @@ class Transfer:
     # copies of single streams, which stand still
 
     def _serve_copy(self, request: dict[str, Any], answer: Callable[[bytes], None]) -> None:
-        stream = self._held(request["uid"])
+        stream = self.held(request["uid"])
         if stream is None or not stream.frozen:
             return
 
@@ -167,12 +167,13 @@ class Transfer:
 
         self._commits.at_rest(job)
 
-    def _held(self, uid: int) -> Stream | None:
+    def held(self, uid: int) -> Stream | None:
+        """This server's copy of a stream."""
         return next((each for each in self._replication.jetstream.streams.values() if each.uid == uid), None)
 
     def copy(self, node: NodeId, uid: int, group: str, done: Callable[[bool], None]) -> None:
         """Take a copy of a frozen stream that is to belong to a group here, or to this server alone."""
-        stream = self._held(uid)
+        stream = self.held(uid)
         have = 0 if stream is None else stream.state.last_seq
         payload = json.dumps({"uid": uid, "have": have}).encode()
 
@@ -183,7 +184,7 @@ class Transfer:
             head, parts = _read(answer)
 
             def job(work: Work) -> Callable[[Outcome], None]:
-                copy = self._held(uid)
+                copy = self.held(uid)
                 if copy is None:
                     definition = {**json.loads(parts[0]), "group": group}
                     copy = self._replication.holding.new_stream(uid, definition)
@@ -202,7 +203,7 @@ class Transfer:
 
             self._commits.at_rest(job)
 
-        self._pieces.call(node, STATE, payload, answered)
+        self.pieces.call(node, STATE, payload, answered)
 
     # fetching
 
@@ -233,7 +234,7 @@ class Transfer:
             else:
                 self._install(replica, head, parts)
 
-        self._pieces.call(leader, STATE, payload, answered)
+        self.pieces.call(leader, STATE, payload, answered)
 
     def _end(self, replica: Replica) -> None:
         """Try again when the leader offers it again."""
@@ -351,7 +352,7 @@ class Transfer:
         have = stream.state.last_seq
         values = unpack(own[3])
         config = self._replication.jetstream.config_of(definition["config"])
-        options = {**stream_options(config, stream.channel), "channel_len": channel_len(stream.channel)}
+        options = stream_options(config, stream.channel) | fixed_options(config, stream.channel)
         state, _ = StreamState.restore(stream.name, own[1], [], None, **options)
         state.replay_ids([own[2]] if own[2] else [], 0)
         part = stream.part(work)
