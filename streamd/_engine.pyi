@@ -229,6 +229,9 @@ class Batch:
     def size(self) -> int:
         """Bytes held."""
 
+    def headed(self) -> list[int]:
+        """Where the messages are that have headers."""
+
     def encode(self) -> bytes:
         """All of it but `conn`, for the log of a replicated stream."""
 

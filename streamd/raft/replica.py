@@ -7,7 +7,7 @@ Guarantee:    whatever comes in, in any order and number of times: one leader a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from streamd.raft.barrier import Barrier
 from streamd.raft.core import Core
@@ -19,45 +19,15 @@ from streamd.raft.transfer import Transfer
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Set as AbstractSet
 
     from streamd.raft.journal import Journal
     from streamd.raft.net import NodeId
     from streamd.raft.options import Options
+    from streamd.raft.sides import Events, Home
 
 _NEVER: Final = float("inf")
 #: Whoever sends these in an earlier term is told. A later one is adopted by the library, or by nobody until there are votes.
 _OPENING: Final = frozenset((Kind.APPEND, Kind.VOTE, Kind.VOTE_FORCED, Kind.PREVOTE))
-
-
-class Home(Protocol):
-    """The host, as a replica needs it."""
-
-    @property
-    def linked(self) -> AbstractSet[NodeId]:
-        """Who can be reached, kept up to date."""
-
-    def now(self) -> float:
-        """Seconds."""
-
-    def post(self, to: NodeId, data: bytes) -> None:
-        """Send a message with the next frame to that node."""
-
-    def wake(self, replica: Replica) -> None:
-        """Give it a turn soon."""
-
-
-class Events(Protocol):
-    """The group, as a replica needs it."""
-
-    def commit(self, index: int, term: int, command: bytes) -> None:
-        """A committed entry."""
-
-    def behind(self, leader: NodeId) -> None:
-        """The entries needed here are gone at the leader."""
-
-    def role(self) -> None:
-        """Leading, leader or term changed."""
 
 
 class Replica:

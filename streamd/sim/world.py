@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Load and faults last so long, then everything is healed, and so much later the nodes must agree.
 LOAD_NS: Final = 10 * SECOND
-HEALED_NS: Final = 5 * SECOND
+HEALED_NS: Final = 4 * SECOND
 _RAM: Final = Path("/dev/shm")
 
 

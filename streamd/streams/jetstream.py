@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
     from streamd.streams.changes import After, Rows
+    from streamd.streams.replication.reads import Reads
     from streamd.streams.replication.view import View
 
 
@@ -113,6 +114,7 @@ class JetStream:
                 store_dir=directory,
                 restore_state=self._read_back,
                 take_up=self._take_up,
+                reads=lambda: self.reads,
             )
             numbers = [stored.stream for stored in (*found, *self.journals.values())]
             self._next_id = max(numbers, default=0) + 1
@@ -124,6 +126,7 @@ class JetStream:
         self.api = Api(self)
         #: What is shown of the cluster that this server is part of.
         self.view: View | None = None
+        self.reads: Reads | None = None
 
     def start(self) -> None:
         """Serve."""

@@ -377,6 +377,10 @@ impl Batch {
         self.inner.size()
     }
 
+    fn headed(&self) -> Vec<usize> {
+        self.inner.iter().enumerate().filter(|(_, message)| !message.headers.is_empty()).map(|(at, _)| at).collect()
+    }
+
     fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.inner.encode())
     }

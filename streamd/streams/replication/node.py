@@ -24,6 +24,7 @@ from streamd.streams.replication.joining import Joining
 from streamd.streams.replication.membership import Membership
 from streamd.streams.replication.metagroup import META, STATE_ROW, MetaGroup
 from streamd.streams.replication.mover import Mover
+from streamd.streams.replication.reads import Reads
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
 from streamd.streams.replication.transfer import Transfer
 from streamd.streams.replication.view import View
@@ -78,6 +79,7 @@ class Replication:
         self.holding.known = lambda index: self.meta.applied >= index
         self.answers = Answers(self)
         self.infos = Infos(self)
+        self.reads = jetstream.reads = Reads(self)
         self.mover = Mover(self)
         self.holding.laid_aside = self.mover.lay_aside
         self.transfer = Transfer(self)

@@ -72,6 +72,7 @@ class Replica:
         self._busy = False  # an operation that stands alone is under way, or a pause after a failure
         self._held = False  # a state is being fetched
         self._unstamped = 0  # index of one that has ended and isn't stored as applied
+        self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
         self._closed = False
         for owner in list(owners.values()):
             self.adopt(owner)
@@ -204,6 +205,15 @@ class Replica:
         if index > self.applied:
             self.applied = index
             self.group.applied(index)
+        while self._waiters and self._waiters[0][0] <= self.applied:
+            self._waiters.popleft()[1]()
+
+    def when_applied(self, call: Callable[[], None]) -> None:
+        """Call once everything that is committed by now can be read here."""
+        if self._handed <= self.applied:
+            call()
+        else:
+            self._waiters.append((self._handed, call))
 
     def _again(self) -> None:
         self._busy = False
