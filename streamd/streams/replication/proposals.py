@@ -41,6 +41,9 @@ ENTRY_BYTES_MAX: Final = 1 << 20
 #: States of consumers are proposed at least so far apart, unless something else is proposed or somebody waits.
 SAVE_PAUSE_NS: Final = 20_000_000
 
+#: While the leadership is handed over proposals wait, and are looked at again so often.
+HAND_OVER_NS: Final = 10_000_000
+
 
 @dataclass(slots=True)
 class Pending:
@@ -95,6 +98,7 @@ class Proposals:
         self._save_timer: Timer | None = None
         self._under_way: dict[int, Pending] = {}
         self._time_ns = 0
+        self._leadership = 0  # how many have ended here
         self._planned = False
 
     # what others ask for
@@ -107,10 +111,15 @@ class Proposals:
     def rows(self, change: Change) -> None:
         """Write rows by way of the log."""
 
+        leadership = self._leadership
+
         def job(_work: Work) -> Callable[[Outcome], None] | None:
             rows = _OpRows()
             after = change(rows)
-            if rows.ops or after is not None:
+            if leadership != self._leadership or not self._replica.leading:
+                if after is not None:
+                    after(LeadershipLost(self._replica.name))
+            elif rows.ops or after is not None:
                 self._queue.append(_Light(rows.ops, after or (lambda _error: None)))
                 self._plan()
             return None
@@ -119,6 +128,8 @@ class Proposals:
 
     def save(self, saved: Saved) -> None:
         """Propose a state soon."""
+        if not self._replica.leading:
+            return
         self._saves[saved] = None
         if self._save_timer is None:
             self._save_timer = self._clock.call_later(SAVE_PAUSE_NS, self._save_due)
@@ -156,6 +167,9 @@ class Proposals:
 
     def alone(self, op: Op, finish: Callable[[tuple[Any, ...], StoreError | None], None]) -> None:
         """Propose an operation that takes commits of its own."""
+        if not self._replica.leading:
+            self._clock.call_soon(lambda: finish((), LeadershipLost(self._replica.name)))
+            return
         self._queue.append(_Alone(op, finish))
         self._plan()
 
@@ -165,6 +179,11 @@ class Proposals:
         if not self._planned and self._replica.leading:
             self._planned = True
             self._clock.call_soon(self._propose_planned)
+
+    def _plan_again(self) -> None:
+        if not self._planned and self._replica.leading:
+            self._planned = True
+            self._clock.call_later(HAND_OVER_NS, self._propose_planned)
 
     def _propose_planned(self) -> None:
         self._planned = False
@@ -184,7 +203,11 @@ class Proposals:
     def propose(self) -> None:
         """Put what waits into the log, as far as it goes."""
         group = self._replica.group
-        while self._replica.leading and len(self._under_way) < UNDER_WAY_MAX:
+        if group.handing_over:
+            # What waits goes to the next leader, or is proposed when there is none.
+            self._plan_again()
+            return
+        while self._replica.leading and group.leading and len(self._under_way) < UNDER_WAY_MAX:
             pending = Pending(group.term)
             found = self._gather(pending)
             if not found:
@@ -283,6 +306,7 @@ class Proposals:
 
     def abandon(self) -> None:
         """This server doesn't lead any more: what is under way may or may not be committed; what waits won't be proposed."""
+        self._leadership += 1
         under_way, self._under_way = self._under_way, {}
         queue, self._queue = self._queue, deque()
         self._saves.clear()
