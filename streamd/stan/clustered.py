@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from streamd.errors import StoreError
+from streamd.stan.complaints import Complaints
+from streamd.stan.followed import channel_of, clients_of
 from streamd.stan.group import SERVICE
 from streamd.stan.names import Subjects
 from streamd.stan.service import Streaming
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from streamd.clock import Timer
     from streamd.config.streaming import StreamingConfig
     from streamd.core.bus import Binding
+    from streamd.stan.channels import Channel
+    from streamd.stan.clients import Client
     from streamd.streams.replication.node import Replication
     from streamd.streams.replication.replica import Replica
     from streamd.streams.stream import Stream
@@ -47,6 +51,7 @@ class ClusteredStreaming:
         self._replication = replication
         self._config = config
         self._log = log
+        self._complaints = Complaints(log, replication.services.clock)
         self._changed = changed
         self._subjects = Subjects(config.cluster_id, config.discover_prefix)
         self._replica: Replica | None = None
@@ -68,10 +73,32 @@ class ClusteredStreaming:
         """As configured."""
         return self._replication.name
 
-    def streams(self) -> list[Stream]:
-        """The channels' streams that this server has."""
+    # what monitoring is shown of a server that doesn't lead
+
+    def streams(self) -> dict[str, Stream]:
+        """The streams that this server has of channels, by channel."""
         streams = self._replication.jetstream.streams.values()
-        return [stream for stream in streams if stream.channel is not None and stream.group]
+        return {stream.channel: stream for stream in streams if stream.channel is not None and stream.group}
+
+    def channel(self, name: str) -> Channel | None:
+        """A channel as this server has it."""
+        stream = self.streams().get(name)
+        return None if stream is None else channel_of(stream, name, self._config, self._complaints)
+
+    def clients(self, *, subscriptions: bool) -> dict[str, Client]:
+        """The clients as this server has them; with their subscriptions if they are asked for."""
+        shelf = self._shelf()
+        if shelf is None:
+            return {}
+        streams = self.streams().items() if subscriptions else ()
+        channels = [channel_of(stream, name, self._config, self._complaints) for name, stream in streams]
+        return clients_of(shelf, channels)
+
+    def _shelf(self) -> Shelf | None:
+        owners = () if self._replica is None else self._replica.owners.values()
+        return next((owner for owner in owners if isinstance(owner, Shelf)), None)
+
+    # leading
 
     def _attach(self, replica: Replica) -> None:
         self._replica = replica
@@ -90,7 +117,7 @@ class ClusteredStreaming:
             return
         assert self._replica is not None
         self._log.info("STREAM: server became leader, performing leader promotion actions")
-        shelf = next((owner for owner in self._replica.owners.values() if isinstance(owner, Shelf)), None)
+        shelf = self._shelf()
         if shelf is not None:
             self._begin(shelf)
         else:
