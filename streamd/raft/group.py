@@ -96,8 +96,28 @@ class Group:
 
     @property
     def leader(self) -> NodeId | None:
-        """Who leads, as far as is known here."""
-        return self.replica.core.leader
+        """Who leads, as far as is known here; None while it can't be reached."""
+        return self.replica.leader
+
+    @property
+    def last_term(self) -> int:
+        """The term of the last entry."""
+        return self._journal.terms.last_term
+
+    @property
+    def term_before(self) -> int:
+        """The term of the last entry before this leadership: that of the last leader before it that could commit anything."""
+        return self.replica.term_before
+
+    @property
+    def handing_over(self) -> bool:
+        """Whether a transfer is under way: proposals have to wait."""
+        return self.replica.transfer.under_way
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether this node's last leadership ended by a transfer."""
+        return self.replica.transfer.succeeded
 
     @property
     def first_index(self) -> int:

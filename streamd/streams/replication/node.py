@@ -159,7 +159,7 @@ class Replication:
         if (told := self._told.get(name)) is not None:
             told(replica)
         replica.lead.began = partial(self._leads, replica)
-        replica.lead.pass_on = partial(self.passing.on, replica)
+        replica.lead.pass_publishes = partial(self.passing.on, replica)
         replica.group = self.host.open(name, storage, replica, applied)
         for owner in owners.values():
             owner.stand_by()
