@@ -214,12 +214,14 @@ class Group:
             raise ChangeRefused(self.name, f"{node} is a voter")
         self._change(self.config.with_learner(node))
 
-    def promote(self, node: NodeId) -> None:
-        """Make a learner that has caught up a voter. Errors: ChangeRefused."""
+    def promote(self, node: NodeId, lag: int = 0) -> None:
+        """Make a learner a voter that has caught up but for so many entries, as under load it always lacks the last ones.
+
+        Errors: ChangeRefused."""
         peer = self.replica.replication.sender.peers.get(node)
         if node not in self.config.learners or peer is None:
             raise ChangeRefused(self.name, f"{node} is no learner")
-        if peer.match < self.commit_index:
+        if peer.match + lag < self.commit_index:
             raise ChangeRefused(self.name, f"{node} lacks {self.commit_index - peer.match} entries")
         self._change(self.config.with_voter(node))
 

@@ -1,6 +1,8 @@
 """Who belongs to which group: leaders bring the members of their groups to what the meta group says, one step at a time.
 
-Guarantee:  a node that replaces another of its name learns first, and votes once it has caught up; only then the old one goes.
+Guarantee:  a node learns first, and votes once it has caught up; only then another goes. But one whose store is gone, so that
+            another incarnation of its name is there, goes first: it can't ever vote again, and each voter like that is one more
+            that the rest can't afford to lose.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from streamd.raft.errors import ChangeRefused, NotLeader
+from streamd.streams.replication.view import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,14 +73,19 @@ class Membership:
         """The next step towards exactly these members. Returns whether there is one."""
         config = group.config
         members = {*config.voters, *config.learners}
+        names = {name_of(node) for node in wanted}
         try:
+            for node in sorted(members - wanted - {group.node}):
+                if name_of(node) in names:
+                    group.remove(node)
+                    return True
             for node in sorted(wanted - members):
                 group.add_learner(node)
                 return True
             for node in sorted(wanted & {*config.learners}):
                 status = next((each for each in group.status() if each.node == node), None)
                 if status is not None and status.connected and status.lag <= LAG_MAX:
-                    group.promote(node)
+                    group.promote(node, LAG_MAX)
                 return True
             for node in sorted(members - wanted):
                 if node == group.node:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from streamd.store import Outcome, Work
     from streamd.streams.services import Services
 
-META: Final = "META"
 #: The row of the journal in the store that holds the state.
 STATE_ROW: Final = 5
 #: The state is stored whole once so many entries came since the last time.
