@@ -74,7 +74,7 @@ class WatchedHost(Host):
         at_rest: Callable[[Job], None],
         *,
         options: Options,
-        settle: Callable[[], None],
+        settle: Callable[[], None] | None = None,
         log: logging.Logger,
         ledger: Callable[[str], Ledger],
         failed: Callable[[JournalDamaged], None],
