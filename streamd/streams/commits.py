@@ -279,7 +279,7 @@ class Commits:
             jobs += self._jobs
             self._jobs = []
         work = self.open()
-        after, self._after_open = self._after_open, []
+        after: list[Callable[[Outcome], None]] = []
         self._filling = True
         try:
             for job in jobs:
@@ -291,6 +291,8 @@ class Commits:
             self._filling = False
             admitted, self._admitted = list(self._admitted.values()), {}
             self._open = None
+            after += self._after_open
+            self._after_open = []
         touched = self._close_parts(work)
         confirmations, self._confirmations = self._confirmations, []
         consumers = self._due(confirmations)
