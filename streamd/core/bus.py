@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable
 
     from streamd._engine import Batch, Engine
@@ -88,10 +89,14 @@ class Bus:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.engine: Engine = core.engine
-        self.loop = core.loop
         self._bindings: dict[int, Binding] = {}
         self._watches: dict[int, Watch] = {}
         self._drained: dict[int, list[Callable[[], None]]] = {}
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where everything of the bus happens."""
+        return self._core.loop
 
     def bind(
         self,
