@@ -10,7 +10,7 @@ CARGO := @echo "not run, there is no Rust toolchain (https://rustup.rs): cargo"
 endif
 ENGINE := --manifest-path engine/Cargo.toml
 
-.PHONY: install run test lint unit fmt proto bench wheel fuzz interop soak lock clean
+.PHONY: install run test lint unit fmt proto bench wheel fuzz interop compose-test soak lock clean
 
 install: $(INSTALLED)
 
@@ -70,6 +70,10 @@ fuzz:
 
 interop: install
 	$(BIN)/python -m pytest -m "interop and not soak" -rs
+
+# docker-compose.yml for real, where a Docker daemon is there or can be started; where not, it says so and fails.
+compose-test: install
+	$(BIN)/python -m tests.compose.run
 
 # All the long runs. What can't run on this machine is listed and counts as a failure.
 soak: install

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import core, peer, peer_stan, report, stan, start, stored
+from benchmarks import cluster, core, peer, peer_stan, report, stan, start, stored
 from benchmarks.contest import contest
 from benchmarks.plot import plot as draw
 from benchmarks.rig import Rig
@@ -23,7 +23,7 @@ from benchmarks.row import Result, Rival, Row
 from benchmarks.server import Software
 from benchmarks.wire import BenchError
 
-ROWS = [*core.ROWS, *stored.ROWS, *start.ROWS, *stan.ROWS]
+ROWS = [*core.ROWS, *stored.ROWS, *start.ROWS, *stan.ROWS, *cluster.ROWS]
 BUILDERS = {Rival.NATS: peer.build, Rival.STREAMING: peer_stan.build}
 
 
@@ -80,7 +80,9 @@ def raise_file_limit() -> None:
 @click.option("--runs", type=click.IntRange(1), help="Samples per row and server.  [default: 5; quick: 3]")
 @click.option("--quick", is_flag=True, help="Short samples and small stores: a look, not a measurement.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all samples to this file.")
+@click.option("--table", "table_file", type=click.Path(path_type=Path), help="Write the README's table to this file.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Write the picture to this file.")
+@click.option("--kills", type=click.IntRange(1), help="Kills of a cluster's leader.  [default: 50; quick: 5]")
 @click.option("--streamd", "streamd_line", metavar="CMD", help="How to start streamd.")
 @click.option("--peer", "peer_path", metavar="PATH", help="A nats-server to use instead of building one.")
 @click.option(
@@ -94,7 +96,9 @@ def main(
     runs: int | None,
     quick: bool,
     json_file: Path | None,
+    table_file: Path | None,
     plot_file: Path | None,
+    kills: int | None,
     streamd_line: str | None,
     peer_path: str | None,
     stan_path: str | None,
@@ -132,6 +136,11 @@ def main(
             consumed=50_000 if quick else 200_000,
             recovered=500_000 if quick else 5_000_000,
             idle_connections=500 if quick else 2_000,
+            kills=kills or (5 if quick else 50),
+            missed=50_000 if quick else 200_000,
+            idle_streams=100 if quick else 500,
+            idle_seconds=5 if quick else 20,
+            pairs=20 if quick else 100,
         )
         known = report.facts(*versions, rig.home, runs, rig.seconds)
         print(report.head(known))
@@ -149,6 +158,8 @@ def main(
         print(f"\n{met} of {len(results)} targets met")
     if json_file:
         json_file.write_text(report.as_json(known, results))
+    if table_file:
+        table_file.write_text(report.table(results))
     if plot_file:
         draw(known, results, plot_file)
     sys.exit(1 if any(result.failure for result in results) else 0)

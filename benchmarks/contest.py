@@ -36,7 +36,7 @@ class Samples:
 
 def measure(rig: Rig, row: Row, streamd: Software | None, peer: Software, runs: int) -> Result:
     ours, theirs, limit = Samples(), Samples(), Samples()
-    for _ in range(min(runs, SLOW_RUNS) if row.slow else runs):
+    for _ in range(1 if row.once else min(runs, SLOW_RUNS) if row.slow else runs):
         if streamd:
             ours.take(partial(row.sample, rig, streamd))
         theirs.take(partial(row.sample, rig, peer))

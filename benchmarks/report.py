@@ -50,6 +50,23 @@ def line(result: Result) -> str:
     return text
 
 
+def table(results: list[Result]) -> str:
+    """The rows as the README shows them."""
+    signs = {Goal.RATIO_AT_LEAST: "≥", Goal.RATIO_AT_MOST: "≤", Goal.VALUE_AT_MOST: "≤"}
+    lines = ["| work | streamd | peer | ratio | goal | |", "| --- | --- | --- | --- | --- | --- |"]
+    for result in results:
+        row = result.row
+        ours, theirs = (
+            f"{figure(row.unit, median(v))} {row.unit.value}" if v else "-" for v in (result.streamd, result.peer)
+        )
+        unit = row.unit.value if row.goal is Goal.VALUE_AT_MOST else "×"
+        verdict = {True: "✓", False: "missed", None: ""}[result.met]
+        goal = f"{signs[row.goal]} {row.target:g} {unit}"
+        times = ratio(result).replace("x", " ×")
+        lines.append(f"| {row.group}: {row.name} | {ours} | {theirs} | {times} | {goal} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
 def filesystem(path: Path) -> str:
     """Type of the file system below `path`: tmpfs makes every fsync a lie."""
     best = ("", "?")

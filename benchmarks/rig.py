@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks import crew
 from benchmarks.roles import Span
 from benchmarks.server import Server, Software, Streaming
+from benchmarks.trio import Text, Trio, on_loopback, replicated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +27,15 @@ class Rig:
     consumed: int  # messages of the consume rows
     recovered: int  # messages of the recovery rows
     idle_connections: int
+    kills: int  # of the leader, for one median and one worst
+    missed: int  # messages that a node of a cluster lacks when it comes back
+    idle_streams: int
+    idle_seconds: float
+    pairs: int  # of stream and consumer, created one after another
     #: directories that serve several samples: (what, software) → path
     prepared: dict[tuple[str, str], Path] = field(default_factory=dict)
+    #: figures that several rows are made of: (what, software) → figures
+    known: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     serial: int = 0
 
     @contextmanager
@@ -56,6 +64,18 @@ class Rig:
             Server(software, path, jetstream=jetstream, sync=sync, streaming=streaming) as server,
         ):
             yield server
+
+    @contextmanager
+    def trio(self, software: Software, text: Text = replicated, *, streaming: bool = False) -> Iterator[Trio]:
+        with self.directory() as path, Trio(software, on_loopback(path), text, streaming=streaming) as trio:
+            yield trio
+
+    def once(self, what: str, software: Software, measure: Callable[[], list[float]]) -> list[float]:
+        """Figures that are measured once for all rows that show them."""
+        key = (what, software.name)
+        if key not in self.known:
+            self.known[key] = measure()
+        return self.known[key]
 
     def prepare(self, what: str, software: Software, fill: Callable[[Path], None]) -> Path:
         """A directory filled once for all samples of a row group."""

@@ -17,10 +17,12 @@ class Unit(enum.Enum):
     """Unit of a figure; the value is how it is printed."""
 
     RATE = "msg/s"
+    PAIRS = "pairs/s"
     MICROSECONDS = "µs"
     SECONDS = "s"
     KIB = "KiB"
     MIB = "MiB"
+    CORES = "cores"
 
 
 class Rival(enum.Enum):
@@ -48,6 +50,8 @@ class Row:
     limit: Callable[[Rig], float] | None = None
     #: Costs minutes: fewer samples are enough.
     slow: bool = False
+    #: A sample is itself made of many, and the same for all rows that show them.
+    once: bool = False
     rival: Rival = Rival.NATS
 
 

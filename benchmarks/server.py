@@ -1,5 +1,5 @@
-"""A server under measurement: its configuration, its process, its memory. Guarantee: leaving the
-`with` ends the process. Both servers are started with the same configuration text."""
+"""A server under measurement: its configuration, its process, its memory and its time. Guarantee: leaving
+the `with` ends the process. Both servers are started with the same configuration text."""
 
 from __future__ import annotations
 
@@ -57,51 +57,18 @@ class Streaming(enum.Enum):
     RELAXED = "  file_options { sync_on_flush: false }\n"
 
 
-class Server:
-    """One running server on a free port of the loopback.
+class Process:
+    """The process of a server with its configuration, log and store under one directory."""
 
-    `sync` is the text of `sync_interval`; None leaves the key out: each server has its default.
-    With `streaming` it is a NATS Streaming server with a file store and without limits.
-    """
-
-    def __init__(
-        self,
-        software: Software,
-        home: Path,
-        *,
-        jetstream: bool = False,
-        sync: str | None = None,
-        streaming: Streaming | None = None,
-    ) -> None:
+    def __init__(self, software: Software, home: Path, port: int, text: str) -> None:
         self.software = software
         self.home = home
-        self.port = free_port()
+        self.port = port
         self.log = home / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
         home.mkdir(parents=True, exist_ok=True)
-        text = f'listen: "127.0.0.1:{self.port}"\nserver_name: bench\n'
-        if jetstream:
-            line = f'  sync_interval: "{sync}"\n' if sync else ""
-            text += f'jetstream {{\n  store_dir: "{home / "store"}"\n{line}}}\n'
-        if streaming:
-            text += (
-                f'streaming {{\n  id: {CLUSTER}\n  store: file\n  dir: "{home / "store"}"\n'
-                f"  store_limits {{ max_channels: 0, max_msgs: 0, max_bytes: 0 }}\n{streaming.value}}}\n"
-            )
         self.config = home / "server.conf"
         self.config.write_text(text)
-
-    def __enter__(self) -> Self:
-        self.spawn()
-        try:
-            self.wait_ready()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def spawn(self) -> float:
         """Starts the process without waiting for it; returns the monotonic time just before."""
@@ -153,14 +120,86 @@ class Server:
             process.wait()
             raise BenchError(f"{self.software.name} didn't end within {STOP_SECONDS} s") from None
 
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal to the running process and doesn't wait."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def resident_bytes(self) -> int:
         """Resident memory of the process and of all its children."""
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids())
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu_seconds(self) -> float:
+        """Time that the process and all its living children have worked until now."""
+        ticks = 0
+        for pid in self.pids():
+            # The name in brackets may hold spaces: fields are counted behind it.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def pids(self) -> list[int]:
+        """The process and all its children."""
         assert self.process is not None
-        pages = 0
+        found = []
         todo = [self.process.pid]
         while todo:
             pid = todo.pop()
-            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            found.append(pid)
             for task in Path(f"/proc/{pid}/task").iterdir():
                 todo += [int(child) for child in (task / "children").read_text().split()]
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return found
+
+
+class Server(Process):
+    """One running server on a free port of the loopback.
+
+    `sync` is the text of `sync_interval`; None leaves the key out: each server has its default.
+    With `streaming` it is a NATS Streaming server with a file store and without limits.
+    """
+
+    def __init__(
+        self,
+        software: Software,
+        home: Path,
+        *,
+        jetstream: bool = False,
+        sync: str | None = None,
+        streaming: Streaming | None = None,
+    ) -> None:
+        port = free_port()
+        text = f'listen: "127.0.0.1:{port}"\nserver_name: bench\n'
+        if jetstream:
+            text += jetstream_block(home / "store", sync)
+        if streaming:
+            text += streaming_block(home / "store", streaming.value)
+        super().__init__(software, home, port, text)
+
+    def __enter__(self) -> Self:
+        self.spawn()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def jetstream_block(store: Path, sync: str | None) -> str:
+    line = f'  sync_interval: "{sync}"\n' if sync else ""
+    return f'jetstream {{\n  store_dir: "{store}"\n{line}}}\n'
+
+
+def streaming_block(store: Path, lines: str) -> str:
+    return (
+        f'streaming {{\n  id: {CLUSTER}\n  store: file\n  dir: "{store}"\n'
+        f"  store_limits {{ max_channels: 0, max_msgs: 0, max_bytes: 0 }}\n{lines}}}\n"
+    )

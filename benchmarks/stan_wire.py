@@ -9,7 +9,7 @@ from typing import Final, Self
 from benchmarks.frames import PING, PONG, sub
 from benchmarks.server import CLUSTER, START_SECONDS, Server
 from benchmarks.stan_frames import FIRST, Fields, Values, made_up, message, parsed, words
-from benchmarks.wire import BenchError, Client, NoAnswerError, connect
+from benchmarks.wire import SILENCE_SECONDS, BenchError, Client, NoAnswerError, connect
 
 PING_SECONDS: Final = 5
 PINGS_OUT: Final = 88
@@ -22,11 +22,11 @@ class Stan:
     Errors: NoAnswerError where no streaming server listens yet, BenchError where one refuses.
     """
 
-    def __init__(self, port: int, name: str) -> None:
+    def __init__(self, port: int, name: str, patience_seconds: float = SILENCE_SECONDS) -> None:
         self.port = port
         self.name = name
         self.connection = made_up(port)
-        self.wire = Client(port)
+        self.wire = Client(port, patience_seconds)
         request: Values = {
             1: name,
             2: f"_INBOX.{made_up(port + 1)}",

@@ -3,15 +3,19 @@ nothing unread is left from the handshake. Not here: hot loops (roles.py)."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import socket
 import struct
 from typing import Any, Self
 
 from benchmarks.frames import CONNECT, PING, PONG, pub_body, sub
 
+LOOPBACK = "127.0.0.1"
 SILENCE_SECONDS = 60
 BUFFER_BYTES = 1 << 20
+NUMBERS = itertools.count()
 
 
 class BenchError(Exception):
@@ -22,17 +26,22 @@ class NoAnswerError(BenchError):
     """Nobody is there yet to answer a request."""
 
 
-def plain(port: int) -> socket.socket:
-    """A connected socket with big buffers which fails after a minute of silence.
+def plain(port: int, patience_seconds: float = SILENCE_SECONDS, host: str = LOOPBACK) -> socket.socket:
+    """A connected socket with big buffers which fails (BlockingIOError) after so much silence.
 
     A socket option and not settimeout(): that one would put a poll() before every read.
     """
-    sock = socket.create_connection(("127.0.0.1", port))
+    sock = socket.create_connection((host, port), patience_seconds)
+    sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", SILENCE_SECONDS, 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(patience_seconds))
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES * 4)
     return sock
+
+
+def timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def receive_until(sock: socket.socket, ending: bytes, times: int = 1) -> bytes:
@@ -47,12 +56,14 @@ def receive_until(sock: socket.socket, ending: bytes, times: int = 1) -> bytes:
     return data
 
 
-def connect(port: int, *subscriptions: bytes) -> socket.socket:
+def connect(
+    port: int, *subscriptions: bytes, patience_seconds: float = SILENCE_SECONDS, host: str = LOOPBACK
+) -> socket.socket:
     """Logs in, subscribes, and returns once the server has said that it knows.
 
     Two PINGs: the server may push a second INFO behind the first PONG.
     """
-    sock = plain(port)
+    sock = plain(port, patience_seconds, host)
     sock.sendall(CONNECT + PING)
     receive_until(sock, PONG)
     sock.sendall(b"".join(subscriptions) + PING)
@@ -61,10 +72,15 @@ def connect(port: int, *subscriptions: bytes) -> socket.socket:
 
 
 class Client:
-    """One request at a time over its own connection."""
+    """One request at a time over its own connection.
 
-    def __init__(self, port: int) -> None:
-        self.sock = connect(port, sub("_INBOX.c"))
+    Errors: BlockingIOError where an answer takes longer than `patience_seconds`.
+    """
+
+    def __init__(self, port: int, patience_seconds: float = SILENCE_SECONDS, host: str = LOOPBACK) -> None:
+        # An inbox of its own: in a cluster all nodes share one subject space.
+        self.inbox = f"_INBOX.c.{os.getpid()}.{next(NUMBERS)}"
+        self.sock = connect(port, sub(self.inbox), patience_seconds=patience_seconds, host=host)
         self.file = self.sock.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -89,7 +105,7 @@ class Client:
 
     def ask(self, subject: str, body: bytes) -> bytes:
         """Sends a request and returns the body of its answer. Errors: NoAnswerError where nobody listens yet."""
-        self.sock.sendall(pub_body(subject, "_INBOX.c", body))
+        self.sock.sendall(pub_body(subject, self.inbox, body))
         while True:
             words = self.file.readline().split()
             if not words:
@@ -102,14 +118,14 @@ class Client:
             if words[0] == b"PING":
                 self.sock.sendall(PONG)
 
-    def create_stream(self, name: str, *subjects: str) -> None:
+    def create_stream(self, name: str, *subjects: str, replicas: int = 1) -> None:
         config = {
             "name": name,
             "subjects": list(subjects),
             "storage": "file",
             "retention": "limits",
             "discard": "old",
-            "num_replicas": 1,
+            "num_replicas": replicas,
             "allow_direct": True,
         }
         self.request(f"$JS.API.STREAM.CREATE.{name}", config)

@@ -19,12 +19,14 @@ async def quiet(_error: Exception) -> None:
 
 
 async def connect(server: str) -> Client:
+    """With several servers, one that goes is replaced by the next."""
+    servers = server.split(",")
     try:
         return await nats.connect(
-            server,
+            servers,
             connect_timeout=10,
-            allow_reconnect=False,
-            max_reconnect_attempts=1,
+            allow_reconnect=len(servers) > 1,
+            max_reconnect_attempts=30 if len(servers) > 1 else 1,
             reconnect_time_wait=0.1,
             error_cb=quiet,
         )
@@ -92,7 +94,9 @@ async def play(role: str, server: str, count: int | None) -> None:
 
 @click.command()
 @click.option("--role", type=click.Choice(["pub", "sub", "req", "rep"]), required=True)
-@click.option("--server", default="nats://127.0.0.1:4222", show_default=True)
+@click.option(
+    "--server", default="nats://127.0.0.1:4222", show_default=True, help="One, or several with commas between."
+)
 @click.option("--count", type=click.IntRange(1), help="End after so many (pub: 100,000; sub, rep: never).")
 def main(role: str, server: str, count: int | None) -> None:
     """Publishes, subscribes, requests or replies."""

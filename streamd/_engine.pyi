@@ -229,6 +229,19 @@ class Batch:
     def size(self) -> int:
         """Bytes held."""
 
+    def headed(self) -> list[int]:
+        """Where the messages are that have headers."""
+
+    def without(self, others: Sequence[Batch]) -> Batch:
+        """The messages that the others don't have, in order: each of theirs stands for one of these, whoever published it."""
+
+    def encode(self) -> bytes:
+        """All of it but `conn`, for the log of a replicated stream."""
+
+    @classmethod
+    def decode(cls, data: bytes) -> Batch:
+        """What `encode` gave. Errors: ValueError for anything else."""
+
 def subject_valid(subject: str, *, wildcards: bool) -> bool:
     """Tokens non-empty, no whitespace or NUL; `*` and `>` as whole tokens only count as wildcards (else: literals),
     and a wildcard token makes it invalid unless `wildcards`."""
@@ -516,6 +529,9 @@ class StreamState:
 
     def replay_ids(self, segments: Iterable[builtins.bytes], now_ns: int) -> None:
         """Remember the message ids of `Admission.ids` segments that are still within the window."""
+
+    def ids(self) -> builtins.bytes:
+        """All message ids of the window as one segment; b"" if there are none."""
 
     def ids_expired(self, segment: builtins.bytes, now_ns: int) -> bool:
         """Whether a stored segment may be dropped."""

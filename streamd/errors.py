@@ -122,6 +122,7 @@ class StoreCorrupt(StoreError):
             f"or move it away and start empty"
         )
         self.directory = directory
+        self.found = found
 
 
 class StreamCorrupt(StoreCorrupt):
@@ -137,3 +138,10 @@ class StreamCorrupt(StoreCorrupt):
         )
         self.stream = stream
         self.sequence = sequence
+
+
+class LeadershipLost(StoreError):
+    """A replicated change was under way when this server ceased to lead its group: another leader may still commit it."""
+
+    def __init__(self, group: str) -> None:
+        super().__init__(f"the leader of group {group} changed before it was known whether this was stored: try again")

@@ -7,9 +7,9 @@ Guarantee:  when the block is left everything that was acked is stored, clients 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import logging
 import os
+import random
 import secrets
 import shutil
 import string
@@ -18,27 +18,32 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from streamd import __version__, startup
-from streamd.api.wire import time_text
 from streamd.config.models import Config, JetStreamConfig
 from streamd.config.reading import host_port
+from streamd.core.access import Access
 from streamd.core.core import Core, CoreLimits
-from streamd.core.info import PROTOCOL_VERSION, Connect, Identity, new_server_id
+from streamd.core.info import Identity, new_server_id
+from streamd.errors import StoreError
+from streamd.monitor.reports import Reports
+from streamd.monitor.system import System
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     from streamd.cluster.mesh import Cluster
     from streamd.config.streaming import StreamingConfig
+    from streamd.raft.net import Net
+    from streamd.stan.clustered import ClusteredStreaming
     from streamd.stan.service import Streaming
     from streamd.stan.views import StreamingStatistics
     from streamd.streams.encryption import Encryption
     from streamd.streams.jetstream import JetStream
+    from streamd.streams.replication.node import Replication
 
 #: How long a thread that waits for the interpreter lets another one run. The writer's thread shares it with the loop, and
 #: Python's default of 5 ms would delay the end of every commit by that while the loop is busy.
@@ -65,10 +70,14 @@ class Server:
         self.core: Core
         self.jetstream: JetStream | None = None
         self.cluster: Cluster | None = None
+        self.replication: Replication | None = None
+        self.clustered: ClusteredStreaming | None = None
         self.streaming: Streaming | None = None
         self.store_dir: Path | None = None
+        self.reports = Reports(self)
         self._stack = contextlib.AsyncExitStack()
         self._stopped: anyio.Event
+        self._failure: Exception | None = None
 
     # where it is
 
@@ -113,8 +122,15 @@ class Server:
         self._stopped.set()
 
     async def wait_stopped(self) -> None:
-        """Wait for `stop`."""
+        """Wait for `stop`. Errors: what this server can't go on with; it is left, and started again, to go on."""
         await self._stopped.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _failed(self, error: Exception) -> None:
+        self.log.critical("this server ends, to be started again: %s", error)
+        self._failure = error
+        self.stop()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
@@ -126,7 +142,7 @@ class Server:
         self.core = Core(
             _core_limits(config),
             log=self.log,
-            authenticate=self._authenticate if config.authorization is not None else None,
+            access=Access(config.authorization, config.system_users),
             headers=not config.no_header_support,
         )
         shared = config.streaming is not None and config.streaming.ft_group is not None
@@ -150,6 +166,7 @@ class Server:
         if config.client_advertise:
             host, named = host_port(config.client_advertise)
             port = named or self.port
+        await self._start_system(stack)
         identity = Identity(
             server_id=self.server_id,
             server_name=self.name,
@@ -158,7 +175,7 @@ class Server:
             port=port,
             max_payload_bytes=config.max_payload,
             headers=not config.no_header_support,
-            auth_required=config.authorization is not None,
+            auth_required=self.core.access.required,
             jetstream=self.jetstream is not None,
             cluster="" if self.cluster is None else self.cluster.name,
         )
@@ -177,6 +194,8 @@ class Server:
         startup.log_ready(self.log)
         if self.streaming is not None:
             self.log.info("STREAM: Streaming Server is ready")
+        if self.replication is not None:
+            stack.push_async_callback(self.replication.leave)
 
     async def _stand_by(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> bool:
         """A member of a fault tolerance group: wait until the store is free, and take it. False: stopped before that.
@@ -206,6 +225,7 @@ class Server:
         from streamd.state.limits import Limits
         from streamd.store import Sync
         from streamd.streams.jetstream import JetStream
+        from streamd.streams.replication.setting_aside import open_member
 
         if self.config.streaming is not None and config.store_dir is not None:
             startup.refuse_theirs(Path(config.store_dir))
@@ -223,24 +243,31 @@ class Server:
         )
         directory.mkdir(parents=True, exist_ok=True)
         max_memory, max_storage = _bounds(config, directory)
-        jetstream = JetStream(
-            directory,
-            self.core.bus,
-            LoopClock(),
-            self.log,
-            server_name=self.name,
-            sync=sync,
-            strict=config.strict,
-            limits=Limits(
-                duplicate_window_ns_max=config.limits.duplicate_window_ns or 0,
-                max_ack_pending=config.limits.max_ack_pending or -1,
-                max_request_batch=config.limits.max_request_batch or 0,
-            ),
-            max_memory_bytes=max_memory,
-            max_storage_bytes=max_storage,
-            notify=self.core.loop.call_soon_threadsafe,
-            encryption=_encryption(self.config.streaming),
-        )
+        clustered = _clustered(self.config)
+
+        def make(directory: Path) -> JetStream:
+            directory.mkdir(exist_ok=True)
+            return JetStream(
+                directory,
+                self.core.bus,
+                LoopClock(),
+                self.log,
+                server_name=self.name,
+                sync=sync,
+                strict=config.strict,
+                limits=Limits(
+                    duplicate_window_ns_max=config.limits.duplicate_window_ns or 0,
+                    max_ack_pending=config.limits.max_ack_pending or -1,
+                    max_request_batch=config.limits.max_request_batch or 0,
+                    clustered=clustered,
+                ),
+                max_memory_bytes=max_memory,
+                max_storage_bytes=max_storage,
+                notify=self.core.loop.call_soon_threadsafe,
+                encryption=_encryption(self.config.streaming),
+            )
+
+        jetstream = open_member(directory, make, self.log) if clustered else make(directory)
         stack.callback(jetstream.close)
         startup.log_jetstream(
             self.log,
@@ -250,8 +277,21 @@ class Server:
             sync_interval=config.sync_interval,
         )
         self.log.info("  Durability:      %s", sync.description)
+        self._take_name(jetstream)
         jetstream.start()
         self.jetstream = jetstream
+
+    def _take_name(self, jetstream: JetStream) -> None:
+        """A store that belongs to a cluster goes with the name that its server has there. Errors: StoreError."""
+        stored = jetstream.identity.rpartition("#")[0] or jetstream.former_name
+        if not stored:
+            return
+        if self.config.server_name and self.config.server_name != stored:
+            raise StoreError(
+                f'the store in {self.store_dir} is that of server "{stored}" of a cluster, and this one is called '
+                f'"{self.config.server_name}": set server_name to that, or choose another store_dir'
+            )
+        self.name = jetstream.server_name = stored
 
     async def _start_cluster(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config.cluster
@@ -265,13 +305,44 @@ class Server:
             server_id=self.server_id,
             server_name=self.name,
             version=__version__,
-            node=None if self.jetstream is None else f"{self.name}#{_incarnation()}",
+            node=None if self.jetstream is None else self.jetstream.identity or f"{self.name}#{_incarnation()}",
             changed=self._cluster_changed,
         )
         host, port = await cluster.listen()
         stack.push_async_callback(cluster.close)
         startup.log_cluster(self.log, cluster.name, host, port, dynamic=cluster.dynamic)
         self.cluster = cluster
+        if self.jetstream is not None and cluster.net is not None:
+            self._start_replication(stack, self.jetstream, cluster, cluster.net)
+
+    def _start_replication(
+        self, stack: contextlib.AsyncExitStack, jetstream: JetStream, cluster: Cluster, net: Net
+    ) -> None:
+        from streamd.raft.host import Host
+        from streamd.streams.replication.node import Replication
+
+        streaming = self.config.streaming
+        members = None if streaming is None or streaming.cluster is None else streaming.cluster
+        peers = frozenset() if members is None else frozenset(members.peers)
+
+        def expected() -> frozenset[str] | None:
+            return peers | {self.name} if peers else cluster.founders()
+
+        services = jetstream.services
+        host = Host(net, services.clock, random.Random(), services.commits.join, log=self.log)
+        self.replication = Replication(
+            jetstream,
+            net,
+            host,
+            name=self.name,
+            cluster=lambda: cluster.name,
+            tags=tuple(self.config.server_tags),
+            expected=expected,
+            streaming=members is not None,
+            failed=self._failed,
+        )
+        stack.callback(self.replication.close)
+        self.reports.cluster = self.replication.view
 
     def _cluster_changed(self) -> None:
         """Clients are told of servers that came and went."""
@@ -290,17 +361,33 @@ class Server:
         log = self.log.getChild("stan")
         if config.stan_debug or config.stan_trace:
             log.setLevel(logging.DEBUG)
+        if self.replication is not None and config.cluster is not None:
+            from streamd.stan.clustered import ClusteredStreaming
+
+            self.clustered = ClusteredStreaming(self.replication, config, log, self._streaming_changed)
+            stack.callback(self.clustered.close)
+            return
         streaming = Streaming(self.jetstream, config, log)
         stack.callback(streaming.close)
         streaming.start()
         self.streaming = streaming
+
+    def _streaming_changed(self, streaming: Streaming | None) -> None:
+        self.streaming = streaming
+
+    async def _start_system(self, stack: contextlib.AsyncExitStack) -> None:
+        system = System(self.core, self.reports, self.server_id, self.log)
+        system.bind()
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        tasks.start_soon(system.serve)
 
     def _statistics(self) -> StreamingStatistics | None:
         if self.config.streaming is None:
             return None
         from streamd.stan.statistics import Statistics
 
-        return Statistics(self.config.streaming, lambda: self.streaming, self.started_ns)
+        return Statistics(self.config.streaming, lambda: self.streaming, self.started_ns, lambda: self.clustered)
 
     async def _start_monitor(self, stack: contextlib.AsyncExitStack) -> None:
         from streamd.monitor.serve import MonitorServer
@@ -308,7 +395,7 @@ class Server:
         config = self.config
         assert config.http_port is not None
         host = config.http_host or config.host
-        monitor = MonitorServer(self, host, config.http_port, self._statistics())
+        monitor = MonitorServer(self.reports, host, config.http_port, self._statistics())
         monitor.bind()
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(monitor.stop)
@@ -316,62 +403,10 @@ class Server:
         self.monitor_port = monitor.port
         startup.log_monitoring(self.log, host, monitor.port)
 
-    def _authenticate(self, connect: Connect) -> bool:
-        wanted = self.config.authorization
-        assert wanted is not None
-        if wanted.token is not None:
-            return _same(connect.auth_token, wanted.token)
-        return _same(connect.user, wanted.user or "") and _same(connect.password, wanted.password or "")
 
-    # what it says of itself
-
-    def varz(self) -> Mapping[str, Any]:
-        """The fields of /varz that there are. Source: nats-server 2.15.2."""
-        from streamd.monitor import routez
-        from streamd.monitor.varz import Process, configured, jetstream, uptime_text
-
-        core = self.core
-        counts = core.engine.statistics()
-        now_ns = time.time_ns()
-        return {
-            "server_id": self.server_id,
-            "server_name": self.name,
-            "version": PROTOCOL_VERSION,
-            "streamd": __version__,
-            "proto": 1,
-            **configured(self.config),
-            "port": self.port,
-            "http_port": self.monitor_port or 0,
-            "auth_required": self.config.authorization is not None,
-            "start": time_text(self.started_ns),
-            "now": time_text(now_ns),
-            "uptime": uptime_text((now_ns - self.started_ns) // SECOND_NS),
-            **Process().fields(),
-            "connections": core.num_connections,
-            "total_connections": core.total_connections,
-            "in_msgs": counts["in_msgs"],
-            "out_msgs": counts["out_msgs"],
-            "in_bytes": counts["in_bytes"],
-            "out_bytes": counts["out_bytes"],
-            "slow_consumers": core.slow_consumers,
-            "stale_connections": core.stale_connections,
-            "stalled_clients": counts["stalled_clients"],
-            "subscriptions": counts["subscriptions"],
-            **routez.varz(self.cluster),
-            "jetstream": {} if self.jetstream is None else jetstream(self.jetstream, self.config, self.store_dir),
-        }
-
-    def routez(self) -> Mapping[str, Any]:
-        """The fields of /routez."""
-        from streamd.monitor.routez import routez
-
-        return routez(self.cluster, server_id=self.server_id, server_name=self.name)
-
-    def healthz(self) -> str | None:
-        """Why it is not healthy, None if it is."""
-        if self.jetstream is not None and self.jetstream.writer.failed is not None:
-            return str(self.jetstream.writer.failed)
-        return None
+def _clustered(config: Config) -> bool:
+    """Whether this server is one of several that may replicate streams."""
+    return config.cluster is not None and bool(config.cluster.port)
 
 
 def _core_limits(config: Config) -> CoreLimits:
@@ -421,8 +456,3 @@ def _reachable(host: str) -> str:
     if host in ("", "0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def _same(given: str, wanted: str) -> bool:
-    # JSON may name half a surrogate pair, which is no text.
-    return hmac.compare_digest(given.encode(errors="surrogatepass"), wanted.encode(errors="surrogatepass"))

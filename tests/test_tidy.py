@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from streamd.config import foreign, load, stan_file
+from streamd.config import accounts, foreign, load, stan_file
 from streamd.config.cluster import ClusterAuthorization, ClusterConfig, ClusterTls
 from streamd.config.fields import keys_of
-from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig, JetStreamLimits
+from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig, JetStreamLimits, SystemUser
 from streamd.config.streaming import ChannelLimits, StreamingClusterConfig, StreamingConfig
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ FLOORS: Final = {
     "monitor": 7,
     "startup": 7,
     "server": 8,
-    "cli": 9,
     "testing": 9,
     "sim": 9,
+    "cli": 10,
 }
 LINES_MAX: Final = 450
 #: Files that are longer, and why.
@@ -166,6 +166,7 @@ def test_readme_names_both_commands() -> None:
     [
         (Config, ""),
         (AuthorizationConfig, ""),
+        (SystemUser, ""),
         (JetStreamConfig, ""),
         (JetStreamLimits, ""),
         (ClusterConfig, ""),
@@ -193,10 +194,12 @@ def undocumented(names: Iterable[str]) -> list[str]:
 
 def test_inner_blocks_are_documented() -> None:
     assert undocumented([*stan_file.LIMITS, *stan_file.CHANNELS, *stan_file.FILE_OPTIONS]) == []
+    assert undocumented(["accounts", "users", "system_account", "system"]) == []
 
 
 def test_what_is_refused_or_without_effect_is_documented() -> None:
     later = load.LATER | load.LATER_AUTHORIZATION | load.LATER_JETSTREAM | load.LATER_LIMITS | load.LATER_CLUSTER
+    later |= accounts.LATER_ACCOUNT | accounts.LATER_USER
     later |= load.LATER_CLUSTER_AUTHORIZATION | load.LATER_TLS
     idle = {name for key in stan_file.IDLE_FILE for name in key.names}
 

@@ -1,7 +1,11 @@
 //! Messages handed to one receiver inside the server: columns over one arena, so that a batch costs two allocations.
 
+use std::collections::HashMap;
+
+use crate::codec::varint;
+
 /// One message, borrowed from its batch. An empty `reply` or `headers` means there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Message<'a> {
     /// Subject as published.
     pub subject: &'a [u8],
@@ -66,6 +70,58 @@ impl Batch {
         self.entries.push(Entry { start, reply, headers, payload, guid: end, end, conn });
     }
 
+    /// As bytes, for a log that other servers read: the number of messages, the lengths of each one's parts, then the parts.
+    /// Who published is not among them.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.arena.len() + 8 * self.entries.len() + 8);
+        varint::put(&mut out, self.entries.len() as u64);
+        for entry in &self.entries {
+            let edges = [entry.start, entry.reply, entry.headers, entry.payload, entry.guid, entry.end];
+            edges.windows(2).for_each(|edge| {
+                let [from, to] = edge else { return };
+                varint::put(&mut out, (to - from) as u64);
+            });
+        }
+        out.extend_from_slice(&self.arena);
+        out
+    }
+
+    /// What `encode` gave. None: it is something else, or cut short.
+    pub fn decode(data: &[u8]) -> Option<Batch> {
+        let mut input = data;
+        let count = varint::take(&mut input)?;
+        // Each takes five bytes at least, so a wrong number can't ask for much memory.
+        let mut entries = Vec::with_capacity(usize::try_from(count).ok()?.min(input.len() / 5));
+        let mut end = 0usize;
+        for _ in 0..count {
+            let mut edges = [end; 6];
+            for edge in edges.iter_mut().skip(1) {
+                end = end.checked_add(usize::try_from(varint::take(&mut input)?).ok()?)?;
+                *edge = end;
+            }
+            let [start, reply, headers, payload, guid, end] = edges;
+            entries.push(Entry { start, reply, headers, payload, guid, end, conn: 0 });
+        }
+        (end == input.len()).then(|| Batch { arena: input.to_vec(), entries })
+    }
+
+    /// The messages that the others don't have, in order: each of theirs stands for one of these. Who published, and in which
+    /// order, makes no difference.
+    pub fn without<'a>(&self, others: impl IntoIterator<Item = &'a Batch>) -> Batch {
+        let mut had: HashMap<Message<'_>, usize> = HashMap::new();
+        for message in others.into_iter().flat_map(Batch::iter) {
+            *had.entry(Message { conn: 0, ..message }).or_default() += 1;
+        }
+        let mut left = Batch::default();
+        for message in self.iter() {
+            match had.get_mut(&Message { conn: 0, ..message }) {
+                Some(count) if *count > 0 => *count -= 1,
+                _ => left.push(message),
+            }
+        }
+        left
+    }
+
     /// The message at a place, None beyond the end.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
         self.entries.get(index).map(|entry| self.view(entry))
@@ -99,6 +155,54 @@ impl Batch {
             payload: &self.arena[entry.payload..entry.guid],
             conn: entry.conn,
             guid: &self.arena[entry.guid..entry.end],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn decodes_what_was_encoded(parts in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 5), 0..20)) {
+            let mut batch = Batch::default();
+            for part in &parts {
+                let [subject, reply, headers, payload, guid] = part.as_slice() else { unreachable!() };
+                batch.push(Message { subject, reply, headers, payload, conn: 7, guid });
+            }
+            let encoded = batch.encode();
+            let decoded = Batch::decode(&encoded).unwrap();
+            let messages: Vec<_> = decoded.iter().collect();
+            let wanted: Vec<_> = batch.iter().map(|message| Message { conn: 0, ..message }).collect();
+            prop_assert_eq!(messages, wanted);
+            prop_assert!(encoded.len() < 2 || Batch::decode(&encoded[..encoded.len() - 1]).is_none());
+        }
+
+        #[test]
+        fn without_is_a_difference_of_multisets(mine in prop::collection::vec(0u8..6, 0..30), theirs in prop::collection::vec(0u8..6, 0..30)) {
+            let batch = |numbers: &[u8], conn| {
+                let mut batch = Batch::default();
+                numbers.iter().for_each(|number| batch.push(Message { subject: b"a", payload: &[*number], conn, ..Message::default() }));
+                batch
+            };
+            let half = theirs.len() / 2;
+            let (one, other) = (batch(&theirs[..half], 1), batch(&theirs[half..], 2));
+            let left: Vec<u8> = batch(&mine, 3).without([&one, &other]).iter().map(|message| message.payload[0]).collect();
+            let mut wanted = mine;
+            theirs.iter().for_each(|number| {
+                if let Some(at) = wanted.iter().position(|each| each == number) {
+                    wanted.remove(at);
+                }
+            });
+            prop_assert_eq!(left, wanted);
+        }
+
+        #[test]
+        fn takes_any_bytes(data in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Batch::decode(&data).map(|batch| batch.iter().count());
         }
     }
 }

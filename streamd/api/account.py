@@ -55,3 +55,9 @@ class AccountInfoResponse(Answer, AccountUsage):
 
     domain: str = ""
     api: Annotated[ApiStats, ALWAYS] = Field(default_factory=ApiStats)
+
+
+class SystemResponse(Answer):
+    """What the system account is told about streams, whatever it asked."""
+
+    kind: ClassVar[str] = "system_response"

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from streamd.api.answer import PAGING, Answer, Done, Paged
-from streamd.api.stream import BAD_ENUM, ClusterInfo, Metadata, PagedRequest, Texts
+from streamd.api.cluster import ClusterInfo
+from streamd.api.stream import BAD_ENUM, Metadata, PagedRequest
 from streamd.api.wire import (
     ALWAYS,
     DurationNs,
@@ -18,6 +19,7 @@ from streamd.api.wire import (
     Go,
     Int,
     Text,
+    Texts,
     Time,
     TimeNs,
     Uint64,

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from streamd.api.answer import Answer, Done
 from streamd.api.errors import BAD_REQUEST, ApiError
-from streamd.api.stream import Texts  # noqa: TC001 pydantic evaluates it
-from streamd.api.wire import ALWAYS, Flag, Int, Text, Time, TimeNs, Uint64, Wire, decode_plain
+from streamd.api.wire import ALWAYS, Flag, Int, Text, Texts, Time, TimeNs, Uint64, Wire, decode_plain
 
 
 class MsgGetRequest(Wire):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from streamd.api.answer import PAGING, Answer, Done, Paged
+from streamd.api.cluster import ClusterInfo, Placement
 from streamd.api.wire import (
     ALWAYS,
     DurationNs,
@@ -19,6 +20,7 @@ from streamd.api.wire import (
     Int32,
     Int64,
     Text,
+    Texts,
     Time,
     TimeNs,
     Uint64,
@@ -26,18 +28,7 @@ from streamd.api.wire import (
 )
 
 BAD_ENUM = "can not unmarshal {quoted}"
-Texts = Annotated[list[Text], Go("[]string")]
 Metadata = Annotated[dict[str, Text], Go("map[string]string")]
-
-
-class Placement(Wire):
-    """Where replicas should live."""
-
-    go_name: ClassVar[str] = "Placement"
-
-    cluster: Text = ""
-    tags: Texts = Field(default_factory=list)
-    preferred: Text = ""
 
 
 class SubjectTransform(Wire):
@@ -179,29 +170,6 @@ class StreamState(Wire):
     deleted: list[int] = Field(default_factory=list)
     lost: LostData | None = None
     consumer_count: Annotated[int, ALWAYS] = 0
-
-
-class PeerInfo(Wire):
-    """One replica."""
-
-    name: Annotated[str, ALWAYS] = ""
-    current: Annotated[bool, ALWAYS] = False
-    offline: bool = False
-    active: Annotated[int, ALWAYS] = 0
-    lag: int = 0
-    peer: Annotated[str, ALWAYS] = ""
-
-
-class ClusterInfo(Wire):
-    """Who serves a stream or consumer."""
-
-    name: str = ""
-    raft_group: str = ""
-    leader: str = ""
-    leader_since: TimeNs = 0
-    system_account: bool = False
-    traffic_account: str = ""
-    replicas: list[PeerInfo] = Field(default_factory=list)
 
 
 class StreamAlternate(Wire):

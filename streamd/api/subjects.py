@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from streamd.api import account, consumer, messages, stream
+from streamd.api import account, cluster, consumer, messages, stream
 from streamd.api.answer import Answer
 from streamd.api.errors import BAD_REQUEST, CLUSTER_REQUIRED, NOT_EMPTY_REQUEST, NOT_SUPPORTED, ApiError
 from streamd.api.wire import Wire, decode
@@ -23,7 +23,7 @@ PREFIX = "$JS.API."
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A row. `handler` is a name in `streamd.streams`; `refusal` is the error of one that isn't served."""
+    """A row. `handler` is a name in `streamd.streams`; `refusal` is the error where that isn't there."""
 
     pattern: str
     request: type[Wire] | None
@@ -52,9 +52,10 @@ def answer(name: str, **on_error: object) -> type[Answer]:
     return type(name, (Answer,), {"kind": name, "on_error": on_error, "__module__": __name__})
 
 
-def clustered(pattern: str, name: str) -> Endpoint:
+def clustered(pattern: str, request: type[Wire] | None, answer: type[Answer], handler: str) -> Endpoint:
     """A subject that needs a cluster."""
-    return Endpoint(pattern, None, answer(name), "", "raw", CLUSTER_REQUIRED())
+    body: Literal["peek", "filled"] = "filled" if request is cluster.PeerRequest else "peek"
+    return Endpoint(pattern, request, answer, handler, body, CLUSTER_REQUIRED())
 
 
 def later(pattern: str, name: str, **on_error: object) -> Endpoint:
@@ -111,10 +112,32 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("CONSUMER.INFO.*.*", None, consumer.ConsumerInfoResponse, "consumer_info", "none"),
     Endpoint("CONSUMER.DELETE.*.*", None, consumer.ConsumerDeleteResponse, "consumer_delete", "none"),
     Endpoint("CONSUMER.MSG.NEXT.*.*", consumer.NextRequest, None, "consumer_next", "raw"),
-    clustered("STREAM.LEADER.STEPDOWN.*", "stream_leader_stepdown_response"),
-    clustered("CONSUMER.LEADER.STEPDOWN.*.*", "consumer_leader_stepdown_response"),
-    clustered("STREAM.PEER.REMOVE.*", "stream_remove_peer_response"),
-    clustered("STREAM.PEER.EVACUATE.*", "stream_evacuate_peer_response"),
+    clustered(
+        "STREAM.LEADER.STEPDOWN.*",
+        cluster.LeaderStepdownRequest,
+        cluster.StreamLeaderStepdownResponse,
+        "stream_stepdown",
+    ),
+    clustered(
+        "CONSUMER.LEADER.STEPDOWN.*.*",
+        cluster.LeaderStepdownRequest,
+        cluster.ConsumerLeaderStepdownResponse,
+        "consumer_stepdown",
+    ),
+    clustered("STREAM.PEER.REMOVE.*", cluster.PeerRequest, cluster.StreamRemovePeerResponse, "stream_peer_remove"),
+    clustered(
+        "STREAM.PEER.EVACUATE.*", cluster.PeerRequest, cluster.StreamEvacuatePeerResponse, "stream_peer_evacuate"
+    ),
+    clustered("STREAM.CANCEL_MOVE.*", None, cluster.StreamCancelMoveResponse, "stream_cancel_move"),
+    clustered(
+        "CONSUMER.PEER.REMOVE.*.*", cluster.PeerRequest, cluster.ConsumerRemovePeerResponse, "consumer_peer_remove"
+    ),
+    clustered(
+        "CONSUMER.PEER.EVACUATE.*.*",
+        cluster.PeerRequest,
+        cluster.ConsumerEvacuatePeerResponse,
+        "consumer_peer_evacuate",
+    ),
     later("STREAM.SNAPSHOT.*", "stream_snapshot_response"),
     later("STREAM.RESTORE.*", "stream_restore_response", deliver_subject=""),
     later("CONSUMER.PAUSE.*.*", "consumer_pause_response", paused=False, pause_until="0001-01-01T00:00:00Z"),
@@ -122,26 +145,51 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     later("CONSUMER.RESET.*.*", "consumer_reset_response"),
 )
 
-TABLE = [(tuple(endpoint.pattern.split(".")), endpoint) for endpoint in ENDPOINTS]
-LENGTHS: dict[int, list[tuple[tuple[str, ...], Endpoint]]] = {}
-for tokens, row in TABLE:
-    LENGTHS.setdefault(len(tokens), []).append((tokens, row))
-OPEN = [(tokens, row) for tokens, row in TABLE if tokens[-1] == ">"]
+#: The rows of the system account. One without a handler and a refusal is left without an answer, as by nats-server alone.
+SYSTEM_ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "META.LEADER.STEPDOWN",
+        cluster.LeaderStepdownRequest,
+        cluster.MetaLeaderStepdownResponse,
+        "meta_stepdown",
+        "peek",
+    ),
+    Endpoint("SERVER.REMOVE", cluster.ServerRequest, cluster.MetaServerRemoveResponse, "server_remove", "filled"),
+    Endpoint("ACCOUNT.STREAM.MOVE.*.*", cluster.StreamMoveRequest, stream.StreamUpdateResponse, "account_stream_move"),
+    Endpoint(
+        "ACCOUNT.STREAM.CANCEL_MOVE.*.*", None, cluster.StreamCancelMoveResponse, "account_stream_cancel_move", "raw"
+    ),
+    later("ACCOUNT.PURGE.*", "account_purge_response"),
+)
 
 
-def find(subject: str) -> tuple[Endpoint, list[str]] | None:
-    """The row of a whole subject (`$JS.API.…`) and its arguments, the tail of `>` as one.
+class Table:
+    """Rows to be found by subject."""
 
-    Returns None if there is no such row.
-    """
-    given = subject.removeprefix(PREFIX).split(".")
-    for pattern, endpoint in (*LENGTHS.get(len(given), ()), *OPEN):
-        fixed = len(pattern) - (pattern[-1] == ">")
-        if len(given) <= fixed and pattern[-1] == ">":
-            continue
-        if all(one in ("*", token) for one, token in zip(pattern[:fixed], given, strict=False)):
-            arguments = [token for one, token in zip(pattern[:fixed], given, strict=False) if one == "*"]
-            if pattern[-1] == ">":
-                arguments.append(".".join(given[fixed:]))
-            return endpoint, arguments
-    return None
+    def __init__(self, endpoints: tuple[Endpoint, ...]) -> None:
+        rows = [(tuple(endpoint.pattern.split(".")), endpoint) for endpoint in endpoints]
+        self._by_length: dict[int, list[tuple[tuple[str, ...], Endpoint]]] = {}
+        for tokens, row in rows:
+            self._by_length.setdefault(len(tokens), []).append((tokens, row))
+        self._open = [(tokens, row) for tokens, row in rows if tokens[-1] == ">"]
+
+    def find(self, subject: str) -> tuple[Endpoint, list[str]] | None:
+        """The row of a whole subject (`$JS.API.…`) and its arguments, the tail of `>` as one.
+
+        Returns None if there is no such row.
+        """
+        given = subject.removeprefix(PREFIX).split(".")
+        for pattern, endpoint in (*self._by_length.get(len(given), ()), *self._open):
+            fixed = len(pattern) - (pattern[-1] == ">")
+            if len(given) <= fixed and pattern[-1] == ">":
+                continue
+            if all(one in ("*", token) for one, token in zip(pattern[:fixed], given, strict=False)):
+                arguments = [token for one, token in zip(pattern[:fixed], given, strict=False) if one == "*"]
+                if pattern[-1] == ">":
+                    arguments.append(".".join(given[fixed:]))
+                return endpoint, arguments
+        return None
+
+
+find = Table(ENDPOINTS).find
+find_system = Table(SYSTEM_ENDPOINTS).find

@@ -48,6 +48,7 @@ Uint64 = Annotated[int, Field(ge=0, lt=2**64), Go("uint64")]
 DurationNs = Annotated[int, Field(ge=-(2**63), lt=2**63), Go("time.Duration")]
 Text = Annotated[str, Go("string")]
 Flag = Annotated[bool, Go("bool")]
+Texts = Annotated[list[Text], Go("[]string")]
 TimeNs = Annotated[int, MOMENT]
 
 TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
@@ -113,6 +114,7 @@ class Wire(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", defer_build=True, validate_default=False)
 
     go_name: ClassVar[str] = ""  # the struct's name in Go's error texts
+    spelled: ClassVar[dict[str, str]] = {}  # fields whose names on the wire can't be Python's, in requests
 
     def wire(self) -> dict[str, Any]:
         """This message as a JSON value."""
@@ -237,7 +239,7 @@ def canonical(model: type[Wire], value: dict[str, Any], *, strict: bool) -> dict
     fields = model.model_fields
     out: dict[str, Any] = {}
     for key, item in value.items():
-        name = key if key in fields else key.lower()
+        name = key if key in fields else model.spelled.get(key.lower(), key.lower())
         if name not in fields:
             if strict:
                 raise ValueError(f"json: unknown field {go_quote(key)}")

@@ -114,6 +114,7 @@ async def keep(cluster: Cluster, target: Target) -> None:
             continue
         await route.closed.wait()
         if route.to_self:
+            cluster.configured.pop(target, None)
             return
         found = None if route.info is None else route.info.server_id
         cluster.configured[target] = found

@@ -88,6 +88,7 @@ class Cluster:
         self._remotes: dict[str, Remote] = {}
         self._reaching: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._known: dict[str, Peer] = {}  # peers that have ever been connected
         self._watchers: list[Callable[[Peer, bool], None]] = []
         self._own_urls: tuple[str, ...] = ()
         self._joined = False
@@ -137,6 +138,19 @@ class Cluster:
                     await route.closed.wait()
         for route in list(self.routes.values()):
             route.transport.abort()
+
+    def founders(self) -> frozenset[str] | None:
+        """Names of the servers with streams that the configuration names, this one included; None until all were reached."""
+        names = {self.server_name}
+        reached = {route.target: route.info for route in self.routes.values() if route.target and route.info}
+        for target, server_id in self.configured.items():
+            info = reached.get(target)
+            peer = self._known.get(server_id or (info.server_id if info is not None else ""))
+            if peer is None:
+                return None
+            if peer.node is not None:
+                names.add(peer.server_name)
+        return frozenset(names)
 
     def watch(self, call: Callable[[Peer, bool], None]) -> None:
         """Be called when a server came (True) or went. A broken connection is told at once."""
@@ -308,7 +322,7 @@ class Cluster:
         if again:
             return
         remote.gone = asyncio.Event()
-        self.peers[peer.server_id] = peer
+        self.peers[peer.server_id] = self._known[peer.server_id] = peer
         self._joined = True
         self._tell_of(remote, route)
         self._tell(peer, came=True)

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 # Keys of nats-server (and NATS Streaming) that would change what the server does, so they can't be ignored.
 LATER: Final = words(
     """
-    accounts account_resolver allow_non_tls connect_error_reports default_js_domain default_sentinel
+    account_resolver allow_non_tls connect_error_reports default_js_domain default_sentinel
     feature_flags gateway http_base_path https https_port leaf leafnodes log_max_num log_size_limit
     logfile_max_num logfile_size_limit mappings maps mqtt no_auth_user no_system_account ocsp ocsp_cache
     operator operators prof_block_rate prof_port proxies proxy_protocol reconnect_error_reports remote_syslog
-    resolver resolver_pinned_accounts resolver_preload resolver_tls root roots syslog system
-    system_account tls trace_headers trace_verbose trusted trusted_keys websocket write_timeout ws
+    resolver resolver_pinned_accounts resolver_preload resolver_tls root roots syslog
+    tls trace_headers trace_verbose trusted trusted_keys websocket write_timeout ws
     """
 )
 LATER_JETSTREAM: Final = words(
@@ -113,10 +113,13 @@ def _build(
         "http": _listen("http_host", "http_port"),
         "http_port": _listen("http_host", "http_port"),
         "monitor_port": _listen("http_host", "http_port"),
+        "accounts": _accounts,
         "authorization": _authorization,
         "jetstream": _jetstream,
         "store_dir": _store_dir,
         "storedir": _store_dir,
+        "system": _system_account,
+        "system_account": _system_account,
         "streaming": _streaming if streaming is None else _passed_over(streaming.position.file),
         "cluster": _cluster,
     }
@@ -262,6 +265,18 @@ def _cluster(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
         "tls": tls,
     }
     values["cluster"] = read_block(ClusterConfig, entry, problems, ("cluster",), LATER_CLUSTER, special)
+
+
+def _accounts(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
+    from streamd.config.accounts import read_accounts
+
+    read_accounts(entry, problems, values)
+
+
+def _system_account(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
+    from streamd.config.accounts import read_system_account
+
+    read_system_account(entry, problems, values)
 
 
 def _authorization(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ flags, or in Python directly; the same bounds hold for both. Not here: the text 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from streamd.config import reading
 from streamd.config.block import MINUTE_NS, SECOND_NS, Block, Bytes, Limit, Nanoseconds, Port
@@ -23,16 +24,36 @@ else:
     # Most servers have neither block, and their models would be a tenth of the start: `_load` fetches them.
     StreamingConfig = ClusterConfig = Any
 
+#: The account of those who look after the server. Clients are in another.
+SYSTEM_ACCOUNT: Final = "$SYS"
 SYNC_MIN_NS: Final = 1_000_000
 _INT32_MAX: Final = 2**31 - 1
+_BCRYPT: Final = re.compile(r"\$2[abxy]\$\d\d\$.*", re.DOTALL)
+
+
+def _in_clear(secret: str | None) -> str | None:
+    # As a password in clear it would be one that everybody knows who has read the file.
+    if secret is not None and _BCRYPT.fullmatch(secret):
+        raise ValueError("hashes of bcrypt are not supported yet by streamd: write the password in clear")
+    return secret
+
+
+Secret = Annotated[str, AfterValidator(_in_clear)]
+
+
+class SystemUser(Block):
+    """Who may log in to the system account."""
+
+    user: Annotated[str, Key("user", reading.string, ("username",)), Field(min_length=1)]
+    password: Annotated[Secret, Key("password", reading.string, ("pass",)), Field(repr=False)] = ""
 
 
 class AuthorizationConfig(Block):
     """One user with a password, or one token."""
 
     user: Annotated[str | None, Key("user", reading.string, ("username",))] = None
-    password: Annotated[str | None, Key("password", reading.string, ("pass",)), Field(repr=False)] = None
-    token: Annotated[str | None, Key("token", reading.string), Field(repr=False)] = None
+    password: Annotated[Secret | None, Key("password", reading.string, ("pass",)), Field(repr=False)] = None
+    token: Annotated[Secret | None, Key("token", reading.string), Field(repr=False)] = None
     timeout_ns: Annotated[Nanoseconds, Key("timeout", reading.seconds)] = 2 * SECOND_NS
 
     @model_validator(mode="after")
@@ -129,6 +150,7 @@ class Config(Block):
     disable_sublist_cache: Annotated[bool, Key("disable_sublist_cache", reading.boolean, ("no_sublist_cache",))] = False
 
     authorization: AuthorizationConfig | None = None
+    system_users: tuple[SystemUser, ...] = ()
     jetstream: JetStreamConfig | None = None
     streaming: StreamingConfig | None = None
     cluster: ClusterConfig | None = None
@@ -171,7 +193,7 @@ class Config(Block):
             if self.cluster is not None and not self.cluster.name:
                 changed["cluster"] = self.cluster.model_copy(update={"name": self.streaming.cluster_id})
         name = changed.get("server_name", self.server_name)
-        notes = (_alone(name, self.streaming), _in_the_clear(self.streaming))
+        notes = (_alone(name, self.streaming, self.cluster), _in_the_clear(self.streaming))
         changed["notes"] = (*self.notes, *(note for note in notes if note is not None and note not in self.notes))
         # A frozen model of its own making: this is still its birth.
         self.__dict__.update(changed)
@@ -181,8 +203,17 @@ class Config(Block):
     def _consistent(self) -> Self:
         if self.max_payload > self.max_pending:
             raise ValueError(f"max_payload ({self.max_payload}) cannot be higher than max_pending ({self.max_pending})")
+        if self.system_users and self.authorization is not None:
+            for name in ("user", "token"):
+                if getattr(self.authorization, name) is not None:
+                    what = "single user/pass" if name == "user" else name
+                    raise SettingError(f"can not have a {what} and a users array", "authorization")
         if self.client_advertise:
             reading.host_port(self.client_advertise)
+        if self.streaming is not None and self.streaming.cluster is not None and self.streaming.encrypt:
+            raise SettingError(
+                "encryption at rest is not supported yet in a cluster: its Raft log would be plain", "streaming"
+            )
         if any(character.isspace() for character in self.server_name):
             raise ValueError("server name cannot contain spaces")
         if self.lame_duck_duration_ns < 30 * SECOND_NS:
@@ -228,13 +259,13 @@ def _in_the_clear(streaming: StreamingConfig | None) -> str | None:
     return "streaming encryption has no effect: with store memory nothing is written that could be encrypted"
 
 
-def _alone(name: str, streaming: StreamingConfig | None) -> str | None:
-    """What a member of a group says until streams are replicated."""
+def _alone(name: str, streaming: StreamingConfig | None, routes: ClusterConfig | None) -> str | None:
+    """What a member of a group says that has no way to the others."""
     group = None if streaming is None else streaming.cluster
-    if group is None:
+    if group is None or (routes is not None and routes.port):
         return None
     who = f'this server "{name}"' if name else "this server"
-    text = f"replication is not supported yet: {who} stores its streams and channels alone"
+    text = f"streaming.cluster has no effect without a cluster block with listen and routes: {who} serves alone"
     if group.peers:
         text += f", its peers {', '.join(group.peers)} have none of them"
     return text

@@ -95,7 +95,7 @@ class Bus:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Where everything of the bus happens."""
+        """The event loop of the server."""
         return self._core.loop
 
     def bind(

@@ -6,8 +6,10 @@ Not here: what a CONNECT may do (core).
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING, Final
 
+from streamd.core.access import NOBODY
 from streamd.core.link import Link
 
 if TYPE_CHECKING:
@@ -21,11 +23,13 @@ FIRST_PING_SECONDS: Final = 2.0
 class Connection(Link):
     """A client's link."""
 
-    __slots__ = ("client_ip", "connect")
+    __slots__ = ("client_ip", "connect", "login", "started_ns")
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
         self.connect: Connect | None = None
+        self.login = NOBODY
+        self.started_ns = time.time_ns()
         self.client_ip = ""
 
     def opened(self) -> None:
@@ -33,6 +37,12 @@ class Connection(Link):
         peer = self.transport.get_extra_info("peername")
         self.client_ip = peer[0] if isinstance(peer, tuple) else ""
         self.core.admit(self)
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Address and port of the client, as seen here."""
+        peer = self.transport.get_extra_info("peername")
+        return (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else ("", 0)
 
     def lost(self) -> None:
         """Be forgotten."""

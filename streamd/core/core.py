@@ -15,6 +15,7 @@ import anyio.lowlevel
 
 from streamd import _engine
 from streamd._engine import Engine
+from streamd.core.access import DEFAULT_ACCOUNT, Access
 from streamd.core.bus import Bus
 from streamd.core.connection import Connection
 from streamd.core.info import Connect, Identity
@@ -22,14 +23,13 @@ from streamd.core.link import listen
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamd._engine import Turn
     from streamd.core.link import Link
 
 #: All plain connections read into one buffer: the engine has consumed it before the callback returns.
 RECEIVE_BYTES: Final = 256 * 1024
-DEFAULT_ACCOUNT: Final = "$G"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class Core:
         limits: CoreLimits,
         *,
         log: logging.Logger,
-        authenticate: Callable[[Connect], bool] | None = None,
+        access: Access | None = None,
         headers: bool = True,
     ) -> None:
-        """`authenticate` decides on a CONNECT; None lets everybody in, even without one."""
+        """`access` decides on a CONNECT; None lets everybody in, even without one."""
         self.limits = limits
         self.log = log
         self.loop = asyncio.get_running_loop()
@@ -75,11 +75,11 @@ class Core:
         )
         self.bus = Bus(self)
         self.identity: Identity | None = None
+        self.access = access or Access()
         self.headers = headers
         self.total_connections = 0
         self.slow_consumers = 0
         self.stale_connections = 0
-        self._authenticate = authenticate
         self._links: dict[int, Link] = {}  # clients' and routes', as the engine numbers them
         self._connections: dict[int, Connection] = {}  # the clients among them
         self._listener: asyncio.Server | None = None
@@ -181,8 +181,8 @@ class Core:
         assert self.identity is not None
         self.total_connections += 1
         full = len(self._connections) >= self.limits.max_connections
-        auth_required = self._authenticate is not None
-        conn = self.engine.open(connection, DEFAULT_ACCOUNT, b"", auth_required=auth_required)
+        access = self.access
+        conn = self.engine.open(connection, DEFAULT_ACCOUNT, b"", auth_required=not access.anonymous)
         connection.conn = conn
         self.adopt(connection)
         self._connections[conn] = connection
@@ -194,7 +194,7 @@ class Core:
             self.flush_soon()
             return
         connection.greet_with_ping()
-        if auth_required:
+        if access.required:
             self.loop.call_later(self.limits.auth_timeout_seconds, self._auth_overdue, connection)
 
     def forget(self, connection: Connection) -> None:
@@ -206,7 +206,10 @@ class Core:
             self._all_gone.set()
 
     def _auth_overdue(self, connection: Connection) -> None:
-        if connection.connect is None and connection.conn in self._connections:
+        if connection.conn not in self._connections or connection.connect is not None:
+            return
+        _unanswered, received = self.engine.activity(connection.conn)
+        if not (self.access.anonymous and received):
             self.engine.fail(connection.conn, "Authentication Timeout", "Authentication Timeout")
             self.flush_soon()
 
@@ -225,20 +228,21 @@ class Core:
         elif connect.no_responders and not headers:
             text_ = "no responders requires headers support"
             self.engine.fail(conn, text_, "No Responders Requires Headers")
-        elif not self._welcome(connect):
+        elif (login := self.access.login(connect)) is None:
             self.log.error("cid:%d - authentication error - User %r", conn, connect.user)
             self.engine.fail(conn, "Authorization Violation", "Authentication Failure")
         else:
             first = connection.connect is None
             connection.connect = connect
+            connection.login = login
             assert self.identity is not None
             after_pong = b""
             if first and connect.protocol >= 1:
-                after_pong = self.identity.line(conn, "", connect_info=True, remote_account=DEFAULT_ACCOUNT)
+                after_pong = self.identity.line(conn, connection.peer[0], connect_info=True, **login.told())
             self.turn(
                 self.engine.connected(
                     conn,
-                    account=DEFAULT_ACCOUNT,
+                    account=login.account,
                     verbose=connect.verbose,
                     pedantic=connect.pedantic,
                     echo=connect.echo,
@@ -247,12 +251,6 @@ class Core:
                     after_pong=after_pong,
                 )
             )
-
-    def _welcome(self, connect: Connect) -> bool:
-        # Naming an account in CONNECT is a way in that nats-server has closed long ago.
-        if connect.account or connect.new_account:
-            return False
-        return self._authenticate is None or self._authenticate(connect)
 
     # events
 
@@ -307,3 +305,8 @@ class Core:
     def num_connections(self) -> int:
         """Clients now."""
         return len(self._connections)
+
+    @property
+    def connections(self) -> Mapping[int, Connection]:
+        """The clients of this server, by conn."""
+        return self._connections

@@ -1,4 +1,4 @@
-"""The monitoring endpoints as a small ASGI application: `/`, `/healthz`, `/metrics`, `/routez`, `/varz`, those of streaming.
+"""The monitoring endpoints as a small ASGI application: `/`, `/healthz`, `/jsz`, `/metrics`, `/routez`, `/varz`, streaming.
 
 It asks a `Statistics` for what to show and knows nothing of the server behind it. Not here: sockets (serve.py), the pages of
 NATS Streaming (streaming.py), Prometheus (metrics.py).
@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from anyio import to_thread
 
+from streamd.api.system import HealthzOptions, JszOptions
 from streamd.monitor import streaming as pages
 from streamd.monitor.answers import HTML, JSON, Answer, json_bytes, text
+from streamd.monitor.query import BadQuery, Query
 
 if TYPE_CHECKING:
+    from streamd.api.system import Health, JetStreamInfo
     from streamd.stan.views import StreamingStatistics
 
 Scope = MutableMapping[str, Any]
@@ -33,11 +36,14 @@ class Statistics(Protocol):
     def routez(self) -> Mapping[str, object]:
         """The page of /routez."""
 
-    def healthz(self) -> str | None:
-        """None if the server is well, or what is wrong."""
+    def healthz(self, options: HealthzOptions) -> Health:
+        """Whether the server is well."""
+
+    async def jsz(self, options: JszOptions) -> JetStreamInfo | None:
+        """What JetStream holds; None if only the leader was asked and another server leads."""
 
 
-_PATHS: Final = ("/", "/healthz", "/metrics", "/routez", "/varz")
+_PATHS: Final = ("/", "/healthz", "/jsz", "/metrics", "/routez", "/varz")
 
 
 class MonitorApp:
@@ -81,11 +87,49 @@ class MonitorApp:
             return Answer(200, JSON, json_bytes({**self._statistics.varz(), "http_req_stats": dict(self._requests)}))
         if path == "/routez":
             return Answer(200, JSON, json_bytes(self._statistics.routez()))
-        if path == "/healthz":
-            if (problem := self._statistics.healthz()) is None:
-                return Answer(200, JSON, b'{"status":"ok"}')
-            return Answer(503, JSON, json_bytes({"status": "unavailable", "error": problem}))
+        try:
+            query = Query(scope["query_string"])
+            if path == "/jsz":
+                return await self._jsz(query)
+            if path == "/healthz":
+                return self._healthz(query)
+        except BadQuery as error:
+            return text(400, str(error))
         return Answer(200, HTML, self._index())
+
+    def _healthz(self, query: Query) -> Answer:
+        options = HealthzOptions(
+            js_enabled=query.flag("js-enabled"),
+            js_enabled_only=query.flag("js-enabled-only"),
+            js_server_only=query.flag("js-server-only"),
+            js_meta_only=query.flag("js-meta-only"),
+            account=query.text("account"),
+            stream=query.text("stream"),
+            consumer=query.text("consumer"),
+            details=query.flag("details"),
+        )
+        health = self._statistics.healthz(options)
+        return Answer(health.status_code, JSON, health.model_copy(update={"status_code": 0}).encode())
+
+    async def _jsz(self, query: Query) -> Answer:
+        options = JszOptions(
+            account=query.text("acc"),
+            accounts=query.flag("accounts"),
+            streams=query.flag("streams"),
+            consumer=query.flag("consumers"),
+            direct_consumer=query.flag("direct-consumers"),
+            config=query.flag("config"),
+            leader_only=query.flag("leader-only"),
+            offset=query.number("offset"),
+            limit=query.number("limit"),
+            raft=query.flag("raft"),
+            stream_leader_only=query.flag("stream-leader-only"),
+        )
+        info = await self._statistics.jsz(options)
+        if info is None:
+            return text(400, "filtered response: not leader")
+        # A long list takes a while to print, and nothing of it belongs to the loop any more.
+        return Answer(200, JSON, await to_thread.run_sync(lambda: json_bytes(info.wire())))
 
     async def _metrics(self, scope: Scope) -> Answer:
         # The library is there from the first scrape on only: it costs memory, and time at the start.

@@ -39,6 +39,21 @@ class Activity(Protocol):
         """Call once all publishes that have arrived are stored."""
 
 
+class Streams(Protocol):
+    """Who makes, changes and removes the streams of channels: JetStream, or a Raft group."""
+
+    def create_stream(
+        self, config: StreamConfig, done: Callable[[Stream, ApiError | None], None], *, channel: str | None = None
+    ) -> None:
+        """Make a stream; `done` once it is durable."""
+
+    def update_stream(self, stream: Stream, config: StreamConfig, done: Callable[[ApiError | None], None]) -> None:
+        """Take on a configuration; `done` once its limits have been applied."""
+
+    def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
+        """Remove a stream; `done` once that is durable."""
+
+
 class Channel:
     """One channel and who subscribes to it."""
 
@@ -72,6 +87,7 @@ class Channels:
     def __init__(
         self,
         jetstream: JetStream,
+        streams: Streams,
         config: StreamingConfig,
         publishers: StanPublishers,
         log: logging.Logger,
@@ -79,6 +95,7 @@ class Channels:
     ) -> None:
         self.by_name: dict[str, Channel] = {}
         self._jetstream = jetstream
+        self._streams = streams
         self._config = config
         self._publishers = publishers
         self._log = log
@@ -112,7 +129,7 @@ class Channels:
             if stream_equal(stream.config, wanted):
                 stream.config = wanted
             elif stream.offline is None:
-                self._jetstream.update_stream(stream, wanted, partial(self._limited, stream.channel))
+                self._streams.update_stream(stream, wanted, partial(self._limited, stream.channel))
             self.watch_use(channel)
         return list(self.by_name.values())
 
@@ -201,7 +218,7 @@ class Channels:
             for then in waiting:
                 then(channel, "")
 
-        self._jetstream.create_stream(self._stream_config(name), done, channel=name)
+        self._streams.create_stream(self._stream_config(name), done, channel=name)
 
     def _stream_config(self, name: str) -> StreamConfig:
         """That of `_shape` with what is the channel's own: there are many, and most of it they share."""
@@ -273,7 +290,7 @@ class Channels:
         self._delete(channel)
 
     def _delete(self, channel: Channel) -> None:
-        self._jetstream.delete_stream(channel.stream, partial(self._deleted, channel))
+        self._streams.delete_stream(channel.stream, partial(self._deleted, channel))
 
     def _deleted(self, channel: Channel, error: ApiError | None) -> None:
         waiting = self._going.pop(channel.name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streamd.clock import Timer
     from streamd.core.bus import Binding
     from streamd.stan.channels import Channel
-    from streamd.store import Work
+    from streamd.streams.changes import Rows
     from streamd.streams.stream import Stream
 
 #: One turn of the pump reads and sends at most this much, then the loop serves others.
@@ -155,12 +155,10 @@ class Group:
         pending = [entry[0] for entry in state.pending_list(state.num_pending)]
         state.forget([sequence for sequence in pending if not stream.state.live(sequence)])
 
-    def store(self, work: Work) -> None:
-        """Put definition and state into a commit."""
+    def store(self, rows: Rows) -> None:
+        """Put definition and state into a change."""
         if self.consumer_id and not self.closed:
-            part = self.stream.part(work)
-            part.consumers[self.consumer_id] = self.definition()
-            part.consumer_states[self.consumer_id] = self.state.encode()
+            rows.put(self.stream, self.consumer_id, self.definition(), self.state.encode())
 
     # members
 
@@ -363,4 +361,4 @@ class Group:
     def _changed(self) -> None:
         """Its state differs from what is stored."""
         if self.consumer_id and not self.closed:
-            self.stream.services.commits.save(self)
+            self.stream.changes.save(self)

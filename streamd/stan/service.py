@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from streamd._engine import Message as Request
     from streamd.config.streaming import StreamingConfig
     from streamd.core.bus import Binding
-    from streamd.stan.channels import Channel
-    from streamd.store import Outcome, Work
+    from streamd.stan.channels import Channel, Streams
+    from streamd.streams.changes import After, Rows
     from streamd.streams.jetstream import JetStream
+    from streamd.streams.shelf import Shelf
 
 Parsed = TypeVar("Parsed", bound=Message)
 
@@ -65,8 +66,17 @@ def parse(kind: type[Parsed], payload: bytes) -> Parsed | None:
 class Streaming:
     """The service of one cluster id."""
 
-    def __init__(self, jetstream: JetStream, config: StreamingConfig, log: logging.Logger) -> None:
-        """Takes up what the store holds. Errors: StoreError if that is another cluster id's."""
+    def __init__(
+        self,
+        jetstream: JetStream,
+        config: StreamingConfig,
+        log: logging.Logger,
+        *,
+        shelf: Shelf | None = None,
+        streams: Streams | None = None,
+    ) -> None:
+        """Takes up what the store holds. In a cluster its group gives the shelf and makes the streams. Errors: StoreError if
+        what is stored is another cluster id's."""
         services = jetstream.services
         self.config = config
         self.subjects = Subjects(config.cluster_id, config.discover_prefix)
@@ -78,16 +88,20 @@ class Streaming:
         native = [(f"{prefix}.>", False) for prefix in config.own_prefixes]
         native += [(name, limits.native) for name, limits in reversed(config.inherited_channels().items())]
         self.publishers = StanPublishers(self.subjects.stored, native)
-        self.channels = Channels(jetstream, config, self.publishers, log, self._complaints)
+        self.channels = Channels(jetstream, streams or jetstream, config, self.publishers, log, self._complaints)
         self.clients = Clients(self._bus, services.clock, config, self.publishers, log, self._lost)
-        self.publishes = Publishes(self._bus, self._commits, self.channels, self.publishers, self._complaints)
-        self.channels.activity = self.publishes
-        self.subscribing = Subscribing(self._commits, self.channels, self.clients, config, log)
-        self._bindings: list[Binding] = []
-        self._examined: set[str] = set()  # client ids that somebody else wants
         encryption = jetstream.encryption
         about: dict[str, Any] = {"cluster_id": config.cluster_id, **encryption.about}
-        self.shelf = jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
+        self.shelf = shelf or jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
+        changes = self.shelf.changes
+        self.publishes = Publishes(
+            self._bus, self._commits, changes, self.channels, self.publishers, self._complaints, ahead=streams is None
+        )
+        self.channels.activity = self.publishes
+        self.subscribing = Subscribing(self.channels, self.clients, config, log)
+        self._laid_down = False
+        self._bindings: list[Binding] = []
+        self._examined: set[str] = set()  # client ids that somebody else wants
         if (stored_id := self.shelf.about["cluster_id"]) != config.cluster_id:
             raise StoreError(
                 f'cluster ID "{config.cluster_id}" does not match recovered value of "{stored_id}": '
@@ -164,6 +178,16 @@ class Streaming:
                 group.stop()
         self._complaints.close()
 
+    def lay_down(self) -> Batch | None:
+        """Another server of the cluster serves now: nothing of this one is left, and what it was about to answer is for that
+        one to say. Returns publishes that nobody has looked at."""
+        self._laid_down = True
+        self.close()
+        for channel in self.channels.by_name.values():
+            for group in list(channel.groups.values()):
+                group.close()
+        return self.publishes.lay_down()
+
     # requests
 
     def _each(self, kind: type[Parsed], handle: Callable[[Request, Parsed | None], None]) -> Callable[[Batch], None]:
@@ -177,7 +201,7 @@ class Streaming:
         return receive
 
     def _reply(self, to: str, response: Message) -> None:
-        if to:
+        if to and not self._laid_down:
             self._bus.publish(to, response.SerializeToString())
 
     # connections
@@ -298,10 +322,10 @@ class Streaming:
                 done(None)
                 return
             self.clients.remove(client)
-            self._commits.at_rest(job)
+            self.shelf.changes.rows(change)
 
-        def job(work: Work) -> Callable[[Outcome], None] | None:
-            self.subscribing.leave_all(work, client)
+        def change(rows: Rows) -> After | None:
+            self.subscribing.leave_all(rows, client)
             self.shelf.drop(client.number, done)
             return None
 

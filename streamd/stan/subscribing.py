@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamd.config.streaming import StreamingConfig
+    from streamd.errors import StoreError
     from streamd.stan.channels import Channel, Channels
     from streamd.stan.clients import Client, Clients
-    from streamd.store import Outcome, Work
-    from streamd.streams.commits import Commits
+    from streamd.streams.changes import After, Rows
 
     #: Takes the ack inbox, or "" and the error.
     Answer = Callable[[str, str], None]
@@ -72,10 +72,7 @@ def start_sequence(channel: Channel, request: SubscriptionRequest, now_ns: int) 
 class Subscribing:
     """The subscriptions of all channels."""
 
-    def __init__(
-        self, commits: Commits, channels: Channels, clients: Clients, config: StreamingConfig, log: logging.Logger
-    ) -> None:
-        self._commits = commits
+    def __init__(self, channels: Channels, clients: Clients, config: StreamingConfig, log: logging.Logger) -> None:
         self._channels = channels
         self._clients = clients
         self._config = config
@@ -91,14 +88,14 @@ class Subscribing:
             if channel is None:
                 answer("", reason)
                 return
-            self._commits.at_rest(lambda work: self._admit(work, channel, client, request, answer))
+            channel.stream.changes.rows(lambda rows: self._admit(rows, channel, client, request, answer))
 
         self._channels.open(text(request.subject), opened)
 
     def _admit(
-        self, work: Work, channel: Channel, client: Client, request: SubscriptionRequest, answer: Answer
-    ) -> Callable[[Outcome], None] | None:
-        """A job: find or make the group, and write the member down."""
+        self, rows: Rows, channel: Channel, client: Client, request: SubscriptionRequest, answer: Answer
+    ) -> After | None:
+        """A change: find or make the group, and write the member down."""
         try:
             if not self._clients.holds(client):
                 raise errors.Refused(errors.CLIENT_UNKNOWN)
@@ -109,7 +106,7 @@ class Subscribing:
                 raise errors.Refused(channel.stream.offline)
             if text(request.inbox) in channel.stream.published:
                 raise errors.Refused(errors.BAD_INBOX)
-            group, fresh = self._group(work, channel, client, request)
+            group, fresh = self._group(rows, channel, client, request)
         except errors.Refused as refused:
             answer("", str(refused))
             return None
@@ -124,16 +121,16 @@ class Subscribing:
             client.client_id, text(request.inbox), ack_inbox, request.maxInFlight, request.ackWaitInSecs
         )
         client.subscriptions[ack_inbox] = (group, member)
-        group.store(work)
+        group.store(rows)
 
-        def after(outcome: Outcome) -> None:
-            if outcome.error is not None and group.consumer_id:
+        def after(error: StoreError | None) -> None:
+            if error is not None:
                 client.subscriptions.pop(ack_inbox, None)
                 group.members.pop(member.number, None)
                 group.last = before
                 if fresh:
                     self._remove(group)
-                answer("", str(outcome.error))
+                answer("", str(error))
                 return
             if group.closed or member.number not in group.members:
                 answer("", errors.CLIENT_UNKNOWN)
@@ -147,7 +144,7 @@ class Subscribing:
 
         return after
 
-    def _group(self, work: Work, channel: Channel, client: Client, request: SubscriptionRequest) -> tuple[Group, bool]:
+    def _group(self, rows: Rows, channel: Channel, client: Client, request: SubscriptionRequest) -> tuple[Group, bool]:
         """The group that a request means, and whether it was made for it. Errors: Refused, CorruptRecord."""
         queue, durable = text(request.qGroup), text(request.durableName)
         if queue and durable:
@@ -159,7 +156,7 @@ class Subscribing:
             if not self._config.replace_durable:
                 raise errors.Refused(errors.DURABLE_TAKEN)
             for member in list(existing.members.values()):
-                self._take_leave(work, existing, member, forget=False)
+                self._take_leave(rows, existing, member, forget=False)
         if existing is not None and not existing.members:
             return existing, False  # its place was never given up
         most = channel.limits.max_subs
@@ -202,7 +199,7 @@ class Subscribing:
     ) -> None:
         """Take a subscription away, found by its ack inbox or its own; `forget` removes a durable's position too."""
 
-        def job(work: Work) -> Callable[[Outcome], None] | None:
+        def change(rows: Rows) -> After | None:
             found = self._find(channel, inbox)
             if found is None:
                 answer(errors.SUBSCRIPTION_UNKNOWN)
@@ -211,13 +208,13 @@ class Subscribing:
             if member.client_id != client_id:
                 answer(errors.CLIENT_UNKNOWN)
                 return None
-            self._take_leave(work, group, member, forget=forget)
-            return lambda outcome: answer("" if outcome.error is None else str(outcome.error))
+            self._take_leave(rows, group, member, forget=forget)
+            return lambda error: answer("" if error is None else str(error))
 
         found = self._find(channel, inbox)
         if found is not None:
             found[0].hear_acks()
-        self._commits.at_rest(job)
+        channel.stream.changes.rows(change)
 
     @staticmethod
     def _find(channel: Channel, inbox: str) -> tuple[Group, Member] | None:
@@ -227,14 +224,14 @@ class Subscribing:
                     return group, member
         return None
 
-    def leave_all(self, work: Work, client: Client) -> None:
-        """In a job: a client has gone, and its subscriptions with it; durable ones stay without it."""
+    def leave_all(self, rows: Rows, client: Client) -> None:
+        """In a change: a client has gone, and its subscriptions with it; durable ones stay without it."""
         for group, member in list(client.subscriptions.values()):
             if not group.closed and member.number in group.members:
-                self._take_leave(work, group, member, forget=False)
+                self._take_leave(rows, group, member, forget=False)
         client.subscriptions.clear()
 
-    def _take_leave(self, work: Work, group: Group, member: Member, *, forget: bool) -> None:
+    def _take_leave(self, rows: Rows, group: Group, member: Member, *, forget: bool) -> None:
         client = self._clients.by_id.get(member.client_id)
         if client is not None:
             client.subscriptions.pop(member.ack_inbox, None)
@@ -242,12 +239,12 @@ class Subscribing:
         channel = group.channel
         lasting = bool(group.durable) and not (forget and not group.members)
         if group.members or lasting:
-            group.store(work)
+            group.store(rows)
             self._trace("Removed member from" if group.members else "Suspended", group, member, "")
         else:
             self._remove(group)
-            if group.consumer_id and not channel.stream.closed:
-                channel.stream.part(work).consumers_drop.append(group.consumer_id)
+            if not channel.stream.closed:
+                rows.drop(channel.stream, group.consumer_id)
             self._trace("Removed", group, member, "")
         if not channel.active:
             channel.used_ns = channel.stream.services.clock.now_ns()

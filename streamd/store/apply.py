@@ -47,10 +47,12 @@ def apply(
 
 
 def _records(environment: Environment, txn: Transaction[bytes], part: LogWork) -> None:
-    if not (part.appends or part.deletes or part.ranges or part.keep_from):
+    if not (part.appends or part.deletes or part.ranges or part.keep_from or part.truncate_from):
         return
     database = environment.databases[part.stream]
     with txn.cursor(db=database) as cursor:
+        if part.truncate_from:
+            _delete_range(txn, database, cursor, part.truncate_from, _LAST)
         for records in part.appends:
             cursor.putmulti(records, append=True)
         if part.deletes:

@@ -99,6 +99,23 @@ class TailCache:
             chunk.discard_range(low, high)
         self._shrink(stream)
 
+    def truncate(self, stream: int, sequence: int) -> None:
+        """Everything from a sequence on is gone from the log, and others may come there."""
+        tail = self._tails.get(stream)
+        if tail is None:
+            return
+        while tail.firsts and tail.firsts[-1] >= sequence:
+            self._give_up(tail, -1)
+        if tail.firsts:
+            # Made anew, as a chunk remembers where it ended, and the next record may lie before that.
+            chunk, end = tail.chunks[-1], sequence.to_bytes(8, "big")
+            kept = Records((name, value) for name, value in chunk if name < end)
+            tail.chunks[-1] = kept
+            tail.bytes += kept.size - chunk.size
+            self.bytes += kept.size - chunk.size
+        else:
+            del self._tails[stream]
+
     def forget(self, stream: int) -> None:
         """Drop a whole tail."""
         tail = self._tails.pop(stream, None)
@@ -136,10 +153,14 @@ class TailCache:
         tail = self._tails.get(stream)
         if tail is None:
             return
-        del tail.firsts[0]
-        size = tail.chunks.pop(0).size
+        self._give_up(tail, 0)
+        if not tail.chunks:
+            del self._tails[stream]
+
+    def _give_up(self, tail: _Tail, number: int) -> None:
+        """Drop one chunk."""
+        del tail.firsts[number]
+        size = tail.chunks.pop(number).size
         tail.bytes -= size
         self.bytes -= size
         self._chunks -= 1
-        if not tail.chunks:
-            del self._tails[stream]

@@ -31,7 +31,7 @@ class Log(Protocol):
 
     stream: int
 
-    def append(self, work: Work, records: Records) -> None:
+    def append(self, work: Work, records: Records, *, shown: bool = False) -> None:
         """Stage records; they ascend and lie above everything before."""
 
     def delete(self, work: Work, keys: Sequence[bytes]) -> None:
@@ -68,6 +68,7 @@ class StreamLog:
         self._cipher = cipher
         # By id(Work), in the order of staging; the records as readers see them.
         self._staged: dict[int, tuple[Work, LogWork, list[Records]]] = {}
+        self._shown: list[Records] = []  # staged, and to be read all the same
         self.journaled: Records | None = None  # committed, but to the journal: behind all that LMDB has
 
     # --- staging
@@ -80,14 +81,23 @@ class StreamLog:
             self._staged[id(work)] = (work, part, [])
         return part
 
-    def append(self, work: Work, records: Records) -> None:
+    def append(self, work: Work, records: Records, *, shown: bool = False) -> None:
         part = self.of(work)
         self._staged[id(work)][2].append(records)
+        if shown and len(records):
+            self._shown.append(records)
         if self._cipher is not None:
             records = records.sealed(self._cipher)
         part.appends.append(records)
         work.records += len(records)
         work.bytes += records.size
+
+    def truncate_from(self, work: Work, sequence: int) -> None:
+        """Stage the deletion of everything from a sequence on, before what is appended in the same work, once a work. Only the
+        journals of replicated groups do that: records of theirs that were never committed by a quorum are replaced."""
+        part, appends = self.of(work), self._staged[id(work)][2]
+        assert not appends, "truncate first"
+        part.truncate_from = sequence
 
     def delete(self, work: Work, keys: Sequence[bytes]) -> None:
         self.of(work).deletes += keys
@@ -103,11 +113,15 @@ class StreamLog:
     def settled(self, work: Work, *, committed: bool) -> None:
         """What became of a Work; the writer calls it on the loop thread, before `done`."""
         _, part, appends = self._staged.pop(id(work))
+        if self._shown:
+            self._shown = [records for records in self._shown if not any(records is each for each in appends)]
         if not committed:
             return
         if part.drop:
             self._cache.forget(self.stream)
             return
+        if part.truncate_from:
+            self._cache.truncate(self.stream, part.truncate_from)
         for records in appends:
             self._cache.add(self.stream, records)
         if part.deletes:
@@ -122,13 +136,18 @@ class StreamLog:
     def read(
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
-        parts = [part for _, part, _ in self._staged.values() if part.deletes or part.ranges or part.keep_from]
+        parts = [
+            part
+            for _, part, _ in self._staged.values()
+            if part.deletes or part.ranges or part.keep_from or part.truncate_from
+        ]
         if not parts:
             return self._read(from_seq, limit, bytes_max)
         # The machine has forgotten these records already, while the commit that removes them is still under way.
         from_seq = max(from_seq, *(part.keep_from for part in parts))
         gone = {name[::-1] for part in parts for name in part.deletes}  # as the sequence stands in a record
         ranges = [bounds for part in parts for bounds in part.ranges]
+        ranges += [(part.truncate_from, 1 << 64) for part in parts if part.truncate_from]
         while values := self._read(from_seq, limit, bytes_max):
             from_seq = sequence_of(values[-1]) + 1
             if gone:
@@ -140,6 +159,16 @@ class StreamLog:
         return values
 
     def _read(self, from_seq: int, limit: int, bytes_max: int) -> list[bytes]:
+        values = self._stored(from_seq, limit, bytes_max)
+        for records in self._shown:
+            left = bytes_max - sum(map(len, values))
+            if left > 0 and len(values) < limit:
+                start = max(from_seq, sequence_of(values[-1]) + 1) if values else from_seq
+                values += records.read(start, limit - len(values))
+                values = within(values, bytes_max)
+        return values
+
+    def _stored(self, from_seq: int, limit: int, bytes_max: int) -> list[bytes]:
         if self._cache.covers(self.stream, from_seq):
             return within(self._cache.read(self.stream, from_seq, limit), bytes_max)
         values: list[bytes] = []
@@ -165,6 +194,15 @@ class StreamLog:
         return self.get_many((sequence,))[0]
 
     def get_many(self, sequences: Sequence[int]) -> list[bytes | None]:
+        values = self._stored_ones(sequences)
+        for records in self._shown:
+            values = [
+                records.get(sequence) if value is None else value
+                for sequence, value in zip(sequences, values, strict=True)
+            ]
+        return values
+
+    def _stored_ones(self, sequences: Sequence[int]) -> list[bytes | None]:
         if sequences and self._cache.covers(self.stream, min(sequences)):
             return [self._cache.get(self.stream, sequence) for sequence in sequences]
         database = self._environment.databases[self.stream]
@@ -201,8 +239,9 @@ class _Reading:
         self._stream = stream
 
     def __enter__(self) -> Cursor[bytes]:
+        database = self._environment.databases[self._stream]
         txn = self._read.__enter__()
-        return txn.cursor(db=self._environment.databases[self._stream])
+        return txn.cursor(db=database)
 
     def __exit__(self, *error: object) -> None:
         self._read.__exit__(*error)  # type: ignore[arg-type]

@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LogWork:
-    """What one commit does to one stream, in this order: definition, appends, deletes, ranges, keep_from,
-    the rest.
+    """What one commit does to one stream, in this order: definition, truncate_from, appends, deletes, ranges,
+    keep_from, the rest.
 
-    The order makes no difference to the outcome as long as a sequence is never given twice.
+    But for truncate_from, the order makes no difference to the outcome as long as a sequence is never given twice.
     """
 
     stream: int
     log: StreamLog | None = None  # told about the outcome before `done` is called
     definition: bytes | None = None  # creates the stream if it isn't there
+    truncate_from: int = 0  # delete every sequence from here on, to append others there; 0: none
     appends: list[Records] = field(default_factory=list)  # ascending, above all that is stored
     deletes: list[bytes] = field(default_factory=list)  # keys; those that are absent are ignored
     ranges: list[tuple[int, int]] = field(default_factory=list)  # delete low <= sequence < high
@@ -44,10 +45,25 @@ class LogWork:
     consumers_drop: list[int] = field(default_factory=list)
     drop: bool = False  # remove the stream with all that belongs to it; last
 
+    def put_row(self, number: int, definition: bytes, state: bytes | None) -> None:
+        """Put a consumer, also where one of its number is to go."""
+        if number in self.consumers_drop:
+            self.consumers_drop.remove(number)
+        self.consumers[number] = definition
+        if state is not None:
+            self.consumer_states[number] = state
+
+    def drop_row(self, number: int) -> None:
+        """Take a consumer away."""
+        self.consumers.pop(number, None)
+        self.consumer_states.pop(number, None)
+        self.consumers_drop.append(number)
+
     def adds_only(self) -> bool:
         """Whether it appends and overwrites, and neither removes nor defines anything."""
         return not (
             self.definition is not None
+            or self.truncate_from
             or self.deletes
             or self.ranges
             or self.keep_from

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class _Group:
+class Group:
     """Works that share a commit."""
 
     __slots__ = ("bytes", "commit", "entry", "error", "records", "works")
@@ -61,18 +61,23 @@ class Writer:
     """Group commit. At most one commit is in flight; what is submitted meanwhile makes the next."""
 
     def __init__(
-        self, environment: Environment, *, notify: Callable[[Callable[[], None]], object] | None = None
+        self,
+        environment: Environment,
+        *,
+        notify: Callable[[Callable[[], None]], object] | None = None,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """`notify` brings a call to the loop thread, such as `loop.call_soon_threadsafe`. None: no thread,
-        `submit` commits in line and calls `done` before it returns."""
+        `submit` commits in line and calls `done` before it returns. `seconds`: a time that never jumps."""
         self.environment = environment
         self.failed: StoreError | None = None  # why nothing is accepted any more
         self.commits = 0
         self.commit_ns = 0  # time spent in commits, for monitoring
         self._notify = notify
+        self._seconds = seconds
         self._waiting: deque[tuple[Work, Done]] = deque()
-        self._flying: _Group | None = None
-        self._landed: _Group | None = None  # done in the thread, not yet told
+        self._flying: Group | None = None
+        self._landed: Group | None = None  # done in the thread, not yet told
         self.journaled = Work()  # durable in the journal: the next commit to LMDB begins with it
         self._journaled_since = 0.0
         self._closing = False
@@ -152,10 +157,10 @@ class Writer:
             self._announce(group)
         self._flying = None
 
-    def _gather(self) -> _Group:
+    def _gather(self) -> Group:
         """The works of the next commit. A work is never split, so only the first may be beyond the limits
         alone."""
-        group = _Group()
+        group = Group()
         while self._waiting:
             work = self._waiting[0][0]
             if group.works and (
@@ -168,12 +173,12 @@ class Writer:
             group.bytes += work.bytes
         return group
 
-    def _entry(self, group: _Group) -> bytes | None:
+    def _entry(self, group: Group) -> bytes | None:
         """The group as an entry of the journal, if it may go there and has room."""
         environment = self.environment
         if environment.journal is None or environment.clean:  # LMDB holds the mark of a run that goes on
             return None
-        if self.journaled.logs and time.monotonic() - self._journaled_since > limits.JOURNAL_SECONDS_MAX:
+        if self.journaled.logs and self._seconds() - self._journaled_since > limits.JOURNAL_SECONDS_MAX:
             return None
         streams = set(self.journaled.logs)
         for work, _ in group.works:
@@ -186,7 +191,7 @@ class Writer:
             return None
         return environment.journal.entry(work for work, _ in group.works)
 
-    def _take_rest(self, group: _Group) -> None:
+    def _take_rest(self, group: Group) -> None:
         """Works admitted behind one that failed count on its sequences: they fail with it."""
         group.works += self._waiting
         self._waiting.clear()
@@ -207,7 +212,7 @@ class Writer:
         if self._flying is None:
             self._next()
 
-    def _settle(self, group: _Group) -> None:
+    def _settle(self, group: Group) -> None:
         """Tell those who wait for nothing else, then bring the logs' view up to date, before anybody reads."""
         committed = group.error is None
         for work, _ in group.works if committed else ():
@@ -219,7 +224,7 @@ class Writer:
                     part.log.settled(work, committed=committed)
         if committed and group.entry is not None:
             if not self.journaled.logs:
-                self._journaled_since = time.monotonic()
+                self._journaled_since = self._seconds()
             for work, _ in group.works:
                 self.journaled.absorb(work)
             for work, _ in group.works:
@@ -244,7 +249,7 @@ class Writer:
         if self.environment.journal is not None:
             self.environment.journal.begin(commit)
 
-    def _announce(self, group: _Group) -> None:
+    def _announce(self, group: Group) -> None:
         for work, done in group.works:
             done(Outcome(work, group.error, group.commit))
 
@@ -286,7 +291,7 @@ class Writer:
             self._blocking = False
             self._applied.release()
 
-    def _commit(self, group: _Group) -> None:
+    def _commit(self, group: Group) -> None:
         """Make a group durable; the outcome is left in it."""
         environment = self.environment
         started = time.monotonic_ns()
@@ -311,7 +316,7 @@ class Writer:
         if group.error is None:
             self._unsynced = True
 
-    def _commit_pages(self, group: _Group) -> None:
+    def _commit_pages(self, group: Group) -> None:
         """Apply and commit a group to LMDB, growing the map as often as needed."""
         environment = self.environment
         # Looking at the map costs more than a small commit, so it is looked at once in a while.
@@ -326,7 +331,7 @@ class Writer:
             except lmdb.MapFullError:
                 environment.grow()
 
-    def _attempt(self, group: _Group) -> None:
+    def _attempt(self, group: Group) -> None:
         environment = self.environment
         txn = environment.begin()
         created: list[int] = []

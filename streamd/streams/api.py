@@ -5,16 +5,25 @@ Handlers are methods named as the rows of `streamd.api.subjects` name them, one 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import CorruptRecord
 from streamd.api import subjects
-from streamd.api.account import AccountInfoResponse, AccountLimits, ApiStats
-from streamd.api.errors import API_LEVEL_REQUIRED, NOT_AVAILABLE, STREAM_NOT_FOUND, ApiError
+from streamd.api.account import AccountInfoResponse, AccountLimits, ApiStats, SystemResponse
+from streamd.api.errors import (
+    API_LEVEL_REQUIRED,
+    NOT_AVAILABLE,
+    NOT_ENABLED_FOR_ACCOUNT,
+    STREAM_NOT_FOUND,
+    ApiError,
+)
 from streamd.api.metadata import level_refused
+from streamd.config.models import SYSTEM_ACCOUNT
+from streamd.core.access import DEFAULT_ACCOUNT
 from streamd.streams.consumer_api import ConsumerApi
 from streamd.streams.message_api import MessageApi
 from streamd.streams.records import header
+from streamd.streams.replication.reads import wanted
 from streamd.streams.stream_api import StreamApi
 
 if TYPE_CHECKING:
@@ -24,16 +33,52 @@ if TYPE_CHECKING:
     from streamd.api.answer import Answer
     from streamd.api.subjects import Endpoint
     from streamd.streams.jetstream import JetStream
+    from streamd.streams.replication.api import ClusterApi
     from streamd.streams.stream import Stream
+
+#: Everything under $JS.API that an answer is owed for; pulls and direct gets are bound by whoever serves them.
+API_SUBJECTS: Final = (
+    "$JS.API.*",
+    "$JS.API.STREAM.>",
+    "$JS.API.META.>",
+    "$JS.API.SERVER.>",
+    "$JS.API.ACCOUNT.>",
+    "$JS.API.CONSUMER.*",
+    *(
+        f"$JS.API.CONSUMER.{verb}.>"
+        for verb in (
+            "CREATE",
+            "DURABLE",
+            "NAMES",
+            "LIST",
+            "INFO",
+            "DELETE",
+            "LEADER",
+            "PEER",
+            "PAUSE",
+            "UNPIN",
+            "RESET",
+        )
+    ),
+)
+
+#: What the system account may ask about the cluster, its servers, and all accounts.
+SYSTEM_SUBJECTS: Final = ("$JS.API.META.>", "$JS.API.SERVER.>", "$JS.API.ACCOUNT.>")
+#: What it may not, as it has no streams. One server of a cluster says so, by a queue group.
+SYSTEM_REFUSED: Final = ("$JS.API.*", "$JS.API.STREAM.>", "$JS.API.CONSUMER.>", "$JS.API.DIRECT.>")
+SYSTEM_QUEUE: Final = "_sys_"
 
 
 class Call:
     """One request and the way back to who asked."""
 
-    __slots__ = ("_api", "arguments", "endpoint", "message")
+    __slots__ = ("_account", "_api", "arguments", "endpoint", "message")
 
-    def __init__(self, api: Api, endpoint: Endpoint, arguments: list[str], message: Message) -> None:
+    def __init__(
+        self, api: Api, endpoint: Endpoint, arguments: list[str], message: Message, account: str = DEFAULT_ACCOUNT
+    ) -> None:
         self._api = api
+        self._account = account
         self.endpoint = endpoint
         self.arguments = arguments
         self.message = message
@@ -64,7 +109,7 @@ class Call:
 
     def _send(self, payload: bytes) -> None:
         if self.message.reply:
-            self._api.jetstream.services.bus.publish(self.message.reply, payload)
+            self._api.jetstream.services.bus.publish(self.message.reply, payload, account=self._account)
 
 
 class Api:
@@ -72,14 +117,32 @@ class Api:
 
     def __init__(self, jetstream: JetStream) -> None:
         self.jetstream = jetstream
+        self.cluster: ClusterApi | None = None
         self.total = 0
         self.errors = 0
         self._handlers: dict[str, Callable[[Call, Any], None]] = {"account_info": self.account_info}
-        for part in (StreamApi(jetstream), ConsumerApi(jetstream), MessageApi(jetstream)):
-            for endpoint in subjects.ENDPOINTS:
-                method = getattr(part, endpoint.handler, None) if endpoint.handler else None
-                if method is not None:
-                    self._handlers[endpoint.handler] = method
+        self.streams = StreamApi(jetstream)
+        self.consumers = ConsumerApi(jetstream)
+        for part in (self.streams, self.consumers, MessageApi(jetstream)):
+            self._take(part)
+
+    def join(self, cluster: ClusterApi) -> None:
+        """This server is one of a cluster."""
+        self.cluster = cluster
+        self._take(cluster)
+
+    def _take(self, part: object) -> None:
+        for endpoint in (*subjects.ENDPOINTS, *subjects.SYSTEM_ENDPOINTS):
+            method = getattr(part, endpoint.handler, None) if endpoint.handler else None
+            if method is not None:
+                self._handlers[endpoint.handler] = method
+
+    def bind(self) -> None:
+        """Serve."""
+        bus = self.jetstream.services.bus
+        bus.bind(API_SUBJECTS, self.receive)
+        bus.bind(SYSTEM_SUBJECTS, self.receive_system, account=SYSTEM_ACCOUNT)
+        bus.bind(SYSTEM_REFUSED, self.refuse_system, account=SYSTEM_ACCOUNT, queue=SYSTEM_QUEUE)
 
     def receive(self, batch: Batch) -> None:
         """Requests have arrived."""
@@ -89,17 +152,43 @@ class Api:
             if found is not None:
                 self._serve(Call(self, *found, message))
 
+    def receive_system(self, batch: Batch) -> None:
+        """Requests of the system account that are about all accounts. Alone, a server is silent about the cluster's."""
+        for index in range(len(batch)):
+            message = batch[index]
+            found = subjects.find_system(message.subject)
+            if found is not None and (found[0].handler in self._handlers or found[0].refusal is not None):
+                self._serve(Call(self, *found, message, SYSTEM_ACCOUNT))
+
+    def refuse_system(self, batch: Batch) -> None:
+        """Requests about streams of the system account, which has none."""
+        for index in range(len(batch)):
+            message = batch[index]
+            kind = AccountInfoResponse if message.subject == f"{subjects.PREFIX}INFO" else SystemResponse
+            endpoint = subjects.Endpoint("", None, kind, "")
+            Call(self, endpoint, [], message, SYSTEM_ACCOUNT).fail(NOT_ENABLED_FOR_ACCOUNT())
+
     def _serve(self, call: Call) -> None:
-        self.total += 1
         endpoint, message = call.endpoint, call.message
-        try:
+
+        def serve() -> None:
+            if self.cluster is not None and not self.cluster.serves(call):
+                return
+            self.total += 1
             if message.headers and level_refused(header(message.headers, b"Nats-Required-Api-Level")):
                 raise API_LEVEL_REQUIRED()
-            if endpoint.refusal is not None:
-                raise endpoint.refusal
             handler = self._handlers.get(endpoint.handler)
+            if handler is None and endpoint.refusal is not None:
+                raise endpoint.refusal
             if handler is not None:
-                handler(call, endpoint.read(message.payload, strict=self.jetstream.strict))
+                self._handle(call, handler)
+
+        self._guard(call, serve)
+
+    def _guard(self, call: Call, serve: Callable[[], None]) -> None:
+        """Run a handler; what it raises is the answer."""
+        try:
+            serve()
         except ApiError as error:
             call.fail(error)
         except CorruptRecord as error:
@@ -110,8 +199,24 @@ class Api:
         except Exception as error:
             # The client waits for an answer; what is wrong with us is for the log.
             call.fail(NOT_AVAILABLE())
-            self.jetstream.services.log.error("API request %s failed: %r", message.subject, error)
+            self.jetstream.services.log.error("API request %s failed: %r", call.message.subject, error)
             raise
+
+    def _handle(self, call: Call, handler: Callable[[Call, Any], None]) -> None:
+        request = call.endpoint.read(call.message.payload, strict=self.jetstream.strict)
+        stream = self.jetstream.streams.get(call.arguments[0]) if call.arguments else None
+        reads = self.jetstream.reads
+        if reads is None or stream is None or stream.replica is None or not wanted(call.message.headers):
+            handler(call, request)
+            return
+
+        def confirmed(leading: bool) -> None:
+            if leading:
+                self._guard(call, lambda: handler(call, request))
+            else:
+                call.fail(NOT_AVAILABLE())
+
+        reads.confirm(stream, confirmed)
 
     def account_info(self, call: Call, _request: None) -> None:
         """INFO."""

@@ -281,7 +281,7 @@ class Consumer:
         if outcome.changed:
             self.changed()
         if outcome.confirmations():
-            self.stream.services.commits.confirm(self, outcome)
+            self.stream.changes.confirm(self, outcome)
         self._report(outcome)
         for reply, body in outcome.nexts:
             self.requests.accept(reply, body)
@@ -420,7 +420,7 @@ class Consumer:
     def changed(self) -> None:
         """Its state differs from what is stored."""
         if self.consumer_id:
-            self.stream.services.commits.save(self)
+            self.stream.changes.save(self)
 
 
 def _filters(config: ConsumerConfig) -> list[str]:

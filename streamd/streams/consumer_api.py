@@ -142,6 +142,7 @@ class ConsumerApi:
             num_waiting=state.num_waiting,
             num_pending=state.num_pending,
             push_bound=consumer.push_bound,
+            cluster=None if self._jetstream.view is None else self._jetstream.view.of_stream(consumer.stream),
             ts=self._jetstream.services.clock.now_ns(),
         )
 

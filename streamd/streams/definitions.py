@@ -38,15 +38,18 @@ def stream_options(config: StreamConfig, channel: str | None) -> dict[str, Any]:
     }
 
 
-def channel_len(channel: str | None) -> int:
-    """The native machine's `channel_len`."""
-    return 0 if channel is None else len(channel.encode("utf-8", "surrogateescape"))
+def fixed_options(config: StreamConfig, channel: str | None) -> dict[str, Any]:
+    """And what never changes."""
+    length = 0 if channel is None else len(channel.encode("utf-8", "surrogateescape"))
+    return {"memory": config.storage == "memory", "channel_len": length}
 
 
-def stream_definition(config: StreamConfig, created_ns: int, channel: str | None) -> bytes:
-    """The stored form of a stream's definition."""
-    fields = {"name": config.name, "created": created_ns, "config": config.wire()}
-    return json.dumps(fields if channel is None else {**fields, "channel": channel}).encode()
+def stream_definition(config: StreamConfig, created_ns: int, channel: str | None, cluster: dict[str, Any]) -> bytes:
+    """The stored form of a stream's definition; `cluster`: what a cluster adds (uid, version, group, frozen, partial)."""
+    fields: dict[str, Any] = {"name": config.name, "created": created_ns, "config": config.wire()}
+    if channel is not None:
+        fields["channel"] = channel
+    return json.dumps(fields | cluster).encode()
 
 
 def consumer_definition(config: ConsumerConfig, created_ns: int, start_seq: int, until: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from streamd._engine import CorruptRecord, StreamState
 from streamd.api.consumer import ConsumerConfig
@@ -29,17 +29,18 @@ from streamd.store import (
 from streamd.store import recover as recover_store
 from streamd.streams.advisories import Advisories
 from streamd.streams.api import Api
+from streamd.streams.changes import Local
 from streamd.streams.commits import Commits
 from streamd.streams.consumer import Consumer
 from streamd.streams.definitions import (
-    channel_len,
     consumer_definition,
+    fixed_options,
     new_consumer_state,
-    stream_definition,
     stream_options,
 )
 from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
+from streamd.streams.journals import META, check_journals, take_journals
 from streamd.streams.room import Room
 from streamd.streams.services import Services
 from streamd.streams.shelf import Shelf, take_shelves
@@ -52,34 +53,12 @@ if TYPE_CHECKING:
 
     from streamd.api.errors import ApiError
     from streamd.clock import Clock
-    from streamd.core.bus import Binding, Bus
+    from streamd.core.bus import Bus
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
-
-#: Everything under $JS.API that an answer is owed for; pulls and direct gets are bound by whoever serves them.
-API_SUBJECTS: Final = (
-    "$JS.API.*",
-    "$JS.API.STREAM.>",
-    "$JS.API.META.>",
-    "$JS.API.SERVER.>",
-    "$JS.API.ACCOUNT.>",
-    "$JS.API.CONSUMER.*",
-    *(
-        f"$JS.API.CONSUMER.{verb}.>"
-        for verb in (
-            "CREATE",
-            "DURABLE",
-            "NAMES",
-            "LIST",
-            "INFO",
-            "DELETE",
-            "LEADER",
-            "PAUSE",
-            "UNPIN",
-            "RESET",
-        )
-    ),
-)
+    from streamd.streams.changes import After, Rows
+    from streamd.streams.replication.reads import Reads
+    from streamd.streams.replication.view import View
 
 
 class JetStream:
@@ -100,15 +79,16 @@ class JetStream:
         max_storage_bytes: int,
         notify: Callable[[Callable[[], None]], object] | None,
         encryption: Encryption | None = None,
+        store: tuple[Environment, Writer] | None = None,
     ) -> None:
-        """Opens the store and recovers what it holds. Errors: StoreError; StoreEncrypted before anything is read that needs
-        another key than `encryption` has."""
+        """Opens the store, unless it is given, and recovers what it holds. Errors: StoreError; StoreEncrypted before anything
+        is read that needs another key than `encryption` has."""
         self.server_name = server_name
         self.strict = strict
         self.limits = limits
         self.max_memory_bytes = max_memory_bytes
         self.max_storage_bytes = max_storage_bytes
-        self.environment = Environment.open(directory, sync=sync)
+        self.environment = Environment.open(directory, sync=sync) if store is None else store[0]
         self.streams: dict[str, Stream] = {}
         self.encryption = encryption or Encryption()
         self._shelves: dict[
@@ -120,35 +100,49 @@ class JetStream:
         self._cache = TailCache()
         try:
             found = recover_store(self.environment)
+            self.journals, found = take_journals(found, directory, clustered=limits.clustered)
+            check_journals(self.journals, lambda number: self.stored_log(number, None), directory, clock)
             definitions = take_shelves(found, self._shelves)
             closed = self.encryption.closes(directory, [about for _, about in self._shelves.values()])
-            self.writer = Writer(self.environment, notify=notify)
+            self.writer = Writer(self.environment, notify=notify) if store is None else store[1]
             commits = Commits(self.writer, bus, clock, log, self.rooms)
             self.services = Services(
                 bus=bus,
                 clock=clock,
                 commits=commits,
+                changes=Local(commits),
                 advisories=Advisories(bus, clock),
                 log=log,
                 store_dir=directory,
                 restore_state=self._read_back,
+                take_up=self._take_up,
+                reads=lambda: self.reads,
             )
-            self._next_id = max((stored.stream for stored in found), default=0) + 1
+            numbers = [stored.stream for stored in (*found, *self.journals.values())]
+            self._next_id = max(numbers, default=0) + 1
             for stored, definition in definitions:
                 self._recover(stored, definition, closed=closed)
         except BaseException:
             self.environment.close()
             raise
+        #: Stores of this server that were set aside as damaged: it only joins a cluster, and doesn't found one.
+        self.must_join = self._meta_says("joins")
+        self.former_name = ""  # that the server had with the one that was set aside now
         self.api = Api(self)
-        self._binding: Binding | None = None
+        #: What is shown of the cluster that this server is part of.
+        self.view: View | None = None
+        self.reads: Reads | None = None
 
     def start(self) -> None:
         """Serve."""
         for stream in self.streams.values():
+            if stream.group or stream.frozen:
+                stream.stand_by()
+                continue
             stream.start()
             for consumer in list(stream.consumers.values()):
                 consumer.start()
-        self._binding = self.services.bus.bind(API_SUBJECTS, self.api.receive)
+        self.api.bind()
 
     def close(self) -> None:
         """End all consumers' requests, commit what waits, and leave the mark of a clean stop."""
@@ -163,24 +157,41 @@ class JetStream:
     def _recover(self, stored: StoredStream, definition: dict[str, Any], *, closed: bool) -> None:
         config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
         channel = definition.get("channel")
-        options = {**stream_options(config, channel), "channel_len": channel_len(channel)}
-        log = self._stored_log(stored.stream, channel)
+        options = stream_options(config, channel) | fixed_options(config, channel)
+        log = self.stored_log(stored.stream, channel)
         now_ns = self.services.clock.now_ns()
         offline = closed_text(stored.name) if closed and channel is not None else None
         state = None
         try:
             if offline is None:
-                state = restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+                # Message ids of what is replicated leave with the time of entries, on all replicas alike.
+                state = restore_state(
+                    self.environment, stored, log, now_ns=0 if "group" in definition else now_ns, **options
+                )
         except StoreError as error:
             offline = str(error)
         if state is None:
             state = StreamState(config.name or stored.name, **options)
         stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0), channel)
         stream.name = config.name or stored.name
-        stream.ids_found(len(stored.ids), now_ns)
-        self.streams[stream.name] = stream
+        # The clock here may be far from that of the leader, whose time is in the entries.
+        stream.ids_found(len(stored.ids), state.last_ts_ns if "group" in definition else now_ns)
         if offline is not None:
             stream.go_offline(offline)
+        stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)
+        stream.frozen, stream.partial = definition.get("frozen", False), definition.get("partial", False)
+        stream.move = definition.get("move", 0)
+        stream.group = definition.get("group", "")
+        twin = self.streams.get(stream.name)
+        if twin is not None and twin.uid == stream.uid and definition.get("fetching"):
+            # The server ended while it fetched a damaged stream anew.
+            stream.replaces.append(twin.stream_id)
+        self.streams[stream.name] = stream
+        if definition.get("fetching") and offline is None:
+            stream.await_state()
+        if "group" in definition or stream.frozen:
+            stream.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
+            return
         for consumer in stored.consumers.values():
             definition = json.loads(consumer.definition) if consumer.definition else {"service": ""}
             if "service" in definition:
@@ -188,9 +199,33 @@ class JetStream:
             else:
                 self._recover_consumer(stream, consumer, definition)
 
-    def _stored_log(self, stream_id: int, channel: str | None) -> StreamLog:
+    def new_id(self) -> int:
+        """A number for the store that no stream has had."""
+        number, self._next_id = self._next_id, self._next_id + 1
+        return number
+
+    def stored_log(self, stream_id: int, channel: str | None) -> StreamLog:
         cipher = None if channel is None else self.encryption.cipher
         return StreamLog(self.environment, self._cache, stream_id, cipher)
+
+    @staticmethod
+    def rows_of(stream: Stream) -> dict[int, tuple[bytes, bytes | None]]:
+        """The rows that the consumers of a stream make, for when it moves; those in memory get numbers."""
+        rows: dict[int, tuple[bytes, bytes | None]] = {}
+        for consumer in stream.consumers.values():
+            consumer.consumer_id = consumer.consumer_id or stream.next_consumer_id()
+            definition = consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until)
+            rows[consumer.consumer_id] = definition, consumer.state.encode()
+        return rows
+
+    def _take_up(self, stream: Stream) -> None:
+        """A replicated stream is led from here: its consumers are what its rows say."""
+        for number, (definition, state) in stream.rows.items():
+            fields = json.loads(definition)
+            if "service" in fields:
+                stream.kept[number] = (fields, state)
+            else:
+                self._recover_consumer(stream, StoredConsumer(number, definition, state), fields)
 
     def _recover_consumer(self, stream: Stream, stored: StoredConsumer, definition: dict[str, Any]) -> None:
         config = ConsumerConfig.model_validate(definition["config"], strict=False)
@@ -213,11 +248,42 @@ class JetStream:
             # That commit was to make the stream: there is nothing to go back to, and who asked for it is told.
             return stream.state
         stored.follow(self.writer.journaled)
-        now_ns = self.services.clock.now_ns()
+        now_ns = 0 if stream.group else self.services.clock.now_ns()
         log = stream.log
         assert isinstance(log, StreamLog)
-        options = {**stream_options(stream.config, stream.channel), "channel_len": channel_len(stream.channel)}
+        options = stream_options(stream.config, stream.channel) | fixed_options(stream.config, stream.channel)
         return restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+
+    @property
+    def identity(self) -> str:
+        """The Raft id that this store was given, "" if it has none: it goes with the store."""
+        return self._meta_says("node")
+
+    @property
+    def founded(self) -> tuple[str, ...]:
+        """The nodes with which this one founded a cluster."""
+        return tuple(self._meta_says("founded").split())
+
+    def _meta_says(self, what: str) -> str:
+        """From the definition of the meta group's journal, "" without it."""
+        stored = self.journals.get(META)
+        return "" if stored is None else str(json.loads(stored.definition).get(what, ""))
+
+    def replicated_shelves(self, group: str) -> list[Shelf]:
+        """The shelves of a Raft group that the store holds."""
+        shelves = []
+        for service, (stored, about) in self._shelves.items():
+            if about.get("group") == group:
+                shelf = Shelf(self.services.commits, self.services.changes, stored.stream, service, {}, about)
+                shelf.uid, shelf.group = about["uid"], group
+                shelf.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
+                shelves.append(shelf)
+        return shelves
+
+    @staticmethod
+    def config_of(fields: dict[str, Any]) -> StreamConfig:
+        """A configuration as stored."""
+        return StreamConfig.model_validate(fields, strict=False)
 
     # making and removing streams
 
@@ -227,35 +293,41 @@ class JetStream:
         if stored and service in self._shelves:
             found, said = self._shelves[service]
             entries = {number: json.loads(entry.definition) for number, entry in found.consumers.items()}
-            return Shelf(commits, found.stream, service, entries, said)
-        shelf = Shelf(commits, self._next_id if stored else 0, service, {}, {})
-        self._next_id += stored
+            return Shelf(commits, self.services.changes, found.stream, service, entries, said)
+        shelf = Shelf(commits, self.services.changes, self.new_id() if stored else 0, service, {}, {})
         shelf.describe(about)
         return shelf
 
     def create_stream(
-        self, config: StreamConfig, done: Callable[[Stream, ApiError | None], None], *, channel: str | None = None
+        self,
+        config: StreamConfig,
+        done: Callable[[Stream, ApiError | None], None],
+        *,
+        channel: str | None = None,
+        created_ns: int = 0,
+        uid: int = 0,
+        version: int = 0,
     ) -> None:
-        """Make a stream; `done` once it is durable. `channel`: that of NATS Streaming which it is to be."""
-        created_ns = self.services.clock.now_ns()
+        """Make a stream; `done` once it is durable. `channel`: that of NATS Streaming which it is to be. A cluster gives the
+        rest."""
+        created_ns = created_ns or self.services.clock.now_ns()
         memory = config.storage == "memory"
-        stream_id = 0 if memory else self._next_id
-        self._next_id += not memory
-        log = MemoryLog(0) if memory else self._stored_log(stream_id, channel)
+        stream_id = 0 if memory else self.new_id()
+        log = MemoryLog(0) if memory else self.stored_log(stream_id, channel)
         state = StreamState(
             config.name,
-            memory=memory,
             first_seq=max(config.first_seq, 1),
-            channel_len=channel_len(channel),
             **stream_options(config, channel),
+            **fixed_options(config, channel),
         )
         stream = Stream(self.services, config, state, log, stream_id, created_ns, channel)
+        stream.uid, stream.version = uid, version
         self.streams[config.name] = stream
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream_id:
                 part = stream.part(work)
-                part.definition = stream_definition(config, created_ns, channel)
+                part.definition = stream.definition(config)
                 self.services.commits.touch(stream)
             return after
 
@@ -274,28 +346,48 @@ class JetStream:
     def update_stream(self, stream: Stream, config: StreamConfig, done: Callable[[ApiError | None], None]) -> None:
         """Take on a checked configuration; `done` once it is durable and its limits have been applied."""
 
+        def applied(error: StoreError | None) -> None:
+            if error is not None:
+                done(storage_error(error))
+            else:
+                done(STREAM_NOT_FOUND() if stream.closed else None)
+
+        self.apply_config(stream, config, applied)
+
+    def apply_config(
+        self, stream: Stream, config: StreamConfig, done: Callable[[StoreError | None], None], *, now_ns: int = 0
+    ) -> None:
+        """Store a configuration, take it on, and apply its limits as of a time (0: that of the commit); `done` behind that."""
+
         def job(work: Work) -> Callable[[Outcome], None]:
-            if stream.stream_id:
-                stream.part(work).definition = stream_definition(config, stream.created_ns, stream.channel)
+            if stream.stream_id and not stream.closed:
+                stream.part(work).definition = stream.definition(config)
             return after
 
         def after(outcome: Outcome) -> None:
             if outcome.error is not None and stream.stream_id:
-                done(storage_error(outcome.error))
+                done(outcome.error)
                 return
             at_rest(apply)
 
         def apply(work: Work) -> Callable[[Outcome], None] | None:
             if stream.closed:
-                done(STREAM_NOT_FOUND())
+                done(None)
                 return None
             stream.reconfigure(config, stream_options(config, stream.channel))
-            self.services.advisories.stream_action(stream.name, "modify")
+            if stream.leads:
+                self.services.advisories.stream_action(stream.name, "modify")
             return trim(work)
 
+        def trimmed(_removed: int, error: Exception | None) -> None:
+            if isinstance(error, StoreError):
+                done(error)
+            else:
+                at_rest(excess)
+
         at_rest, retention = self.services.commits.at_rest, stream.retention
-        excess = retention.excess_job(lambda _error: done(None))
-        trim = retention.trim_job(0, lambda _removed, _error: at_rest(excess))
+        excess = retention.excess_job(lambda error: done(error if isinstance(error, StoreError) else None))
+        trim = retention.trim_job(0, trimmed, now_ns=now_ns)
         at_rest(job)
 
     def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
@@ -328,7 +420,8 @@ class JetStream:
     ) -> None:
         """Make a consumer that begins at a sequence; `done` once it is durable."""
         created_ns = self.services.clock.now_ns()
-        stored = bool(stream.stream_id) and not config.mem_storage
+        # What is replicated is stored, or a replica that restarts would differ from the others.
+        stored = bool(stream.stream_id) and not (config.mem_storage and not stream.group)
         state = new_consumer_state(stream, config, start_seq)
         consumer = Consumer(stream, config, state, stream.next_consumer_id() if stored else 0, created_ns)
         stream.consumers[config.name] = consumer
@@ -338,18 +431,17 @@ class JetStream:
             consumer.begin_with_lasts(until)
         consumer.recount()
 
-        def job(work: Work) -> Callable[[Outcome], None]:
-            if consumer.consumer_id and not consumer.closed:
-                part = stream.part(work)
-                part.consumers[consumer.consumer_id] = consumer_definition(config, created_ns, start_seq, until)
-                part.consumer_states[consumer.consumer_id] = state.encode()
+        def change(rows: Rows) -> After:
+            if not consumer.closed:
+                definition = consumer_definition(config, created_ns, start_seq, until)
+                rows.put(stream, consumer.consumer_id, definition, state.encode())
             return after
 
-        def after(outcome: Outcome) -> None:
-            if outcome.error is not None and consumer.consumer_id:
+        def after(error: StoreError | None) -> None:
+            if error is not None:
                 stream.consumers.pop(config.name, None)
                 consumer.close("409 Consumer Deleted")
-                done(consumer, storage_error(outcome.error))
+                done(consumer, storage_error(error))
                 return
             self.services.advisories.consumer_action(stream.name, consumer.name, "create")
             done(consumer, None)
@@ -357,30 +449,27 @@ class JetStream:
             if not consumer.closed:
                 consumer.start()
 
-        self.services.commits.at_rest(job)
+        stream.changes.rows(change)
 
     def update_consumer(
         self, consumer: Consumer, config: ConsumerConfig, done: Callable[[ApiError | None], None]
     ) -> None:
         """Take on a checked configuration; `done` once it is durable."""
 
-        def job(work: Work) -> Callable[[Outcome], None]:
-            if consumer.consumer_id and not consumer.closed:
-                part = consumer.stream.part(work)
-                part.consumers[consumer.consumer_id] = consumer_definition(
-                    config, consumer.created_ns, 1, consumer.lasts_until
-                )
-                part.consumer_states[consumer.consumer_id] = consumer.state.encode()
+        def change(rows: Rows) -> After:
+            if not consumer.closed:
+                definition = consumer_definition(config, consumer.created_ns, 1, consumer.lasts_until)
+                rows.put(consumer.stream, consumer.consumer_id, definition, consumer.state.encode())
             return after
 
-        def after(outcome: Outcome) -> None:
-            if outcome.error is not None and consumer.consumer_id:
-                done(storage_error(outcome.error))
+        def after(error: StoreError | None) -> None:
+            if error is not None:
+                done(storage_error(error))
                 return
             consumer.reconfigure(config)
             done(None)
 
-        self.services.commits.at_rest(job)
+        consumer.stream.changes.rows(change)
 
     def _of_kind(self, memory: bool) -> list[Stream]:
         return [stream for stream in self.streams.values() if stream.in_memory == memory]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from streamd._engine import record_decode, record_key
+from streamd._engine import record_decode
 from streamd.api import messages
 from streamd.api.errors import (
     BAD_REQUEST,
     MESSAGE_DELETE,
     MESSAGE_NOT_FOUND,
-    SEQUENCE_NOT_FOUND,
     STREAM_PURGE,
     STREAM_SEALED,
     ApiError,
@@ -20,9 +19,6 @@ from streamd.errors import StoreError
 from streamd.streams.direct import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from streamd.store import Outcome, Work
     from streamd.streams.api import Call
     from streamd.streams.jetstream import JetStream
 
@@ -61,39 +57,14 @@ class MessageApi:
             raise STREAM_SEALED()
         if stream.config.deny_delete:
             raise MESSAGE_DELETE(err="message delete not permitted")
-        sequence = request.seq
 
-        def job(work: Work) -> Callable[[Outcome], None] | None:
-            if stream.closed:
-                call.fail(MESSAGE_NOT_FOUND())
-                return None
-            if not sequence:
-                call.fail(MESSAGE_DELETE(err="no message found"))
-                return None
-            if sequence > stream.state.last_seq and not stream.in_memory:
-                call.fail(MESSAGE_DELETE(err="stream store EOF"))
-                return None
-            if sequence < stream.state.first_seq and not stream.in_memory:
-                call.fail(MESSAGE_DELETE(err="no message found"))
-                return None
-            value = stream.get(sequence)
-            if value is None:
-                call.fail(SEQUENCE_NOT_FOUND(seq=sequence))
-                return None
-            stream.state.remove([value])
-            stream.log.delete(work, [record_key(sequence)])
-            stream.services.commits.touch(stream)
-            return after
+        def done(error: ApiError | None) -> None:
+            if error is not None:
+                call.fail(error)
+            else:
+                call.answer(messages.MsgDeleteResponse())
 
-        def after(outcome: Outcome) -> None:
-            if outcome.error is not None and stream.stream_id:
-                stream.put_back()
-                call.fail(MESSAGE_DELETE(err=str(outcome.error)))
-                return
-            stream.deleted([sequence])
-            call.answer(messages.MsgDeleteResponse())
-
-        stream.services.commits.at_rest(job)
+        stream.changes.delete(stream, request.seq, done)
 
     def stream_purge(self, call: Call, request: messages.PurgeRequest) -> None:
         """Remove many messages."""
@@ -116,7 +87,6 @@ class MessageApi:
                     consumer.purged(pattern)
                 call.answer(messages.PurgeResponse(purged=purged))
 
-        retention = stream.retention
         everything = not request.filter or request.filter == ">"
         pattern = None if everything else request.filter
-        stream.services.commits.at_rest(retention.purge_job(pattern, request.seq, done, keep=request.keep))
+        stream.changes.purge(stream, pattern, request.seq, request.keep, done)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from streamd._engine import CorruptRecord, record_key, select
+from streamd.api.errors import MESSAGE_DELETE, MESSAGE_NOT_FOUND, SEQUENCE_NOT_FOUND, ApiError
 from streamd.store import sequence_of
 from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS
 
@@ -34,14 +35,15 @@ class Retention:
 
     # publishes
 
-    def store(self, work: Work, admission: Admission, now_ns: int) -> None:
-        """Put an admission into the work, with what it pushes out of the stream."""
+    def store(self, work: Work, admission: Admission, now_ns: int, *, shown: bool = False) -> None:
+        """Put an admission into the work, with what it pushes out of the stream; `shown`: readers see it before it is
+        stored."""
         stream = self._stream
         records = admission.records
         if admission.over:
             self._trim(now_ns, records, 0)
             records.discard_range(0, stream.state.first_seq)
-        stream.log.append(work, records)
+        stream.log.append(work, records, shown=shown)
         if admission.deletes:
             stream.log.delete(work, admission.deletes)
         if admission.ids:
@@ -50,7 +52,7 @@ class Retention:
             stream.log.keep_from(work, stream.state.first_seq)
         for subject, below in admission.purges:
             if subject:
-                stream.services.commits.at_rest(self.purge_job(subject, below, lambda _removed, _error: None))
+                stream.changes.purge(stream, subject, below, 0, lambda _removed, _error: None)
 
     def after(self, admission: Admission, first_seq: int) -> None:
         """The admission is durable, and the stream began at `first_seq` with it."""
@@ -85,7 +87,13 @@ class Retention:
         """Plan the expiry of the oldest message."""
         stream = self._stream
         max_age_ns = stream.config.max_age
-        if not max_age_ns or stream.closed or stream.offline or self._timer is not None or not stream.state.messages:
+        if (
+            not (max_age_ns and stream.leads)
+            or stream.closed
+            or stream.offline
+            or self._timer is not None
+            or not stream.state.messages
+        ):
             return
         due_ns = stream.first_timestamp_ns() + max_age_ns - stream.services.clock.now_ns()
         self._timer = stream.services.clock.call_later(max(due_ns, EXPIRY_PAUSE_NS), self._expiry_due)
@@ -93,7 +101,7 @@ class Retention:
     def _expiry_due(self) -> None:
         self._timer = None
         if not self._stream.closed:
-            self._stream.services.commits.at_rest(self.trim_job(0, lambda _removed, _error: self.arm()))
+            self._stream.changes.expire(self._stream, self.arm)
 
     def close(self) -> None:
         """No more expiry."""
@@ -104,9 +112,10 @@ class Retention:
     # jobs
 
     def trim_job(
-        self, below: int, done: Callable[[int, Exception | None], None]
+        self, below: int, done: Callable[[int, Exception | None], None], *, now_ns: int = 0
     ) -> Callable[[Work], Callable[[Outcome], None] | None]:
-        """A job that applies the limits and removes all below a sequence; goes on in further commits until it is done."""
+        """A job that applies the limits, as of a time (0: that of its commit), and removes all below a sequence; goes on in
+        further commits until it is done."""
         stream = self._stream
 
         def job(work: Work, before: int = 0) -> Callable[[Outcome], None] | None:
@@ -114,7 +123,7 @@ class Retention:
                 done(before, None)
                 return None
             try:
-                removed = self._trim(stream.services.clock.now_ns(), None, below)
+                removed = self._trim(now_ns or stream.services.clock.now_ns(), None, below)
             except CorruptRecord as error:
                 stream.damaged(error)
                 done(before, error)
@@ -140,6 +149,43 @@ class Retention:
             return after
 
         return job
+
+    def delete_job(
+        self, sequence: int, done: Callable[[Exception | None], None]
+    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
+        """A job that deletes one message; `done` with an ApiError if it isn't there, a StoreError if it couldn't be stored."""
+        stream = self._stream
+
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            try:
+                value = self._deletable(sequence)
+            except ApiError as error:
+                done(error)
+                return None
+            except CorruptRecord as error:
+                stream.damaged(error)
+                done(ApiError(500, 10118, stream.offline or str(error)))
+                return None
+
+            return self._remove(work, [value], lambda: done(None), done)
+
+        return job
+
+    def _deletable(self, sequence: int) -> bytes:
+        """The record of a message that is there. Errors: ApiError, CorruptRecord."""
+        stream = self._stream
+        if stream.closed:
+            raise MESSAGE_NOT_FOUND()
+        if not sequence:
+            raise MESSAGE_DELETE(err="no message found")
+        if sequence > stream.state.last_seq and not stream.in_memory:
+            raise MESSAGE_DELETE(err="stream store EOF")
+        if sequence < stream.state.first_seq and not stream.in_memory:
+            raise MESSAGE_DELETE(err="no message found")
+        value = stream.get(sequence)
+        if value is None:
+            raise SEQUENCE_NOT_FOUND(seq=sequence)
+        return value
 
     def excess_job(
         self, done: Callable[[Exception | None], None]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from streamd.clock import Clock
     from streamd.core.bus import Bus
     from streamd.streams.advisories import Advisories
+    from streamd.streams.changes import Changes
     from streamd.streams.commits import Commits
+    from streamd.streams.replication.reads import Reads
     from streamd.streams.stream import Stream
 
 
@@ -25,8 +27,13 @@ class Services:
     bus: Bus
     clock: Clock
     commits: Commits
+    changes: Changes  # of what isn't replicated
     advisories: Advisories
     log: logging.Logger
     store_dir: Path
     #: Reads a stream's machine back from the store. Errors: StoreError.
     restore_state: Callable[[Stream], StreamState]
+    #: Makes the consumers of a replicated stream from its rows.
+    take_up: Callable[[Stream], None]
+    #: Linearizable reads, in a cluster.
+    reads: Callable[[], Reads | None]

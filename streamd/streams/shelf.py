@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from streamd.errors import StoreError
-    from streamd.store import Outcome, StoredStream
+    from streamd.store import LogWork, StoredStream
+    from streamd.streams.changes import After, Changes, Rows
     from streamd.streams.commits import Commits
+    from streamd.streams.replication.replica import Replica
 
 
 class Shelf:
@@ -24,6 +26,7 @@ class Shelf:
     def __init__(
         self,
         commits: Commits,
+        changes: Changes,
         stream_id: int,
         service: str,
         entries: dict[int, dict[str, Any]],
@@ -31,8 +34,15 @@ class Shelf:
     ) -> None:
         """stream_id 0: nothing is stored, the entries live as long as this object."""
         self._commits = commits
-        self._stream_id = stream_id
+        self.changes = changes
+        self.stream_id = stream_id
         self._service = service
+        self.uid = 0
+        self.group = ""
+        self.replica: Replica | None = None
+        self.rows: dict[int, tuple[bytes, bytes | None]] = {}  # what a replica has of the entries
+        self.closed = self.frozen = False
+        self.offline: str | None = None
         self.entries = entries
         self.about = about
         self._next = max(entries, default=0) + 1
@@ -42,9 +52,9 @@ class Shelf:
         if about.items() <= self.about.items():
             return
         self.about = {**self.about, **about}
-        if self._stream_id:
+        if self.stream_id:
             work = Work()
-            work.of(self._stream_id).definition = _definition(self._service, self.about)
+            work.of(self.stream_id).definition = _definition(self._service, self.about)
             self._commits.at_once(work)
 
     def add(self, entry: dict[str, Any], done: Callable[[StoreError | None], None]) -> int:
@@ -57,20 +67,47 @@ class Shelf:
         """Put an entry in a place."""
         self.entries[number] = entry
         value = json.dumps({"service": self._service, **entry}).encode()
-        self._change(lambda work: work.of(self._stream_id).consumers.update({number: value}), done)
+        self._change(lambda rows: rows.put(self, number, value), done)
 
     def drop(self, number: int, done: Callable[[StoreError | None], None]) -> None:
         """Take an entry away."""
         self.entries.pop(number, None)
-        self._change(lambda work: work.of(self._stream_id).consumers_drop.append(number), done)
+        self._change(lambda rows: rows.drop(self, number), done)
 
-    def _change(self, change: Callable[[Work], object], done: Callable[[StoreError | None], None]) -> None:
-        def job(work: Work) -> Callable[[Outcome], None]:
-            if self._stream_id:
-                change(work)
-            return lambda outcome: done(outcome.error if self._stream_id else None)
+    def definition(self) -> bytes:
+        """What is stored of it beside its entries."""
+        return _definition(self._service, self.about)
 
-        self._commits.at_rest(job)
+    def part(self, work: Work) -> LogWork:
+        """What a commit does to it."""
+        return work.of(self.stream_id)
+
+    # its life in a Raft group, as a stream has one
+
+    def stand_by(self) -> None:
+        """Nothing of it is served by replicas."""
+
+    def listen(self) -> None:
+        """Nobody publishes to it."""
+
+    def unlisten(self) -> None:
+        """Nobody publishes to it."""
+
+    def take_up(self) -> None:
+        """This server leads its group now."""
+        self.entries = {number: json.loads(definition) for number, (definition, _) in self.rows.items()}
+        self._next = max(self.entries, default=0) + 1
+
+    def lay_down(self, _status: str) -> None:
+        """Another server leads it."""
+        self.entries = {}
+
+    def _change(self, write: Callable[[Rows], None], done: After) -> None:
+        def change(rows: Rows) -> After:
+            write(rows)
+            return done
+
+        self.changes.rows(change)
 
 
 def take_shelves(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamd._engine import Admission, CorruptRecord, StreamState, count_matching, select
 from streamd.errors import StoreError
 from streamd.store import StreamLog, checkpoint_due, sequence_of
+from streamd.streams.definitions import stream_definition
 from streamd.streams.direct import DirectGets
 from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, timestamp_of
 from streamd.streams.retention import Retention
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from streamd._engine import Batch
     from streamd.api.stream import StreamConfig
     from streamd.core.bus import Binding
-    from streamd.store import Log, LogWork, Outcome, Work
+    from streamd.store import Log, LogWork, Work
+    from streamd.streams.changes import After, Changes, Rows
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Reader
+    from streamd.streams.replication.replica import Replica
     from streamd.streams.services import Services
 
 
@@ -48,6 +51,7 @@ class Stream:
     ) -> None:
         """`channel`: the one of NATS Streaming that this stream is."""
         self.services = services
+        self.changes: Changes = services.changes
         self.account = "$G"
         self.config = config
         self.name = config.name
@@ -65,6 +69,20 @@ class Stream:
         self.binding: Binding | None = None
         self.offline: str | None = None  # why it is not served
         self.closed = False
+        #: The cluster's number of it, 0 without a cluster; its Raft group, "" if it isn't replicated.
+        self.uid = 0
+        self.group = ""
+        self.version = 0  # of its configuration, as the cluster counts
+        self.move = 0  # which move it was last frozen for
+        self.frozen = False  # it is about to move, or a copy that has not been adopted
+        self.partial = False  # a copy that isn't whole
+        self.expecting = False  # it has moved here, and what was published meanwhile has yet to come
+        #: Its state is being fetched from the leader of its group: what is here is a part of that, and offline.
+        self.fetching = False
+        self.replaces: list[int] = []  # the store's numbers of damaged copies that go once this one is whole
+        self.replica: Replica | None = None
+        #: Definitions and states of consumers and subscriptions, by the store's number: what a replica has of them.
+        self.rows: dict[int, tuple[bytes, bytes | None]] = {}
         self._started = False
         #: Readers see nothing beyond: what is admitted but not yet durable.
         self.committed_seq = state.last_seq
@@ -78,21 +96,76 @@ class Stream:
         """Whether it lives in memory alone."""
         return self.config.storage == "memory"
 
+    @property
+    def num_consumers(self) -> int:
+        """Consumers, also where they are only rows."""
+        if self.leads:
+            return len(self.consumers)
+        return sum(b'"service"' not in definition for definition, _ in self.rows.values())
+
+    @property
+    def followed(self) -> bool:
+        """Whether anybody waits for what is stored here."""
+        return bool(self.consumers or self.readers)
+
     # life
 
     def start(self) -> None:
         """Take publishes on its subjects and start its consumers."""
         self._started = True
-        self._listen()
+        self.listen()
         self.retention.arm()
         self.direct.reconfigure()
 
-    def _listen(self) -> None:
+    @property
+    def leads(self) -> bool:
+        """Whether this server decides what happens to the stream."""
+        # One of a group that is still being stored has no replica yet, and nobody to lead it.
+        return not self.frozen and (not self.group if self.replica is None else self.replica.leading)
+
+    def definition(self, config: StreamConfig) -> bytes:
+        """What is stored of it beside messages and rows."""
+        cluster: dict[str, Any] = {}
+        if self.uid:
+            cluster.update(uid=self.uid, version=self.version)
+        for name in ("group", "move", "frozen", "partial", "fetching"):
+            if value := getattr(self, name):
+                cluster[name] = value
+        return stream_definition(config, self.created_ns, self.channel, cluster)
+
+    def stand_by(self) -> None:
+        """Serve what a replica may: direct gets."""
+        self.direct.reconfigure()
+
+    def take_up(self) -> None:
+        """This server leads a replicated stream now: there are consumers from here on."""
+        self.services.take_up(self)
+        self.start()
+        for consumer in list(self.consumers.values()):
+            consumer.start()
+
+    def lay_down(self, status: str) -> None:
+        """Another server leads it."""
+        self._started = self.expecting = False
+        self.retention.close()
+        for consumer in list(self.consumers.values()):
+            consumer.close(status)
+        self.consumers.clear()
+        self.kept.clear()
+
+    def listen(self) -> None:
+        """Collect what is published on its subjects."""
         subjects = self.published
         if self.binding is None and subjects:
             self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
         if self.binding is not None:
             self.binding.set_subjects(subjects)
+
+    def unlisten(self) -> None:
+        """Collect no more; what has not been taken is gone."""
+        if self.binding is not None:
+            self.binding.close()
+            self.binding = None
 
     @property
     def published(self) -> list[str]:
@@ -102,7 +175,7 @@ class Stream:
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
         """Publishes that wait."""
-        batch = None if self.binding is None else self.binding.take(limit_bytes)
+        batch = None if self.binding is None or self.frozen or self.expecting else self.binding.take(limit_bytes)
         return [] if batch is None else [(self, batch)]
 
     def close(self, status: str) -> None:
@@ -130,8 +203,8 @@ class Stream:
         self.config = config
         if self.state.configure(**options):
             self._rebuild_queues()
-        if self._started:
-            self._listen()
+        if self._started or self.binding is not None:
+            self.listen()
         self.retention.close()
         self.retention.arm()
         self.direct.reconfigure()
@@ -164,20 +237,20 @@ class Stream:
         self.consumers.pop(consumer.name, None)
         consumer.close("409 Consumer Deleted")
 
-        def job(work: Work) -> Callable[[Outcome], None]:
-            if consumer.consumer_id and not self.closed:
-                self.part(work).consumers_drop.append(consumer.consumer_id)
+        def change(rows: Rows) -> After:
+            if not self.closed:
+                rows.drop(self, consumer.consumer_id)
             return after
 
-        def after(outcome: Outcome) -> None:
+        def after(error: StoreError | None) -> None:
             self.services.advisories.consumer_action(self.name, consumer.name, "delete")
             if done is not None:
-                done(outcome.error if consumer.consumer_id else None)
+                done(error)
 
-        self.services.commits.at_rest(job)
+        self.changes.rows(change)
 
     def _on_ready(self) -> None:
-        self.services.commits.ready(self)
+        self.changes.ready(self)
 
     # what a commit takes along
 
@@ -208,6 +281,17 @@ class Stream:
         del self._id_segments[:expired]
         part.ids_drop += expired
 
+    def forget_ids(self, work: Work) -> None:
+        """Drop all stored message ids."""
+        self.part(work).ids_drop += len(self._id_segments)
+        self._id_segments.clear()
+
+    def replace_state(self, state: StreamState, config: StreamConfig, version: int) -> None:
+        """Take over what a leader's machine knows; the log is brought there in the same commit."""
+        self.state, self.config, self.version = state, config, version
+        self.committed_seq = state.last_seq
+        self._changes = 0
+
     def ids_found(self, segments: int, now_ns: int) -> None:
         """So many segments were stored before this run; when is not known."""
         self._id_segments.extend([now_ns] * segments)
@@ -227,6 +311,13 @@ class Stream:
         for consumer in self.consumers.values():
             consumer.state.requests_end(self.services.bus.engine, self.account, "409 Server Shutdown")
         self.services.bus.flush_soon()
+        if self.replica is not None:
+            self.services.clock.call_soon(self.replica.heal)
+
+    def await_state(self) -> None:
+        """Its state is being fetched: until all of it is here nothing is applied to it or served."""
+        self.fetching = True
+        self.offline = f"stream {self.name} is being fetched from the leader of group {self.group}"
 
     def restore(self) -> None:
         """Read the machine back from the store, as a commit of its changes failed. Errors: StoreError."""

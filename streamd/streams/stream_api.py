@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from streamd import limits
 from streamd._engine import subject_collides
 from streamd.api import stream as wire
+from streamd.api.cluster import ClusterInfo
 from streamd.api.errors import (
     MEMORY_EXCEEDED,
     STORAGE_EXCEEDED,
@@ -149,6 +150,12 @@ class StreamApi:
         self._check_owner(stream)
         self._jetstream.delete_stream(stream, done)
 
+    def _cluster(self, stream: Stream, *, clustered: bool) -> ClusterInfo | None:
+        view = self._jetstream.view
+        if view is not None:
+            return view.of_stream(stream)
+        return ClusterInfo(leader=self._jetstream.server_name) if clustered else None
+
     def info(self, stream: Stream, *, clustered: bool = True, listed: bool = False) -> wire.StreamInfo:
         """What clients see of a stream. `listed`: in a list, with the stored metadata only."""
         state = stream.state
@@ -167,8 +174,8 @@ class StreamApi:
                 last_ts=state.last_ts_ns,
                 num_subjects=state.num_subjects,
                 num_deleted=state.num_deleted,
-                consumer_count=len(stream.consumers),
+                consumer_count=stream.num_consumers,
             ),
-            cluster=wire.ClusterInfo(leader=self._jetstream.server_name) if clustered else None,
+            cluster=self._cluster(stream, clustered=clustered),
             ts=self._jetstream.services.clock.now_ns(),
         )

@@ -8,9 +8,12 @@ from pydantic import ValidationError
 from streamd import __version__
 from streamd.config.errors import ConfigError
 from streamd.config.load import from_flags, load_text
-from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig
+from streamd.config.models import AuthorizationConfig, Config, JetStreamConfig, SystemUser
 
 SECOND = 1_000_000_000
+
+BCRYPT = "$2a$11$W2zko751KUvVy59mUTWmpOdWjpEm5qhcCZRd05GjI/sSOT.xtiHyG"
+USERS = (SystemUser(user="sys", password="pw"), SystemUser(user="b", password="c"))
 
 # (text, path of fields, value)
 SETTINGS: list[tuple[str, str, object]] = [
@@ -54,6 +57,10 @@ SETTINGS: list[tuple[str, str, object]] = [
     ('jetstream {sync: "2m"}', "jetstream.sync_interval", 120 * SECOND),
     ('jetstream {limits {duplicate_window: "1s"}}', "jetstream.limits.duplicate_window_ns", SECOND),
     ("x: 5\nport: $x", "port", 5),
+    ("accounts { $SYS { users: [ {user: sys, password: pw}, {username: b, pass: c} ] } }", "system_users", USERS),
+    ('accounts { "$SYS": {users: [{user: a}]} }', "system_users", (SystemUser(user="a"),)),
+    ('accounts { $SYS {} }\nsystem_account: "$SYS"', "system_users", ()),
+    ("accounts {}\nsystem: '$SYS'", "system_users", ()),
 ]
 
 # (text, the error behind the file's name)
@@ -77,6 +84,35 @@ REFUSED: list[tuple[str, str]] = [
     ('jetstream {max_mem: "1GB"}', '1:12: max_mem: expected a size such as 1GB or "1G", got "1GB"'),
     ("jetstream {sync: 1ns}", "1:12: sync: "),
     ("jetstream {store_dir: a}\nstore_dir: b", "2:1: duplicate 'store_dir' configuration"),
+    (
+        "accounts { A {} }",
+        f'1:12: account "A": accounts other than "$SYS" are not supported yet by streamd {__version__}',
+    ),
+    ("system_account: SYS", '1:1: account "SYS": accounts other than "$SYS" are not supported yet by streamd'),
+    ("system_account: $SYS", "1:17: variable reference for 'SYS' on line 1 can not be found"),
+    ("accounts: 1", "1:1: accounts: expected a map, got an integer"),
+    ("accounts { $SYS: [] }", "1:12: $SYS: expected a map, got an array"),
+    ("accounts { $SYS {users: {}} }", "1:18: users: expected an array, got a map"),
+    ("accounts { $SYS {users: [1]} }", "1:26: users: expected a map, got an integer"),
+    ("accounts { $SYS {users: [{pass: b}]} }", "1:27: user entry requires a user"),
+    ("accounts { $SYS {users: [{user: a}, {user: a}]} }", '1:18: duplicate user "a" detected'),
+    ("accounts { $SYS {users: [{nkey: U}]} }", f'1:27: "nkey" is not supported yet by streamd {__version__}'),
+    ("accounts { $SYS {exports: []} }", f'1:18: "exports" is not supported yet by streamd {__version__}'),
+    ("accounts { $SYS {exprots: []} }", '1:18: unknown field "exprots"'),
+    (
+        f"accounts {{ $SYS {{users: [{{user: a, pass: {BCRYPT}}}]}} }}",
+        "1:36: pass: hashes of bcrypt are not supported yet",
+    ),
+    (f"authorization {{token: {BCRYPT}}}", "1:16: token: hashes of bcrypt are not supported yet"),
+    (f"authorization {{user: a, password: {BCRYPT}}}", "1:25: password: hashes of bcrypt are not supported yet"),
+    (
+        "accounts { $SYS {users: [{user: a}]} }\nauthorization {user: u}",
+        "2:1: authorization: can not have a single user/pass and a users array",
+    ),
+    (
+        "accounts { $SYS {users: [{user: a}]} }\nauthorization {token: t}",
+        "2:1: authorization: can not have a token and a users array",
+    ),
     ("authorization {user: a, pass: b, token: c}", "1:1: authorization: cannot have a user/pass and token"),
 ]
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import anyio
 
+from streamd.api.system import Health, JetStreamInfo
 from streamd.config.models import Config
 from streamd.monitor.app import MonitorApp
 from streamd.monitor.serve import MonitorServer
@@ -17,6 +18,7 @@ from streamd.monitor.varz import Process, configured
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
+    from streamd.api.system import HealthzOptions, JszOptions
     from streamd.monitor.app import Receive, Send
     from streamd.stan.views import StreamingStatistics
 
@@ -33,8 +35,17 @@ class Told:
     def routez(self) -> dict[str, object]:
         return {"num_routes": 0, "routes": []}
 
-    def healthz(self) -> str | None:
-        return self.problem
+    def healthz(self, options: HealthzOptions) -> Health:
+        if self.problem is None or options.js_server_only:
+            return Health()
+        return Health(status="unavailable", status_code=503, error=self.problem)
+
+    async def jsz(self, options: JszOptions) -> JetStreamInfo | None:
+        if options.leader_only:
+            return None
+        return JetStreamInfo(
+            server_id=options.account or "ID", now=0, streams=options.limit, total=int(options.accounts)
+        )
 
 
 class Heard(NamedTuple):

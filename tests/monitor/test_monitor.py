@@ -24,7 +24,7 @@ def test_varz_shows_settings_and_counts_requests() -> None:
         assert found.kind == "application/json"
         assert found.headers["access-control-allow-origin"] == "*"
         assert (varz["server_id"], varz["port"], varz["max_payload"]) == ("ID", 4222, 1 << 20)
-        assert varz["http_req_stats"] == {"/": 0, "/healthz": 1, "/metrics": 0, "/routez": 0, "/varz": 1}
+        assert varz["http_req_stats"] == {"/": 0, "/healthz": 1, "/jsz": 0, "/metrics": 0, "/routez": 0, "/varz": 1}
         assert varz["mem"] > 1 << 20
 
     with_monitor(test)
@@ -38,6 +38,27 @@ def test_healthz_says_what_is_wrong() -> None:
 
         assert (well.status, well.json()) == (200, {"status": "ok"})
         assert (ill.status, ill.json()) == (503, {"status": "unavailable", "error": "the disk is full"})
+
+    with_monitor(test)
+
+
+def test_arguments() -> None:
+    """They become options under their names over HTTP; what can't be read is refused in nats-server's words."""
+
+    async def test(port: int, told: Told) -> None:
+        told.problem = "the disk is full"
+        server_only = await ask(port, "/healthz?js-server-only=true")
+        jsz = (await ask(port, "/jsz?acc=A&limit=5&accounts=T&streams=")).json()
+        follower = await ask(port, "/jsz?leader-only=1")
+        flag = await ask(port, "/jsz?accounts=2")
+        number = await ask(port, "/jsz?offset=x")
+
+        assert server_only.status == 200
+        assert isinstance(jsz, dict)
+        assert (jsz["server_id"], jsz["streams"], jsz["total"]) == ("A", 5, 1)
+        assert (follower.status, flag.status, number.status) == (400, 400, 400)
+        assert flag.body == "Error decoding boolean for 'accounts': strconv.ParseBool: parsing \"2\": invalid syntax\n"
+        assert number.body == "Error decoding int for 'offset': strconv.Atoi: parsing \"x\": invalid syntax\n"
 
     with_monitor(test)
 

@@ -163,7 +163,7 @@ class Connection:
         self,
         program: Program,
         name: str,
-        url: str,
+        url: str | list[str],
         client: str,
         *,
         cluster: str = "test-cluster",
@@ -172,7 +172,7 @@ class Connection:
         ping_seconds: int = 5,
         ping_out: int = 88,
     ) -> None:
-        """Connect. Errors: Refused with the library's text."""
+        """Connect, with several URLs to any of them (Python only). Errors: Refused with the library's text."""
         self.program = program
         self.name = name
         self.ack_seconds = ack_seconds

@@ -73,6 +73,13 @@ impl Dedupe {
         }
     }
 
+    /// All of it as one segment, for a replica that lacks it.
+    pub fn segment(&self) -> Vec<u8> {
+        let mut segment = Segment::default();
+        self.seen.iter().for_each(|seen| segment.push(&seen.id, seen.sequence, seen.timestamp_ns));
+        segment.finish()
+    }
+
     /// Remember the ids of a segment that are still within the window.
     pub fn replay(&mut self, segment: &[u8], now_ns: i64, window_ns: i64) -> Result<(), Corrupt> {
         let (_, mut reader) = open(segment)?;

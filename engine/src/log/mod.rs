@@ -358,6 +358,11 @@ impl StreamState {
         self.dedupe.replay(segment, now_ns, self.limits.duplicate_window_ns)
     }
 
+    /// All message ids of the window as one segment, empty if there are none.
+    pub fn ids(&self) -> Vec<u8> {
+        self.dedupe.segment()
+    }
+
     /// Whether a stored segment of message ids may be dropped.
     pub fn ids_expired(&self, segment: &[u8], now_ns: i64) -> Result<bool, Corrupt> {
         dedupe::segment_expired(segment, now_ns, self.limits.duplicate_window_ns)

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::hub::{Event, Hub, Lane, Limits, Options, Traffic};
@@ -375,6 +375,24 @@ impl Batch {
 
     fn size(&self) -> usize {
         self.inner.size()
+    }
+
+    fn headed(&self) -> Vec<usize> {
+        self.inner.iter().enumerate().filter(|(_, message)| !message.headers.is_empty()).map(|(at, _)| at).collect()
+    }
+
+    fn without(&self, others: Vec<PyRef<'_, Batch>>) -> Batch {
+        Batch { inner: self.inner.without(others.iter().map(|other| &other.inner)) }
+    }
+
+    fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.encode())
+    }
+
+    #[classmethod]
+    fn decode(_class: &Bound<'_, PyType>, data: &[u8]) -> PyResult<Batch> {
+        let inner = crate::batch::Batch::decode(data);
+        Ok(Batch { inner: inner.ok_or_else(|| PyValueError::new_err("not an encoded batch"))? })
     }
 }
 

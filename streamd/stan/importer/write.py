@@ -35,6 +35,7 @@ from streamd.stan.importer.report import summarise
 from streamd.stan.service import Streaming
 from streamd.state.limits import Limits
 from streamd.store import Sync
+from streamd.streams.changes import WorkRows
 from streamd.streams.encryption import Encryption
 from streamd.streams.jetstream import JetStream
 
@@ -205,8 +206,11 @@ async def _subscriptions(channel: Channel, data: ChannelData, clients: set[str])
     groups = [[one] for one in single]
     groups += [list(found) for _, found in groupby(members, key=lambda one: one.queue_group)]
     for found in sorted(groups, key=lambda group: group[0].id):
-        group = _group(channel, data, found, clients)
-        await _commit(channel, group.store)
+        await _store(channel, _group(channel, data, found, clients))
+
+
+async def _store(channel: Channel, group: Group) -> None:
+    await _commit(channel, lambda work: group.store(WorkRows(work)))
 
 
 def _lasts(one: Subscription, clients: set[str]) -> bool:

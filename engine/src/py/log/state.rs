@@ -259,6 +259,10 @@ impl StreamState {
         Ok(())
     }
 
+    fn ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.ids())
+    }
+
     fn ids_expired(&self, segment: PyBackedBytes, now_ns: i64) -> PyResult<bool> {
         self.inner.ids_expired(&segment, now_ns).map_err(corrupt)
     }

@@ -1,0 +1,216 @@
+"""All groups of a node: one timer, one frame a peer and turn.
+
+In the walk:  frames, links and the timer come in here; groups say that they need a turn. A turn runs once everything that is
+              ready has run, so that what comes together is handled together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from streamd.raft import envelope
+from streamd.raft.errors import JournalDamaged
+from streamd.raft.group import Group
+from streamd.raft.options import Options
+
+if TYPE_CHECKING:
+    import logging
+    import random
+    from collections.abc import Callable
+
+    from streamd.clock import Clock, Timer
+    from streamd.raft.net import Net, NodeId
+    from streamd.raft.replica import Replica
+    from streamd.raft.sides import Machine
+    from streamd.raft.storage import Job, Storage
+
+_NEVER: Final = float("inf")
+
+
+class Host:
+    """The groups of one node."""
+
+    def __init__(
+        self,
+        net: Net,
+        clock: Clock,
+        rng: random.Random,
+        at_rest: Callable[[Job], None],
+        *,
+        options: Options | None = None,
+        log: logging.Logger,
+    ) -> None:
+        """`at_rest` must not run a job before it returns."""
+        self.node = net.node
+        self.groups: dict[str, Group] = {}
+        self.linked: set[NodeId] = set(net.linked())
+        self.malformed = 0  # frames that were none
+        self.strays = 0  # frames for another node, or that came when their link was gone
+        self.unknown = 0  # messages for groups that aren't open
+        self._net = net
+        self._clock = clock
+        self._rng = rng
+        self._at_rest = at_rest
+        self._options = options or Options()
+        self._log = log
+        self._ready: dict[Replica, None] = {}
+        self._planned = False
+        self._outbox: dict[NodeId, list[bytes]] = {}
+        self._period = self._options.heartbeat_ns / 1e9
+        self._beat = 0.0  # when heartbeats are due
+        self._timer: Timer | None = None
+        self._timer_at = _NEVER
+        self._closed = False
+        net.on_frame(self._frame)
+        net.on_link(self._link)
+
+    def open(self, name: str, storage: Storage, machine: Machine, applied: int) -> Group:
+        """Take part in a group. `applied`: what the machine has already, durably. Errors: JournalDamaged."""
+        assert name not in self.groups, f"group {name} is open"
+        group = self.groups[name] = Group(
+            name,
+            storage,
+            machine,
+            applied,
+            home=self,
+            node=self.node,
+            clock=self._clock,
+            rng=self._rng,
+            at_rest=self._at_rest,
+            options=self._options,
+            closed=self._forget,
+        )
+        self.wake(group.replica)
+        return group
+
+    def close(self) -> None:
+        """Take part in nothing."""
+        self._closed = True
+        for group in list(self.groups.values()):
+            group.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _forget(self, group: Group) -> None:
+        self.groups.pop(group.name, None)
+        self._ready.pop(group.replica, None)
+
+    # --- for replicas
+
+    def now(self) -> float:
+        # The library takes 0 for long ago.
+        return self._clock.monotonic_ns() / 1e9 + 1.0
+
+    def post(self, to: NodeId, data: bytes) -> None:
+        waiting = self._outbox.get(to)
+        if waiting is None:
+            self._outbox[to] = [data]
+        else:
+            waiting.append(data)
+        self._plan()
+
+    def wake(self, replica: Replica) -> None:
+        self._ready[replica] = None
+        self._plan()
+
+    # --- what comes in
+
+    def _frame(self, data: bytes) -> None:
+        frame = envelope.decode(data)
+        if frame is None:
+            self.malformed += 1
+            return
+        sender = frame.sender
+        if frame.receiver != self.node or sender not in self.linked:
+            # Late data of a broken link would pass for a sign of life.
+            self.strays += 1
+            return
+        now = self.now()
+        for message in frame.messages:
+            group = self.groups.get(message.group)
+            if group is None:
+                self.unknown += 1
+                continue
+            try:
+                group.replica.receive(now, sender, message)
+            except JournalDamaged as error:
+                group.fail(error)
+                continue
+            self._ready[group.replica] = None
+        self._plan()
+
+    def _link(self, node: NodeId, up: bool) -> None:
+        if up:
+            self.linked.add(node)
+        else:
+            self.linked.discard(node)
+            self._outbox.pop(node, None)
+        for group in list(self.groups.values()):
+            group.replica.link(node, up)
+
+    # --- turns
+
+    def _plan(self) -> None:
+        if not self._planned and not self._closed:
+            self._planned = True
+            self._clock.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._planned = False
+        if self._closed:
+            return
+        now = self.now()
+        ready, self._ready = self._ready, {}
+        if beat := now >= self._beat:
+            self._beat = now + self._period
+            ready.update((group.replica, None) for group in self.groups.values() if group.replica.core.leads)
+        for replica in ready:
+            if not replica.closed:
+                self._run(replica, now, beat)
+        self._flush()
+        self._arm(now, min((self._due(replica) for replica in ready), default=_NEVER))
+
+    def _run(self, replica: Replica, now: float, beat: bool) -> None:
+        try:
+            replica.turn(now, beat=beat)
+        except JournalDamaged as error:
+            self.groups[replica.name].fail(error)
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, {}
+        limit = self._options.frame_bytes
+        for node, messages in outbox.items():
+            first = size = 0
+            for number, message in enumerate(messages):
+                if size and size + len(message) > limit:
+                    self._net.send(node, envelope.encode(self.node, node, messages[first:number]))
+                    first, size = number, 0
+                size += len(message)
+            self._net.send(node, envelope.encode(self.node, node, messages[first:]))
+
+    # --- the timer
+
+    def _due(self, replica: Replica) -> float:
+        if replica.closed:
+            return _NEVER
+        return min(replica.deadline, self._beat) if replica.core.leads else replica.deadline
+
+    def _arm(self, now: float, due: float) -> None:
+        """Be called at `due`, unless a call comes sooner."""
+        if due < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = due
+            self._timer = self._clock.call_later(max(0, int((due - now) * 1e9) + 1), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = _NEVER
+        now = self.now()
+        for group in self.groups.values():
+            if self._due(group.replica) <= now:
+                self._ready[group.replica] = None
+        if self._ready:
+            self._turn()
+        self._arm(now, min((self._due(group.replica) for group in self.groups.values()), default=_NEVER))

@@ -1,0 +1,64 @@
+"""Answers to what the meta group decided: the server that made or changed a stream tells who asked for it.
+
+Every server remembers the question from the entry, as any of them may turn out to be the one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from streamd.api import stream as wire
+from streamd.api.errors import ApiError
+from streamd.errors import StoreError
+from streamd.streams.failures import storage_error
+
+if TYPE_CHECKING:
+    from streamd.state.meta import Change
+    from streamd.streams.replication.node import Replication
+
+#: Nobody waits longer for an answer.
+REMEMBER_NS: Final = 10_000_000_000
+
+
+class _Question(NamedTuple):
+    reply: str
+    kind: type[wire.StreamCreateResponse | wire.StreamUpdateResponse]
+    asked_ns: int
+
+
+class Answers:
+    """Questions that are not yet answered, by the uid of their stream."""
+
+    def __init__(self, replication: Replication) -> None:
+        self._replication = replication
+        self._questions: dict[int, list[_Question]] = {}
+
+    def expect(self, change: Change, command: dict[str, Any]) -> None:
+        """A command was agreed on, for which somebody may wait."""
+        now_ns = self._replication.services.clock.now_ns()
+        for uid in [uid for uid, asked in self._questions.items() if asked[-1].asked_ns < now_ns - REMEMBER_NS]:
+            del self._questions[uid]
+        if change.stream is None or not command.get("reply"):
+            return
+        kind: type[wire.StreamCreateResponse | wire.StreamUpdateResponse] = wire.StreamUpdateResponse
+        if change.kind == "assigned":
+            kind = wire.StreamCreateResponse
+        elif change.kind not in ("configured", "moving"):
+            return
+        question = _Question(command["reply"], kind, now_ns)
+        self._questions.setdefault(change.stream.uid, []).append(question)
+
+    def made(self, uid: int, error: Exception | None) -> None:
+        """This server has done what was asked for."""
+        jetstream = self._replication.jetstream
+        stream = next((each for each in jetstream.streams.values() if each.uid == uid), None)
+        for question in self._questions.pop(uid, ()):
+            if isinstance(error, StoreError):
+                error = storage_error(error)
+            if isinstance(error, ApiError):
+                payload = question.kind.failure(error)
+            elif stream is not None:
+                payload = question.kind(info=jetstream.api.streams.info(stream)).encode()
+            else:
+                continue
+            jetstream.services.bus.publish(question.reply, payload)

@@ -1,0 +1,478 @@
+"""This server as a member of a cluster: its groups, and what follows here from what the meta group agrees on.
+
+Place in the walk: the server builds it over JetStream and the network between nodes; API handlers ask it who answers.
+Guarantee:  a group is opened here only when the meta group names this server, and its journal is in the store before that.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from streamd.api.errors import ApiError
+from streamd.raft.storage import Storage, define
+from streamd.state.meta import STREAMING_GROUP, GroupPlan, MetaState
+from streamd.store import Work
+from streamd.streams.journals import META
+from streamd.streams.replication import ops
+from streamd.streams.replication.answers import Answers
+from streamd.streams.replication.api import ClusterApi
+from streamd.streams.replication.holding import Holding
+from streamd.streams.replication.infos import Infos
+from streamd.streams.replication.joining import Joining
+from streamd.streams.replication.membership import Membership
+from streamd.streams.replication.metagroup import STATE_ROW, MetaGroup
+from streamd.streams.replication.mover import Mover
+from streamd.streams.replication.passing import Passing
+from streamd.streams.replication.reads import Reads
+from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
+from streamd.streams.replication.transfer import Transfer
+from streamd.streams.replication.view import View
+from streamd.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamd.api.stream import StreamConfig
+    from streamd.raft.host import Host
+    from streamd.raft.net import Net, NodeId
+    from streamd.state.meta import Assignment, Change
+    from streamd.store import Outcome, StoredStream
+    from streamd.streams.jetstream import JetStream
+    from streamd.streams.shelf import Shelf
+
+#: How often leaders look whether something of what the meta group wants is still missing.
+TEND_NS: Final = 1_000_000_000
+#: And every so many times, whether anything at all is.
+LOOK_EVERY: Final = 5
+#: A server that stops waits so long for others to lead.
+LEAVE_SECONDS: Final = 1.0
+
+
+class Replication:
+    """The groups of one server."""
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        net: Net,
+        host: Host,
+        *,
+        name: str,
+        cluster: Callable[[], str],
+        tags: tuple[str, ...],
+        expected: Callable[[], frozenset[str] | None],
+        streaming: bool,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """`expected`: names of the servers, this one included, that are to found the cluster; None while that isn't known.
+        `streaming`: whether NATS Streaming is to be replicated. `failed`: told why this server must end, and be started again.
+        Opens the groups that the store has. Errors: StoreError."""
+        self.jetstream = jetstream
+        self.services = jetstream.services
+        self.net = net
+        self.host = host
+        self.name = name
+        self._cluster = cluster
+        self.tags = tags
+        self.streaming = streaming
+        self.holding = Holding(jetstream)
+        self.holding.wanted = self._wanted
+        self.holding.known = lambda index: self.meta.applied >= index
+        self.answers = Answers(self)
+        self.infos = Infos(self)
+        self.reads = jetstream.reads = Reads(self)
+        self.transfer = Transfer(self)
+        self.mover = Mover(self)
+        self.holding.laid_aside = self.mover.lay_aside
+        self.holding.arrived = self.mover.expect
+        self.passing = Passing(self)
+        self.replicas: dict[str, Replica] = {}
+        #: The voters that the meta group began with, if this server was one of them.
+        self.founded: tuple[NodeId, ...] = jetstream.founded
+        self._failed: Callable[[Exception], None] | None = failed
+        self._opening: set[int] = set()  # uids whose OPEN is proposed
+        self._told: dict[str, Callable[[Replica], None]] = {}
+        self._beats = 0
+        self._making: set[str] = set()  # groups whose journal is being stored
+        self.meta = self._open_meta()
+        self.membership = Membership(self)
+        self.joining = Joining(self, expected)
+        for group in [group for group in jetstream.journals if group != META]:
+            self._open_group(group, jetstream.journals[group])
+        self.view = jetstream.view = View(self)
+        self.cluster_api = ClusterApi(self)
+        jetstream.api.join(self.cluster_api)
+        self._leaderless_ns = self.services.clock.monotonic_ns()
+        self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
+
+    # groups
+
+    def _open_meta(self) -> MetaGroup:
+        stored = self.jetstream.journals.get(META)
+        state, applied = MetaState(), 0
+        if stored is not None:
+            journal_id = stored.stream
+            row = stored.consumers.get(STATE_ROW)
+            if row is not None:
+                state, applied = MetaState.decode(row.definition), _applied(stored)
+            storage = Storage.found(self.jetstream.stored_log(journal_id, None), stored)
+        else:
+            journal_id = self.jetstream.new_id()
+            self._define_meta(journal_id)
+            storage = Storage(self.jetstream.stored_log(journal_id, None), {})
+        meta = MetaGroup(self.services, self.net, journal_id, state, applied, self._changed, self._meta_role)
+        meta.group = self.host.open(META, storage, meta, applied)
+        return meta
+
+    def _define_meta(self, journal_id: int) -> None:
+        work = Work()
+        joins = {"joins": self.jetstream.must_join} if self.jetstream.must_join else {}
+        define(work, journal_id, META, node=self.net.node, founded=" ".join(self.founded), **joins)
+        self.services.commits.at_once(work)
+
+    def found(self, voters: tuple[NodeId, ...]) -> None:
+        """Begin the meta group with servers that all do the same."""
+        self.services.log.info("RAFT: founding the cluster with %s", ", ".join(voters))
+        self.founded = voters
+        self._define_meta(self.meta.journal_id)
+        self.meta.group.bootstrap(voters)
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name, which may change while it was made up."""
+        return self._cluster()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether this server's store has never been part of a cluster, and it may found one."""
+        return not self.joined and not self.jetstream.must_join
+
+    @property
+    def joined(self) -> bool:
+        """Whether this server's store is part of a cluster."""
+        return bool(self.meta.group.last_index or self.meta.group.config.voters)
+
+    def _open_group(self, name: str, stored: StoredStream) -> None:
+        storage = Storage.found(self.jetstream.stored_log(stored.stream, None), stored)
+        self._begin(name, stored.stream, storage, _applied(stored))
+
+    def _begin(self, name: str, journal_id: int, storage: Storage, applied: int) -> Replica:
+        owners: dict[int, Stream | Shelf] = {
+            stream.uid: stream
+            for stream in self.jetstream.streams.values()
+            if stream.group == name and not stream.partial
+        }
+        owners |= {shelf.uid: shelf for shelf in self.jetstream.replicated_shelves(name)}
+        replica = Replica(self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch)
+        self.replicas[name] = replica
+        if (told := self._told.get(name)) is not None:
+            told(replica)
+        replica.lead.began = partial(self._leads, replica)
+        replica.lead.pass_publishes = partial(self.passing.on, replica)
+        replica.failed = self.fail
+        replica.group = self.host.open(name, storage, replica, applied)
+        for owner in owners.values():
+            owner.stand_by()
+        replica.role_changed()
+        return replica
+
+    def _ensure_group(self, plan: GroupPlan) -> None:
+        """This server is one of a group's: have its journal, and begin it with the others if it is new."""
+        if plan.name in self.replicas or plan.name in self._making or self.name not in plan.names:
+            return
+        self._making.add(plan.name)
+        journal_id = self.jetstream.new_id()
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            define(work, journal_id, plan.name)
+            return after
+
+        def after(outcome: Outcome) -> None:
+            self._making.discard(plan.name)
+            if outcome.error is not None:
+                return  # the next look tries again
+            replica = self._begin(plan.name, journal_id, Storage(self.jetstream.stored_log(journal_id, None), {}), 0)
+            if self.net.node in plan.first:
+                replica.group.bootstrap(plan.first)
+
+        self.services.commits.at_rest(job)
+
+    def when_there(self, group: str, call: Callable[[Replica], None]) -> None:
+        """Call with this server's replica of a group, as soon as there is one and before it does anything."""
+        self._told[group] = call
+        if group in self.replicas:
+            call(self.replicas[group])
+
+    def owner_of(self, uid: int) -> Stream | Shelf | None:
+        """What this server has of a uid."""
+        return next((each.owners[uid] for each in self.replicas.values() if uid in each.owners), None)
+
+    # what the meta group says
+
+    def _wanted(self, uid: int, group: str) -> bool:
+        """Whether a stream is still to be in a group; of what the meta group doesn't decide on, the group's own log does."""
+        if uid > self.meta.applied:
+            return True
+        wanted = self.meta.state.by_uid.get(uid)
+        return wanted is not None and group in (wanted.group, wanted.moving)
+
+    def belongs(self, uid: int, group: str) -> bool:
+        """Whether a stream is in a group, or nowhere any more, rather than on its way to another one."""
+        wanted = self.meta.state.by_uid.get(uid)
+        return wanted is None or wanted.group == group
+
+    def _changed(self, change: Change, command: dict[str, Any]) -> None:
+        """An entry of the meta group, or a whole new state, came."""
+        self.answers.expect(change, command)
+        if change.kind == "all":
+            self.look()
+            return
+        if change.group is not None:
+            self._ensure_group(change.group)
+        if change.kind in ("node", "forgotten"):
+            self.membership.look()
+        stream = change.stream
+        if stream is not None and change.kind != "refused":
+            if change.kind == "moved":
+                self.mover.moved(stream)
+            self.look_at(stream)
+            if change.kind == "removed":
+                self._remove(stream.uid)
+
+    def look(self) -> None:
+        """Compare all that the meta group wants with what is here."""
+        state = self.meta.state
+        for plan in list(state.groups.values()):
+            self._ensure_group(plan)
+        for stream in list(state.streams.values()):
+            self.look_at(stream)
+        for held in list(self.jetstream.streams.values()):
+            if (
+                0 < held.uid < ops.FIRST_OWN_UID
+                and held.uid not in self.meta.state.by_uid
+                and held.uid <= self.meta.applied
+            ):
+                self._remove(held.uid)
+        self.membership.look()
+
+    def look_at(self, wanted: Assignment) -> None:
+        """Compare one stream."""
+        if self.meta.state.by_uid.get(wanted.uid) is not wanted:
+            return
+        if wanted.moving:
+            self.mover.look_at(wanted)
+            return
+        if not wanted.group:
+            if wanted.names == (self.name,):
+                self._look_at_own(wanted)
+            return
+        replica = self.replicas.get(wanted.group)
+        if replica is None or not replica.leading:
+            return
+        stream = replica.owners.get(wanted.uid)
+        if wanted.move and (stream is None or (isinstance(stream, Stream) and stream.frozen)):
+            self.mover.look_for(wanted)
+        elif stream is None:
+            self._propose(replica, ops.OPEN, wanted)
+        elif isinstance(stream, Stream) and stream.version < wanted.version:
+            self._propose(replica, ops.CONFIGURE, wanted)
+
+    def _propose(self, replica: Replica, kind: int, wanted: Assignment) -> None:
+        if wanted.uid in self._opening:
+            return
+        self._opening.add(wanted.uid)
+        definition = {
+            "name": wanted.name,
+            "created": wanted.created_ns,
+            "config": wanted.config,
+            "group": replica.name,
+            "uid": wanted.uid,
+            "version": wanted.version,
+        }
+
+        def finish(result: tuple[Any, ...], error: Exception | None) -> None:
+            self._opening.discard(wanted.uid)
+            if error is None:
+                self.answers.made(wanted.uid, result[1] if len(result) > 1 else None)
+                self.look_at(wanted)
+
+        replica.proposals.alone(ops.defined(kind, wanted.uid, definition), finish)
+
+    def _look_at_own(self, wanted: Assignment) -> None:
+        """A stream without other replicas that lives here."""
+        jetstream = self.jetstream
+        stream = jetstream.streams.get(wanted.name)
+        if wanted.uid in self._opening:
+            return
+        config = jetstream.config_of(wanted.config)
+        if stream is not None and stream.uid == wanted.uid and stream.frozen:
+            self.mover.moved(wanted)
+        elif stream is None or stream.uid != wanted.uid:
+            if stream is not None:
+                self._remove(stream.uid)
+            self._opening.add(wanted.uid)
+            jetstream.create_stream(
+                config,
+                partial(self._made_own, wanted),
+                uid=wanted.uid,
+                created_ns=wanted.created_ns,
+                version=wanted.version,
+            )
+        elif stream.version < wanted.version:
+            self._opening.add(wanted.uid)
+            stream.version = wanted.version
+            jetstream.update_stream(stream, config, lambda error: self._made_own(wanted, stream, error))
+
+    def _made_own(self, wanted: Assignment, _stream: Stream, error: ApiError | None) -> None:
+        self._opening.discard(wanted.uid)
+        self.answers.made(wanted.uid, error)
+        self.look_at(wanted)
+
+    def _remove(self, uid: int) -> None:
+        """A stream was deleted: nothing of it stays here."""
+        for stream in [each for each in self.jetstream.streams.values() if each.uid == uid]:
+            self.remove(stream)
+
+    def remove(self, stream: Stream) -> None:
+        """Remove a stream from this server."""
+        if stream.replica is not None:
+            stream.replica.drop(stream, lambda _owner, _error: None)
+        else:
+            self.jetstream.delete_stream(stream, lambda _error: None)
+
+    # leading
+
+    def _leads(self, replica: Replica) -> None:
+        """This server leads a group now: what it lacks is proposed."""
+        for wanted in list(self.meta.state.streams.values()):
+            if wanted.group == replica.name:
+                self.look_at(wanted)
+
+    def meta_leaderless_ns(self) -> int:
+        """For how long no meta leader has been known."""
+        return self.services.clock.monotonic_ns() - self._leaderless_ns if self._leaderless_ns else 0
+
+    def why_no_meta(self) -> str:
+        """Why there is no meta leader, for people."""
+        if not self.joined:
+            return "this server has not found its cluster yet"
+        voters = self.meta.group.config.voters
+        near = len({*self.net.linked(), self.net.node} & {*voters})
+        return f"no meta leader, {near} of {len(voters)} servers of the cluster can be reached from here"
+
+    def _meta_role(self) -> None:
+        if self.meta.group.failed is not None:
+            self.fail(self.meta.group.failed)
+            return
+        leader = self.meta.group.leader
+        if leader is None:
+            self._leaderless_ns = self._leaderless_ns or self.services.clock.monotonic_ns()
+        else:
+            self._leaderless_ns = 0
+        self.membership.look()
+
+    def _tend_due(self) -> None:
+        self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
+        self.joining.look()
+        self.membership.look()
+        self._look_at_store()
+        self._beats += 1
+        if self._beats % LOOK_EVERY == 0:
+            self.look()
+
+    # the end
+
+    def fail(self, error: Exception) -> None:
+        """This server can't keep what it promised, or not in this process: it ends, and its start sees to the rest."""
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            failed(error)
+
+    def _look_at_store(self) -> None:
+        """A writer that has failed does nothing more; others have all that is replicated, and go on."""
+        if self.jetstream.writer.failed is not None:
+            self.fail(self.jetstream.writer.failed)
+
+    # what handlers ask
+
+    def assign(
+        self,
+        config: StreamConfig,
+        names: tuple[str, ...],
+        reply: str,
+        done: Callable[[ApiError | None], None],
+    ) -> None:
+        """In a job of the meta group: place a stream; its leader answers to `reply`. `done` hears of an error."""
+        state = self.meta.state
+        plan = state.pick_group(names) if config.num_replicas > 1 else None
+        command = {
+            "do": "assign",
+            "name": config.name,
+            "config": config.wire(),
+            "created": self.services.clock.now_ns(),
+            "names": names,
+            "group": "" if plan is None else plan.name,
+            "reply": reply,
+        }
+
+        def assigned(change: Change | None) -> None:
+            done(ApiError(503, 10008, "JetStream system temporarily unavailable") if change is None else None)
+
+        if plan is None or plan.name in state.groups:
+            self.meta.propose(command, assigned)
+            return
+        group = {"do": "group", "name": plan.name, "names": plan.names, "first": plan.first}
+
+        def grouped(change: Change | None) -> None:
+            if change is None:
+                assigned(None)
+            else:
+                self.meta.first(lambda: self.meta.propose(command, assigned))
+
+        self.meta.propose(group, grouped)
+
+    def streaming_plan(self) -> GroupPlan:
+        """The group of NATS Streaming: all servers that vote in the meta group, as many as five."""
+        names = tuple(sorted(node.name for node in self.meta.state.nodes.values()))[:5]
+        first = tuple(self.meta.state.nodes[name].node for name in names)
+        return GroupPlan(STREAMING_GROUP, names, first)
+
+    def node_named(self, name: str) -> NodeId | None:
+        """A server's Raft id."""
+        node = self.meta.state.nodes.get(name)
+        return None if node is None else node.node
+
+    async def leave(self) -> None:
+        """A clean stop: others lead from now on, if they can."""
+        waiting = 0
+        gone = anyio.Event()
+
+        def done(_moved: bool) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                gone.set()
+
+        moves = [replica.hand_over for replica in self.replicas.values() if replica.leading]
+        moves += [self.meta.group.transfer] * self.meta.leading
+        waiting = len(moves)
+        for move in moves:
+            move(None, done)
+        if moves:
+            with anyio.move_on_after(LEAVE_SECONDS):
+                await gone.wait()
+
+    def close(self) -> None:
+        """The server stops."""
+        self._tend_timer.cancel()
+        for replica in self.replicas.values():
+            replica.close()
+        self.host.close()
+
+
+def _applied(stored: StoredStream) -> int:
+    row = stored.consumers.get(APPLIED_ROW)
+    return 0 if row is None or row.state is None else int(APPLIED.unpack(row.state)[0])

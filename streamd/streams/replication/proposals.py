@@ -1,0 +1,377 @@
+"""What the leader of a group puts into its log: publishes that wait in taps, rows, states, removals.
+
+Place in the walk: taps and handlers → here → the group → replica.
+Guarantee:  an entry is proposed as soon as fewer than `UNDER_WAY_MAX` are on their way; what comes meanwhile shares the next
+            one. Whoever asked hears of the outcome when this server's replica has applied the entry, or that it isn't known.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from streamd import limits
+from streamd._engine import Batch
+from streamd.api.errors import NOT_AVAILABLE
+from streamd.errors import LeadershipLost
+from streamd.raft.errors import NotLeader, Overloaded
+from streamd.streams.commits import Held
+from streamd.streams.replication import ops
+from streamd.streams.replication.ops import Op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamd._engine import AckOutcome
+    from streamd.api.errors import ApiError
+    from streamd.clock import Timer
+    from streamd.errors import StoreError
+    from streamd.store import Outcome, Work
+    from streamd.streams.changes import After, Change, Shelved
+    from streamd.streams.commits import Source
+    from streamd.streams.consumer import Consumer
+    from streamd.streams.reader import Saved
+    from streamd.streams.replication.replica import Replica
+    from streamd.streams.stream import Stream
+
+#: Entries on their way: one is written while the one before is acknowledged.
+UNDER_WAY_MAX: Final = 2
+#: An entry holds about this much at most, but for a single message that is bigger.
+ENTRY_BYTES_MAX: Final = 1 << 20
+#: A leader remembers for so long, and so many bytes, what it has proposed: the one before may pass the same on.
+LATELY_NS: Final = 1_000_000_000
+LATELY_BYTES_MAX: Final = 32 << 20
+#: Publishes that go into one call to another server.
+PASS_BYTES: Final = 1 << 20
+#: States of consumers are proposed at least so far apart, unless something else is proposed or somebody waits.
+SAVE_PAUSE_NS: Final = 20_000_000
+
+
+@dataclass(slots=True)
+class Pending:
+    """An entry on its way, and who waits for it."""
+
+    term: int
+    afters: list[After] = field(default_factory=list)
+    finish: Callable[[tuple[Any, ...], StoreError | None], None] | None = None
+    confirmations: list[tuple[Consumer, AckOutcome]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Light:
+    ops: list[Op]
+    after: After
+
+
+@dataclass(slots=True)
+class _Alone:
+    op: Op
+    finish: Callable[[tuple[Any, ...], StoreError | None], None]
+
+
+class _OpRows:
+    """Rows of one change, as operations."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+
+    def put(self, owner: Shelved, number: int, definition: bytes, state: bytes | None = None) -> None:
+        """Put a row."""
+        if number:
+            self.ops.append(ops.row(owner.uid, number, definition, state))
+
+    def drop(self, owner: Shelved, number: int) -> None:
+        """Take a row away."""
+        if number:
+            self.ops.append(ops.numbered(ops.DROP_ROW, owner.uid, number))
+
+
+class Proposals:
+    """The way of changes for the streams of one group, while this server leads it."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._commits = replica.services.commits
+        self._clock = replica.services.clock
+        self._sources: deque[Source] = deque()
+        self._queue: deque[_Light | _Alone] = deque()
+        self._saves: dict[Saved, None] = {}
+        self._confirmations: list[tuple[Consumer, AckOutcome]] = []
+        self._save_timer: Timer | None = None
+        self._under_way: dict[int, Pending] = {}
+        self._time_ns = 0
+        self._leadership = 0  # how many have ended here
+        self._planned = False
+        self._lately: list[Op] | None = (
+            None  # publishes that were proposed since this server leads; None: it has for long
+        )
+        self._lately_bytes = 0
+        self._lately_timer: Timer | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is under way."""
+        waits = self._sources or self._queue or self._saves or self._confirmations
+        return not (waits or self._under_way or self._planned)
+
+    # what others ask for
+
+    def ready(self, source: Source) -> None:
+        """Publishes wait."""
+        self._sources.append(source)
+        self._plan()
+
+    def begin(self, publishes: list[tuple[Stream, Batch]]) -> None:
+        """This server leads from now on, and has kept publishes from an earlier time that it did."""
+        self._sources.extendleft(Held(stream, batch) for stream, batch in reversed(publishes))
+        self._lately, self._lately_bytes = [], 0
+        if self._lately_timer is not None:
+            self._lately_timer.cancel()
+        self._lately_timer = self._clock.call_later(LATELY_NS, self._forget_lately)
+
+    def passed(self, publishes: list[tuple[Stream, Batch]]) -> None:
+        """Publishes came to the leader before this one: those that didn't come here as well are for this one."""
+        if self._lately is None:
+            return
+        waiting = self.forget_sources()
+        had: dict[int, list[Batch]] = {}
+        for op in self._lately:
+            had.setdefault(op.uid, []).append(Batch.decode(op.body))
+        for stream, batch in waiting:
+            had.setdefault(stream.uid, []).append(batch)
+        left = [(stream, batch.without(had.get(stream.uid, []))) for stream, batch in publishes]
+        self._sources.extend(Held(stream, batch) for stream, batch in [*left, *waiting] if len(batch))
+        self._plan()
+
+    def _forget_lately(self) -> None:
+        self._lately = self._lately_timer = None
+
+    def rows(self, change: Change) -> None:
+        """Write rows by way of the log."""
+
+        leadership = self._leadership
+
+        def job(_work: Work) -> Callable[[Outcome], None] | None:
+            rows = _OpRows()
+            after = change(rows)
+            if leadership != self._leadership or not self._replica.leading:
+                if after is not None:
+                    after(LeadershipLost(self._replica.name))
+            elif rows.ops or after is not None:
+                self._queue.append(_Light(rows.ops, after or (lambda _error: None)))
+                self._plan()
+            return None
+
+        self._commits.at_rest(job)
+
+    def save(self, saved: Saved) -> None:
+        """Propose a state soon."""
+        if not self._replica.leading:
+            return
+        self._saves[saved] = None
+        if self._save_timer is None:
+            self._save_timer = self._clock.call_later(SAVE_PAUSE_NS, self._save_due)
+
+    def confirm(self, consumer: Consumer, outcome: AckOutcome) -> None:
+        """Propose the consumer's state now."""
+        self._saves[consumer] = None
+        self._confirmations.append((consumer, outcome))
+        self._plan()
+
+    def delete(self, stream: Stream, sequence: int, done: Callable[[ApiError | None], None]) -> None:
+        """Delete one message."""
+
+        def finish(result: tuple[Any, ...], error: StoreError | None) -> None:
+            done(NOT_AVAILABLE() if error is not None else result[0])
+
+        self.alone(ops.numbered(ops.DELETE, stream.uid, sequence), finish)
+
+    def purge(
+        self, stream: Stream, pattern: str | None, below: int, keep: int, done: Callable[[int, Exception | None], None]
+    ) -> None:
+        """Remove messages."""
+
+        def finish(result: tuple[Any, ...], error: StoreError | None) -> None:
+            if error is not None:
+                done(0, error)
+            else:
+                done(*result)
+
+        self.alone(ops.purge(stream.uid, pattern, below, keep), finish)
+
+    def expire(self, stream: Stream, done: Callable[[], None]) -> None:
+        """Remove what is too old by the time of the entry."""
+        self.alone(Op(ops.EXPIRE, stream.uid, b""), lambda _result, _error: done())
+
+    def alone(self, op: Op, finish: Callable[[tuple[Any, ...], StoreError | None], None]) -> None:
+        """Propose an operation that takes commits of its own."""
+        if not self._replica.leading:
+            self._clock.call_soon(lambda: finish((), LeadershipLost(self._replica.name)))
+            return
+        self._queue.append(_Alone(op, finish))
+        self._plan()
+
+    # the log
+
+    def _plan(self) -> None:
+        if not self._planned and self._replica.leading:
+            self._planned = True
+            self._clock.call_soon(self._propose_planned)
+
+    def _propose_planned(self) -> None:
+        self._planned = False
+        self.propose()
+
+    def save_now(self, done: Callable[[], None]) -> None:
+        """Propose the states that wait for that; `done` once they are there, or can't be."""
+        if self._save_timer is not None:
+            self._save_timer.cancel()
+            self._save_timer = None
+        if not self._replica.leading or not (self._saves or self._under_way or self._queue):
+            done()
+            return
+        self._queue.append(_Light([], lambda _error: done()))
+        self.propose()
+
+    def _save_due(self) -> None:
+        self._save_timer = None
+        self._plan()
+
+    def propose(self) -> None:
+        """Put what waits into the log, as far as it goes."""
+        group = self._replica.group
+        while self._replica.leading and group.accepts and len(self._under_way) < UNDER_WAY_MAX:
+            pending = Pending(group.term)
+            found = self._gather(pending)
+            if not found:
+                # What wrote nothing waits for what was proposed before it.
+                last = next(reversed(self._under_way.values()), None)
+                if last is not None:
+                    last.afters += pending.afters
+                else:
+                    for after in pending.afters:
+                        after(None)
+                return
+            self._time_ns = max(self._clock.now_ns(), self._time_ns, self._replica.time_ns)
+            try:
+                index = group.propose(ops.encode(self._time_ns, found))
+            except (NotLeader, Overloaded):
+                self._fail(pending)
+                return
+            self._under_way[index] = pending
+
+    def _gather(self, pending: Pending) -> list[Op]:
+        """The operations of one entry."""
+        if self._queue and isinstance(self._queue[0], _Alone):
+            first = self._queue.popleft()
+            assert isinstance(first, _Alone)
+            pending.finish = first.finish
+            return [first.op]
+        found: list[Op] = []
+        size = 0
+        while self._queue and size < ENTRY_BYTES_MAX:
+            light = self._queue[0]
+            if isinstance(light, _Alone):
+                return found
+            self._queue.popleft()
+            found += light.ops
+            size += sum(op.size for op in light.ops)
+            pending.afters.append(light.after)
+        self._publishes(found, ENTRY_BYTES_MAX - size)
+        if self._confirmations or (self._saves and (found or self._save_timer is None)):
+            self._states(found, pending)
+        return found
+
+    def _publishes(self, found: list[Op], room: int) -> None:
+        """Take what waits in the taps, one batch a stream."""
+        taken: set[int] = set()
+        held: list[Source] = []
+        now_ns = self._clock.now_ns()
+        for _ in range(len(self._sources)):
+            if room <= 0 or len(taken) >= limits.COMMIT_STREAMS_MAX:
+                break
+            for stream, batch in self._sources.popleft().take(room):
+                if stream.uid in taken:
+                    held.append(Held(stream, batch))
+                elif (refusal := self._commits.refusal(stream, batch, now_ns)) is not None:
+                    self._commits.refuse(stream, batch, refusal)
+                else:
+                    taken.add(stream.uid)
+                    op = Op(ops.PUBLISH, stream.uid, batch.encode())
+                    room -= op.size
+                    found.append(op)
+                    if self._lately is not None:
+                        self._remember(op)
+        self._sources.extendleft(reversed(held))
+
+    def _remember(self, op: Op) -> None:
+        assert self._lately is not None
+        self._lately.append(op)
+        self._lately_bytes += op.size
+        if self._lately_bytes > LATELY_BYTES_MAX:
+            self._lately = None
+
+    def _states(self, found: list[Op], pending: Pending) -> None:
+        found += [
+            ops.state(saved.stream.uid, saved.consumer_id, saved.state.encode())
+            for saved in self._saves
+            if not saved.closed and saved.consumer_id
+        ]
+        self._saves.clear()
+        pending.confirmations, self._confirmations = self._confirmations, []
+
+    # what becomes of entries
+
+    def settled(self, index: int, term: int, result: tuple[Any, ...]) -> None:
+        """The replica has applied an entry."""
+        pending = self._under_way.pop(index, None)
+        if pending is None:
+            return
+        if pending.term != term:
+            self._fail(pending)
+            return
+        for after in pending.afters:
+            after(None)
+        if pending.finish is not None:
+            pending.finish(result, None)
+        for consumer, acks in pending.confirmations:
+            acks.confirm(self._replica.services.bus.engine, consumer.stream.account)
+        if pending.confirmations:
+            self._replica.services.bus.flush_soon()
+
+    def _fail(self, pending: Pending) -> None:
+        error = LeadershipLost(self._replica.name)
+        for after in pending.afters:
+            after(error)
+        if pending.finish is not None:
+            pending.finish((), error)
+
+    def abandon(self) -> None:
+        """This server doesn't lead any more: what is under way may or may not be committed; what waits won't be proposed."""
+        self._forget_lately()
+        self._leadership += 1
+        under_way, self._under_way = self._under_way, {}
+        queue, self._queue = self._queue, deque()
+        self._saves.clear()
+        self._confirmations.clear()
+        for pending in under_way.values():
+            self._fail(pending)
+        error = LeadershipLost(self._replica.name)
+        for item in queue:
+            if isinstance(item, _Light):
+                item.after(error)
+            else:
+                item.finish((), error)
+
+    def forget_sources(self) -> list[tuple[Stream, Batch]]:
+        """Publishes that wait and that this server will not propose."""
+        sources, self._sources = self._sources, deque()
+        found: list[tuple[Stream, Batch]] = []
+        for source in sources:
+            taken = list(source.take(PASS_BYTES))
+            found += taken
+            while taken and not isinstance(source, Held):
+                taken = list(source.take(PASS_BYTES))
+                found += taken
+        return found

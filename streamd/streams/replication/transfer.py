@@ -1,0 +1,335 @@
+"""The state of a group, fetched from its leader by a replica that lacks entries which the leader has no longer.
+
+In the walk:  first the records that the replica lacks, some megabytes a call, each call stored at once; then, in one answer,
+              the rest with everything else as of one entry: definitions, indexes, message ids, rows.
+Guarantee:    a replica's log is a prefix of its leader's but for what was deleted meanwhile, so only what lies behind its end
+              is sent, and all of it is checked before. What the fetched index doesn't know is removed in the commit that makes
+              it valid. Until then a stream of which records came is marked as such in the store: entries of the log that it
+              may hold already aren't applied to it, not even after a restart. A stream that is damaged here is fetched from
+              its beginning into a new log; the old one goes when that is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from streamd._engine import Records, StreamState, record_key
+from streamd.raft.config import Config
+from streamd.store import sequence_of
+from streamd.streams.definitions import fixed_options, stream_options
+from streamd.streams.replication.pieces import Pieces
+from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
+from streamd.streams.replication.sending import REST_NS, STATE, Sending, read_answer, streams_of, unpack
+from streamd.streams.shelf import Shelf
+from streamd.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamd.api.stream import StreamConfig
+    from streamd.raft.net import NodeId
+    from streamd.store import Outcome, Work
+    from streamd.streams.replication.node import Replication
+    from streamd.streams.replication.replica import Replica
+
+#: Interior deletions that one replica may have missed; beyond that it fetches the stream anew.
+DELETED_MAX: Final = 1 << 24
+#: After a fetch that failed the leader isn't asked again sooner.
+AGAIN_NS: Final = 200_000_000
+
+
+class Transfer:
+    """Fetches for the groups of this node."""
+
+    def __init__(self, replication: Replication) -> None:
+        self._replication = replication
+        self._services = replication.services
+        self._commits = replication.services.commits
+        self.pieces = Pieces(replication.net, replication.services.clock)
+        self._fetching: set[str] = set()
+        self._told: dict[str, NodeId] = {}  # from whom a group is being fetched, as the log says
+        self.fetched = 0  # states installed
+        Sending(replication, self.pieces)
+
+    # copies of single streams, which stand still
+
+    def held(self, uid: int) -> Stream | None:
+        """This server's copy of a stream."""
+        return next((each for each in self._replication.jetstream.streams.values() if each.uid == uid), None)
+
+    def copy(self, node: NodeId, uid: int, group: str, done: Callable[[bool], None]) -> None:
+        """Take a copy of a frozen stream that is to belong to a group here, or to this server alone."""
+        stream = self.held(uid)
+        have = 0 if stream is None else stream.state.last_seq
+        payload = json.dumps({"uid": uid, "have": have}).encode()
+
+        def answered(answer: bytes | None) -> None:
+            if not answer:
+                done(False)
+                return
+            head, parts = read_answer(answer)
+
+            def job(work: Work) -> Callable[[Outcome], None]:
+                copy = self.held(uid)
+                if copy is None:
+                    definition = {**json.loads(parts[0]), "group": group}
+                    copy = self._replication.holding.new_stream(uid, definition)
+                    copy.move = definition["move"]
+                    copy.frozen = copy.partial = True
+                    self._replication.jetstream.streams[copy.name] = copy
+                if head["kind"] == "records":
+                    copy.part(work).definition = copy.definition(copy.config)
+                    self._append(work, copy, unpack(parts[3]))
+                    self._commits.touch(copy)
+                    return lambda outcome: self.copy(node, uid, group, done) if outcome.error is None else done(False)
+                copy.partial = False
+                self._take_stream(work, copy, json.loads(parts[0]), [copy.definition(copy.config), *parts[1:4]])
+                self._take_rows(work, copy, parts[4:])
+                return lambda outcome: done(outcome.error is None)
+
+            self._commits.at_rest(job)
+
+        self.pieces.call(node, STATE, payload, answered)
+
+    # fetching
+
+    def fetch(self, replica: Replica, leader: NodeId) -> None:
+        """Get a group's state, unless that is under way."""
+        if replica.name in self._fetching:
+            return
+        self._fetching.add(replica.name)
+        replica.hold(True)
+        if self._told.get(replica.name) != leader:
+            self._told[replica.name] = leader
+            self._services.log.info("RAFT: fetching the state of group %s from %s", replica.name, leader)
+        self._commits.at_rest(lambda _work: self._ask(replica, leader))
+
+    def _ask(self, replica: Replica, leader: NodeId) -> None:
+        """In a job: what is in memory must be what is stored, and all that was begun must have ended."""
+        if not self._commits.clean or replica.busy:
+            at_rest = self._commits.at_rest
+            self._services.clock.call_later(REST_NS, lambda: at_rest(lambda _work: self._ask(replica, leader)))
+            return
+        streams = [stream for stream in streams_of(replica) if stream.offline is None or stream.fetching]
+        payload = json.dumps(
+            {"group": replica.name, "have": {each.uid: each.state.last_seq for each in streams}}
+        ).encode()
+
+        def answered(answer: bytes | None) -> None:
+            if not answer:
+                self._again(replica)
+                return
+            head, parts = read_answer(answer)
+            if head["kind"] == "records":
+                self._take_records(replica, head, parts, lambda: self._ask(replica, leader))
+            else:
+                self._install(replica, head, parts)
+
+        self.pieces.call(leader, STATE, payload, answered)
+
+    def _again(self, replica: Replica) -> None:
+        """It came to nothing: whoever leads then is asked, if that is still needed."""
+
+        def end() -> None:
+            self._end(replica)
+            replica.heal()
+
+        self._services.clock.call_later(AGAIN_NS, end)
+
+    def _end(self, replica: Replica) -> None:
+        self._fetching.discard(replica.name)
+        replica.hold(False)
+
+    def _take_records(
+        self, replica: Replica, head: dict[str, Any], parts: list[bytes], then: Callable[[], None]
+    ) -> None:
+        """Store records that come behind those that are here."""
+        found = [
+            (each["uid"], json.loads(each["definition"]), part)
+            for each, part in zip(head["streams"], parts, strict=True)
+        ]
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            undo: list[Callable[[], None]] = []
+            for uid, definition, part in found:
+                stream = self._stream(replica, uid, definition, undo)
+                stream.part(work).definition = stream.definition(stream.config)
+                self._append(work, stream, unpack(part))
+                self._commits.touch(stream)
+            return lambda outcome: self._ended(replica, outcome, undo, then)
+
+        self._commits.at_rest(job)
+
+    def _ended(
+        self, replica: Replica, outcome: Outcome, undo: list[Callable[[], None]], then: Callable[[], None]
+    ) -> None:
+        if outcome.error is None:
+            then()
+            return
+        for call in reversed(undo):
+            call()
+        self._again(replica)
+
+    def _append(self, work: Work, stream: Stream, values: list[bytes]) -> None:
+        if values:
+            stream.log.append(work, Records([(record_key(sequence_of(value)), value) for value in values]))
+            stream.state.replay(values)
+            stream.committed_seq = stream.state.last_seq
+
+    def _stream(self, replica: Replica, uid: int, definition: dict[str, Any], undo: list[Callable[[], None]]) -> Stream:
+        """The stream here, marked as one whose state comes; made anew if there is none or it is damaged."""
+        streams, owner = self._replication.jetstream.streams, replica.owners.get(uid)
+        if isinstance(owner, Stream) and owner.fetching:
+            return owner
+        if isinstance(owner, Stream) and owner.offline is None:
+            owner.await_state()
+
+            def put_back(stream: Stream = owner) -> None:
+                stream.fetching, stream.offline = False, None
+                stream.put_back()
+
+            undo.append(put_back)
+            return owner
+        stream = self._replication.holding.new_stream(uid, definition)
+        before = streams.get(stream.name)
+        streams[stream.name] = stream
+        replica.adopt(stream)
+        stream.await_state()
+        if owner is not None:
+            stream.replaces.append(owner.stream_id)
+
+        def take_back() -> None:
+            if before is None:
+                del streams[stream.name]
+            else:
+                streams[stream.name] = before
+            if owner is None:
+                del replica.owners[uid]
+            else:
+                replica.owners[uid] = owner
+
+        undo.append(take_back)
+        return stream
+
+    def _install(self, replica: Replica, head: dict[str, Any], parts: list[bytes]) -> None:
+        """Make a fetched state this replica's."""
+        index, term, config = head["index"], head["term"], Config(tuple(head["voters"]), tuple(head["learners"]))
+        if index < replica.applied or (index == replica.applied and not replica.damaged):
+            if index == replica.applied:
+                replica.group.installed(index, term, config)
+            self._again(replica)
+            return
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            rest = iter(parts)
+            named: set[int] = set()
+            undo: list[Callable[[], None]] = []
+            for fields in head["owners"]:
+                own = [next(rest) for _ in fields["sizes"]]
+                if self._replication.holding.wanted(fields["uid"], replica.name):
+                    named.add(fields["uid"])
+                    self._take(replica, work, fields["uid"], own, undo)
+            for owner in [owner for uid, owner in replica.owners.items() if uid not in named]:
+                if self._replication.belongs(owner.uid, replica.name):
+                    replica.drop(owner, lambda _owner, _error: None)
+            work.of(replica.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
+            return lambda outcome: self._ended(replica, outcome, undo, installed)
+
+        def installed() -> None:
+            self.fetched += 1
+            self._told.pop(replica.name, None)
+            replica.installed(index, head["time"])
+            replica.group.installed(index, term, config)
+            self._services.log.info("RAFT: group %s has its state as of entry %d", replica.name, index)
+            self._end(replica)
+
+        self._commits.at_rest(job)
+
+    def _take(self, replica: Replica, work: Work, uid: int, own: list[bytes], undo: list[Callable[[], None]]) -> None:
+        definition = json.loads(own[0])
+        owner: Stream | Shelf
+        if "service" in definition:
+            owner = self._shelf(replica, work, uid, definition, undo)
+            rows = own[1:]
+        else:
+            owner = stream = self._stream(replica, uid, definition, undo)
+            before = (stream.state, stream.config, stream.version, stream.frozen, stream.move, stream.replaces)
+            undo.append(lambda: _take_back(stream, *before))
+            for number in stream.replaces:
+                work.of(number).drop = True
+            stream.replaces = []
+            self._take_stream(work, stream, definition, own)
+            rows = own[4:]
+        kept = owner.rows
+        undo.append(lambda: setattr(owner, "rows", kept))
+        self._take_rows(work, owner, rows)
+
+    def _take_rows(self, work: Work, owner: Stream | Shelf, rows: list[bytes]) -> None:
+        before, owner.rows = owner.rows, {}
+        part = owner.part(work)
+        for number, row, state in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+            owner.rows[int(number)] = (row, state or None)
+            part.consumers[int(number)] = row
+            if state:
+                part.consumer_states[int(number)] = state
+        part.consumers_drop += [number for number in before if number not in owner.rows]
+
+    def _shelf(
+        self, replica: Replica, work: Work, uid: int, definition: dict[str, Any], undo: list[Callable[[], None]]
+    ) -> Shelf:
+        owner = replica.owners.get(uid)
+        if not isinstance(owner, Shelf):
+            damaged, streams = owner, self._replication.jetstream.streams
+            owner = self._replication.holding.new_shelf(uid, definition)
+            replica.adopt(owner)
+            if damaged is None:
+                undo.append(lambda: _forget(replica, uid))
+            else:
+                # It can't be told from a stream, and is taken for one that is offline.
+                damaged.part(work).drop = True
+                del streams[damaged.name]
+                undo.append(lambda: replica.adopt(damaged))
+                undo.append(lambda: streams.update({damaged.name: damaged}))
+        owner.about = {name: value for name, value in definition.items() if name not in ("name", "service")}
+        owner.part(work).definition = owner.definition()
+        return owner
+
+    def _take_stream(self, work: Work, stream: Stream, definition: dict[str, Any], own: list[bytes]) -> None:
+        """The index and the last records of a stream, and the end of what the index doesn't know."""
+        have = stream.state.last_seq
+        values = unpack(own[3])
+        config = self._replication.jetstream.config_of(definition["config"])
+        options = stream_options(config, stream.channel) | fixed_options(config, stream.channel)
+        state, _ = StreamState.restore(stream.name, own[1], [], None, **options)
+        state.replay_ids([own[2]] if own[2] else [], 0)
+        part = stream.part(work)
+        part.definition = own[0]
+        if values:
+            stream.log.append(work, Records([(record_key(sequence_of(value)), value) for value in values]))
+        gone = [sequence for sequence in state.deleted(DELETED_MAX) if sequence <= have]
+        if gone:
+            stream.log.delete(work, [record_key(sequence) for sequence in gone])
+        stream.log.keep_from(work, state.first_seq if state.messages else state.last_seq + 1)
+        stream.forget_ids(work)
+        if own[2]:
+            stream.remember_ids(work, own[2], state.last_ts_ns)
+        totals, _removals = state.delta()
+        part.totals = totals
+        part.checkpoint = own[1]
+        stream.replace_state(state, config, definition.get("version", 0))
+        stream.frozen, stream.move, stream.partial = definition.get("frozen", False), definition.get("move", 0), False
+        stream.fetching, stream.offline = False, None
+
+
+def _forget(replica: Replica, uid: int) -> None:
+    del replica.owners[uid]
+
+
+def _take_back(
+    stream: Stream, state: StreamState, config: StreamConfig, version: int, frozen: bool, move: int, replaces: list[int]
+) -> None:
+    """What a stream was before a commit that failed."""
+    stream.replace_state(state, config, version)
+    stream.frozen, stream.move, stream.replaces = frozen, move, replaces
+    stream.await_state()

@@ -1,0 +1,312 @@
+"""Time, network and disk of the simulator: what a world may rely on."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streamd._engine import CorruptRecord, Records, record_decode, record_encode
+from streamd.errors import StoreError, StoreFull
+from streamd.sim.clock import MS, SECOND, Life, NodeClock, Time
+from streamd.sim.disk import Disk
+from streamd.sim.ledger import Ledger
+from streamd.sim.network import CHAOS, ORDERED, Network, Weather
+from streamd.sim.violation import Violation
+from streamd.store import LogWork, Outcome, StreamLog, TailCache, Work, recover
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamd.sim.network import SimNet
+    from streamd.store import Environment
+
+CALM = Weather(loss=0, duplicates=0, late=0)
+
+
+def entries(*pairs: tuple[int, int], text: bytes = b"x") -> Records:
+    """Entries of a journal as (index, term)."""
+    return Records([(index.to_bytes(8, "big"), record_encode(index, term, "", b"", text)) for index, term in pairs])
+
+
+# time
+
+
+def test_calls_come_by_time_and_then_by_order() -> None:
+    """A history is the same each time it is lived through."""
+    time, seen = Time(), list[str]()
+    clock = NodeClock(time, Life())
+    clock.call_later(2 * MS, lambda: seen.append("c"))
+    clock.call_later(MS, lambda: seen.append("a"))
+    clock.call_later(MS, lambda: seen.append("b"))
+    clock.call_later(MS, lambda: seen.append("never")).cancel()
+    time.run(SECOND)
+
+    assert seen == ["a", "b", "c"]
+    assert time.now_ns == SECOND
+
+
+def test_a_life_that_is_over_does_nothing_and_a_paused_one_does_it_later() -> None:
+    """A killed process says nothing more; a stopped one wakes up with everything still to do."""
+    time, seen = Time(), list[tuple[str, int]]()
+    dead, paused = Life(), Life()
+    NodeClock(time, dead).call_later(MS, lambda: seen.append(("dead", time.now_ns)))
+    NodeClock(time, paused).call_later(MS, lambda: seen.append(("paused", time.now_ns)))
+    dead.over = True
+    paused.paused_until_ns = 5 * MS
+    time.run(SECOND)
+
+    assert seen == [("paused", 5 * MS)]
+
+
+def test_a_clock_that_jumps_moves_no_timer() -> None:
+    """Only the wall's time jumps."""
+    time, seen = Time(), list[int]()
+    clock = NodeClock(time, Life(), offset_ns=SECOND)
+    before = clock.now_ns()
+    clock.call_later(MS, lambda: seen.append(time.now_ns))
+    clock.offset_ns = -SECOND
+    time.run(2 * MS)
+
+    assert clock.now_ns() - before == -2 * SECOND + 2 * MS
+    assert clock.monotonic_ns() == 2 * MS
+    assert seen == [MS]
+
+
+# network
+
+
+def joined(weather: Weather, *nodes: str) -> tuple[Time, Network, list[SimNet]]:
+    time = Time()
+    network = Network(time, random.Random(1), weather, Counter())
+    nets = []
+    for node in nodes:
+        life = Life()
+        nets.append(network.join(node, NodeClock(time, life), life))
+    time.run(100 * MS)
+    return time, network, nets
+
+
+def test_frames_and_calls_arrive() -> None:
+    """And the answer comes back; a call that nobody serves ends with its time."""
+    time, _, (a, b) = joined(CALM, "a#1", "b#1")
+    frames, answers = list[bytes](), list[bytes | None]()
+    b.on_frame(frames.append)
+    b.serve("echo", lambda asker, payload, answer: answer(asker.encode() + payload))
+    a.send("b#1", b"hello")
+    a.call("b#1", "echo", b"!", answers.append, timeout_ns=SECOND)
+    a.call("b#1", "nothing", b"", answers.append, timeout_ns=SECOND)
+    time.run(2 * SECOND)
+
+    assert frames == [b"hello"]
+    assert answers == [b"a#1!", None]
+
+
+def test_nothing_passes_a_cut_way_and_the_other_way_stays_open() -> None:
+    """One-way partitions are real."""
+    time, network, (a, b) = joined(CALM, "a#1", "b#1")
+    seen = list[bytes]()
+    a.on_frame(seen.append)
+    b.on_frame(seen.append)
+    network.cut([("a", "b")], breaks=False)
+    a.send("b#1", b"to b")
+    b.send("a#1", b"to a")
+    time.run(SECOND)
+    network.heal()
+    a.send("b#1", b"to b again")
+    time.run(2 * SECOND)
+
+    assert seen == [b"to a", b"to b again"]
+
+
+def test_links_of_a_process_that_ended_come_back_with_the_next() -> None:
+    """Whether or not the other side ever heard that it had gone."""
+    time, network, (a, _) = joined(CALM, "a#1", "b#1")
+    network.leave("b#1")
+    time.run(10 * SECOND)
+    life = Life()
+    b = network.join("b#1", NodeClock(time, life), life)
+    time.run(11 * SECOND)
+
+    assert a.linked() == {"b#1"}
+    assert b.linked() == {"a#1"}
+
+
+def test_ordered_weather_keeps_the_order_and_chaos_does_not() -> None:
+    """Raft over streams, and over anything."""
+    orders = []
+    for weather in (ORDERED, CHAOS):
+        time, _, (a, b) = joined(weather, "a#1", "b#1")
+        seen = list[bytes]()
+        b.on_frame(seen.append)
+        for number in range(200):
+            a.send("b#1", b"%3d" % number)
+        time.run(2 * SECOND)
+        orders.append(seen)
+
+    assert orders[0] == [b"%3d" % number for number in range(200)]
+    assert orders[1] != sorted(orders[1])
+    assert len(set(orders[1])) < 200
+    assert len(orders[1]) > len(set(orders[1]))
+
+
+# disk
+
+
+class Stored:
+    """A disk with a log on it."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.time = Time()
+        self.disk = Disk(directory, random.Random(seed), Counter())
+        self.written = 0
+        self.disk.written = self.note
+        self.outcomes: list[Outcome] = []
+        self.begin()
+
+    def begin(self) -> None:
+        environment, self.writer = self.disk.start(NodeClock(self.time, Life()))
+        self.log = StreamLog(environment, TailCache(), 1)
+        self.environment: Environment = environment
+
+    def note(self, works: list[Work]) -> None:
+        self.written += sum(1 for work in works for part in work.logs.values() if part.appends)
+
+    def define(self) -> None:
+        work = Work()
+        self.log.of(work).definition = b'{"name": "A"}'
+        self.writer.submit(work, self.outcomes.append)
+        self.writer.settle()
+
+    def append(self, index: int) -> None:
+        work = Work()
+        self.log.append(work, entries((index, 1)))
+        self.writer.submit(work, self.outcomes.append)
+
+
+def test_a_crash_keeps_what_was_done_and_a_beginning_of_the_rest(ram: Path) -> None:
+    """Commits are told after their fsync, and those under way may or may not be there."""
+    kept = set()
+    for seed in range(20):
+        life = Stored(ram / str(seed), seed)
+        life.define()
+        for index in range(1, 4):
+            life.append(index)
+        life.time.run(SECOND)
+        assert [outcome.error for outcome in life.outcomes] == [None] * 4
+        for index in range(4, 9):
+            life.append(index)
+        life.disk.stop()
+        life.begin()
+        found = [int.from_bytes(value[5:13], "little") for value in life.log.read(1)]
+        life.disk.stop()
+
+        assert found == list(range(1, len(found) + 1))
+        assert 3 <= len(found) == life.written
+        assert len(life.outcomes) == 4
+        kept.add(len(found))
+
+    assert len(kept) > 3
+
+
+def test_a_full_disk_refuses_and_recovers(ram: Path) -> None:
+    """Nothing of a refused work is there, and what follows it goes on."""
+    life = Stored(ram / "disk", 1)
+    life.define()
+    life.disk.full = True
+    life.append(1)
+    life.time.run(SECOND)
+    life.disk.full = False
+    life.append(1)
+    life.time.run(2 * SECOND)
+    life.disk.stop()
+
+    assert [type(outcome.error) for outcome in life.outcomes] == [type(None), StoreFull, type(None)]
+    assert life.written == 1
+
+
+def test_flipped_bits_are_found_or_harm_nothing(ram: Path) -> None:
+    """The store never hands out what wasn't written."""
+    found = 0
+    for seed in range(60):
+        life = Stored(ram / str(seed), seed)
+        life.define()
+        for index in range(1, 30):
+            life.append(index)
+            life.time.run(life.time.now_ns + 100 * MS)
+        life.disk.stop(flip=True)
+        try:
+            life.begin()
+            damages = [stored.damage for stored in recover(life.environment) if stored.damage is not None]
+            found += 1 if damages else damaged(life.log.read(1))
+        except StoreError:
+            found += 1
+        life.disk.stop()
+
+    assert 5 < found < 60
+
+
+def damaged(values: list[bytes]) -> bool:
+    """Whether the log of that test is not what was written, and the checksums say so."""
+    try:
+        records = [record_decode(value) for value in values]
+    except CorruptRecord:
+        return True
+    assert [(record.sequence, record.payload) for record in records] == [(index, b"x") for index in range(1, 30)]
+    return False
+
+
+# ledger
+
+
+def wrote(ledger: Ledger, node: str, *pairs: tuple[int, int], text: bytes = b"x", truncate_from: int = 0) -> None:
+    part = LogWork(1, truncate_from=truncate_from)
+    part.appends.append(entries(*pairs, text=text))
+    ledger.wrote(node, part)
+
+
+def test_ledger_sees_logs_that_do_not_match() -> None:
+    """Equal index and term, another entry, or another one before."""
+    ledger = Ledger("A", Counter())
+    wrote(ledger, "a", (1, 1), (2, 1), (3, 2))
+    wrote(ledger, "b", (1, 1), (2, 1))
+    with pytest.raises(Violation, match="another entry 3 of term 2"):
+        wrote(ledger, "b", (3, 2), text=b"y")
+    wrote(ledger, "c", (1, 1), (2, 2))
+    with pytest.raises(Violation, match="term 2 before entry 3"):
+        wrote(ledger, "c", (3, 2))
+    with pytest.raises(Violation, match="behind one of term 2"):
+        wrote(ledger, "c", (2, 2), (3, 1), truncate_from=2)
+
+
+def test_ledger_sees_commits_that_change_or_have_no_majority() -> None:
+    """Committed once is committed for ever, and by most disks."""
+    ledger = Ledger("A", Counter())
+    wrote(ledger, "a", (1, 1), (2, 1))
+    wrote(ledger, "b", (1, 1))
+    ledger.commit("a", 1, 1, b"", "abc")
+    with pytest.raises(Violation, match="on the disks of \\['a'\\]"):
+        ledger.commit("a", 2, 1, b"", "abc")
+    with pytest.raises(Violation, match="which is committed"):
+        wrote(ledger, "b", (1, 2), truncate_from=1)
+    with pytest.raises(Violation, match="was committed"):
+        ledger.commit("b", 1, 2, b"", "abc")
+
+
+def test_ledger_sees_wrong_leaders() -> None:
+    """One a term, and with all that was committed before."""
+    ledger = Ledger("A", Counter())
+    wrote(ledger, "a", (1, 1))
+    wrote(ledger, "b", (1, 1))
+    ledger.commit("a", 1, 1, b"", "abc")
+    ledger.leads("a", 1)
+    ledger.leads("b", 2)
+    with pytest.raises(Violation, match="both lead"):
+        ledger.leads("c", 2)
+    with pytest.raises(Violation, match="without entry 1"):
+        ledger.leads("c", 3)
+    ledger.term("a", 3)
+    with pytest.raises(Violation, match="goes back"):
+        ledger.term("a", 2)

@@ -1,0 +1,35 @@
+"""Three servers with the configuration files of conf/, each a process of its own. Not here: how they are started and
+watched (benchmarks/trio.py)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.server import Software
+from benchmarks.trio import Trio, on_loopback
+
+if TYPE_CHECKING:
+    from benchmarks.trio import Place
+
+CONF: Final = Path(__file__).parents[1] / "conf"
+#: What the files call the ports of each node: for clients, for routes.
+PORTS: Final = {"a": (4221, 6221), "b": (4222, 6222), "c": (4223, 6223)}
+STREAMD: Final = Software("streamd", (sys.executable, "-m", "streamd"))
+
+
+def as_in_conf(place: Place, others: list[Place]) -> str:
+    """conf/a.conf and its like, word for word but for hosts and ports; and a page that tells who leads."""
+    text = (CONF / f"{place.name}.conf").read_text()
+    for each in (place, *others):
+        port, route_port = PORTS[each.name]
+        # No free port can be mistaken for one that is still to be replaced: those are below the ephemeral ones.
+        text = text.replace(f"localhost:{route_port}", f"{each.host}:{each.route_port}")
+        text = text.replace(str(route_port), str(each.route_port)).replace(str(port), str(each.port))
+    return f'{text}\nhttp: "{place.host}:{place.monitor_port}"\n'
+
+
+def trio(home: Path, software: Software = STREAMD) -> Trio:
+    """A cluster that isn't started yet."""
+    return Trio(software, on_loopback(home), as_in_conf, streaming=True)
