@@ -79,6 +79,7 @@ class FullNode:
             self.clock,
             self._rng,
             services.commits.join,
+            settle=services.commits.settle,
             options=world.options,
             log=_log,
             ledger=world.ledger,

@@ -145,6 +145,11 @@ class Commits:
         self._joining.append(job)
         self._kick()
 
+    def settle(self) -> None:
+        """Run now what joined, if no commit is under way."""
+        if self._joining and not (self._in_flight or self._filling or self.closed):
+            self._run()
+
     # for replicas
 
     def open(self) -> Work:
@@ -245,7 +250,11 @@ class Commits:
     def _kick(self) -> None:
         if not self._planned and not self._in_flight and not self.closed:
             self._planned = True
-            self._clock.call_soon(self._run)
+            self._clock.call_soon(self._planned_run)
+
+    def _planned_run(self) -> None:
+        if self._planned:
+            self._run()
 
     def _plan_save(self) -> None:
         if self._save_timer is None:
