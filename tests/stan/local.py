@@ -52,6 +52,9 @@ class StillClock:
     def now_ns(self) -> int:
         return self._now_ns
 
+    def monotonic_ns(self) -> int:
+        return self._now_ns
+
     def call_later(self, delay_ns: int, call: Callable[[], None]) -> Planned:
         planned = Planned(call)
         heapq.heappush(self._planned, (self._now_ns + max(delay_ns, 0), next(self._numbers), planned))
