@@ -90,9 +90,34 @@ class Group:
         return self.replica.leading
 
     @property
+    def accepts(self) -> bool:
+        """Whether this node takes proposals: it leads, and isn't handing that over."""
+        return self.replica.leading and not self.replica.transfer.under_way
+
+    @property
     def leader(self) -> NodeId | None:
-        """Who leads, as far as is known here."""
-        return self.replica.core.leader
+        """Who leads, as far as is known here; None while it can't be reached."""
+        return self.replica.leader
+
+    @property
+    def last_term(self) -> int:
+        """The term of the last entry."""
+        return self._journal.terms.last_term
+
+    @property
+    def term_before(self) -> int:
+        """The term of the last entry before this leadership: that of the last leader before it that could commit anything."""
+        return self.replica.term_before
+
+    @property
+    def handing_over(self) -> bool:
+        """Whether a transfer is under way: proposals have to wait."""
+        return self.replica.transfer.under_way
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether this node's last leadership ended by a transfer."""
+        return self.replica.transfer.succeeded
 
     @property
     def first_index(self) -> int:
@@ -189,12 +214,14 @@ class Group:
             raise ChangeRefused(self.name, f"{node} is a voter")
         self._change(self.config.with_learner(node))
 
-    def promote(self, node: NodeId) -> None:
-        """Make a learner that has caught up a voter. Errors: ChangeRefused."""
+    def promote(self, node: NodeId, lag: int = 0) -> None:
+        """Make a learner a voter that has caught up but for so many entries, as under load it always lacks the last ones.
+
+        Errors: ChangeRefused."""
         peer = self.replica.replication.sender.peers.get(node)
         if node not in self.config.learners or peer is None:
             raise ChangeRefused(self.name, f"{node} is no learner")
-        if peer.match < self.commit_index:
+        if peer.match + lag < self.commit_index:
             raise ChangeRefused(self.name, f"{node} lacks {self.commit_index - peer.match} entries")
         self._change(self.config.with_voter(node))
 

@@ -50,6 +50,7 @@ class Replica:
         self.can_lead = True
         self.behind = False  # what the log needs next is gone at the leader
         self.waiting_bytes = 0  # proposed and not committed
+        self.term_before = 0  # of the last entry before the leadership
         self.closed = False
         self._home = home
         self._options = options
@@ -63,7 +64,7 @@ class Replica:
         self._notice = False
         self._notice_at = _NEVER  # when followers are told the commit index, if nothing else tells them
         self._counted = 0  # commit index up to which waiting_bytes is right
-        self._role: tuple[bool, NodeId | None, int] = (False, None, 0)
+        self._role: tuple[bool, NodeId | None, int, bool] = (False, None, 0, False)
         self.core = Core(node, journal, self, options, rng, home.now())
         self.config = journal.config
         self.core.configure(home.now(), self.config.voters)
@@ -74,6 +75,12 @@ class Replica:
     def leading(self) -> bool:
         """Whether it is the leader, and has applied all that came before."""
         return self.core.leads and self.core.applied >= self.core.no_op
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who leads, as far as is known here; None while it can't be reached."""
+        leader = self.core.leader
+        return leader if leader == self.node or leader in self._home.linked else None
 
     @property
     def commit(self) -> int:
@@ -175,7 +182,7 @@ class Replica:
                 # The library left its deadline where it was before it led.
                 core.step_down(now)
             self._lead_no_more()
-        role = (self.leading, core.leader, core.term)
+        role = (self.leading, self.leader, core.term, self.transfer.under_way)
         if role != self._role:
             self._role = role
             self.events.role()
@@ -231,6 +238,8 @@ class Replica:
         if self._leading_term != core.term:
             self._leading_term = core.term
             self._lead_no_more()  # what waited for an earlier leadership
+            self.transfer.succeeded = False
+            self.term_before = journal.terms.at(core.no_op - 1)
             self.replication.begin(self._home.now())
             self._counted = max(self.commit, journal.terms.base)
             self.waiting_bytes = journal.size(self._counted + 1, journal.terms.last)

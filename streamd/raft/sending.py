@@ -165,7 +165,9 @@ class Sender:
             # A hint lies before all that is in doubt: the logs may part only behind the base.
             next_ = terms.base + 1
         peer.probe(next_)
-        return next_ > terms.base
+        # A peer that refuses what it has acknowledged has lost it: asking again and again wouldn't help.
+        peer.asked = next_ > index
+        return terms.base < next_ <= index
 
     def link(self, node: NodeId) -> None:
         """A peer can be reached again: what was under way is lost."""

@@ -18,8 +18,8 @@ class Machine(Protocol):
         """A command: in order, once a run, from `applied` + 1 on; it is durable here."""
 
     def role_changed(self) -> None:
-        """`leading`, `leader` or `term` is another. `leading` turns True once everything before this leadership was handed to
-        `committed`."""
+        """`leading`, `leader`, `term` or `accepts` is another. `leading` turns True once everything before this leadership was
+        handed to `committed`."""
 
     def behind(self, leader: NodeId) -> None:
         """The leader lacks the entries that are needed here: fetch its state, then call `installed`. Comes again at each
@@ -53,4 +53,4 @@ class Events(Protocol):
         """The entries needed here are gone at the leader."""
 
     def role(self) -> None:
-        """Leading, leader or term changed."""
+        """Leading, leader or term changed, or a transfer began or ended."""

@@ -16,7 +16,6 @@ from streamd.streams.replication.node import Replication
 if TYPE_CHECKING:
     import random
 
-    from streamd.raft.errors import JournalDamaged
     from streamd.sim.clock import NodeClock
     from streamd.sim.disk import SimWriter
     from streamd.sim.full_world import FullWorld
@@ -82,7 +81,7 @@ class FullNode:
             self.net,
             self.clock,
             self._rng,
-            services.commits.at_rest,
+            services.commits.join,
             options=world.options,
             log=_log,
             ledger=world.ledger,
@@ -97,8 +96,9 @@ class FullNode:
             tags=(),
             expected=lambda: world.names,
             streaming=False,
+            failed=self._failed,
         )
         self.core.flush_soon()
 
-    def _failed(self, error: JournalDamaged) -> None:
+    def _failed(self, error: Exception) -> None:
         self.clock.call_soon(lambda: self.machine.damaged(error))

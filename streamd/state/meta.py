@@ -122,8 +122,8 @@ class MetaState:
         return Change("forgotten", node=node)
 
     def members(self, now: Iterable[str]) -> set[str]:
-        """Who is to be in the meta group, by Raft id: the servers that are known, and of its members `now` those that nobody has
-        written down yet."""
+        """Who is to be in the meta group, by Raft id: the servers that are known, and of its members `now` those that nobody
+        has written down yet."""
         unknown = {node for node in now if node.rpartition("#")[0] not in (*self.nodes, *self.forgotten)}
         return {node.node for node in self.nodes.values()} | unknown
 

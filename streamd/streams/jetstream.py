@@ -33,16 +33,17 @@ from streamd.streams.changes import Local
 from streamd.streams.commits import Commits
 from streamd.streams.consumer import Consumer
 from streamd.streams.definitions import (
-    channel_len,
     consumer_definition,
+    fixed_options,
     new_consumer_state,
     stream_options,
 )
 from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
+from streamd.streams.journals import META, check_journals, take_journals
 from streamd.streams.room import Room
 from streamd.streams.services import Services
-from streamd.streams.shelf import Shelf, take_journals, take_shelves
+from streamd.streams.shelf import Shelf, take_shelves
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class JetStream:
         self._cache = TailCache()
         try:
             found = recover_store(self.environment)
-            self.journals, found = take_journals(found)
+            self.journals, found = take_journals(found, directory, clustered=limits.clustered)
+            check_journals(self.journals, lambda number: self.stored_log(number, None), directory, clock)
             definitions = take_shelves(found, self._shelves)
             closed = self.encryption.closes(directory, [about for _, about in self._shelves.values()])
             self.writer = Writer(self.environment, notify=notify) if store is None else store[1]
@@ -123,6 +125,9 @@ class JetStream:
         except BaseException:
             self.environment.close()
             raise
+        #: Stores of this server that were set aside as damaged: it only joins a cluster, and doesn't found one.
+        self.must_join = self._meta_says("joins")
+        self.former_name = ""  # that the server had with the one that was set aside now
         self.api = Api(self)
         #: What is shown of the cluster that this server is part of.
         self.view: View | None = None
@@ -152,7 +157,7 @@ class JetStream:
     def _recover(self, stored: StoredStream, definition: dict[str, Any], *, closed: bool) -> None:
         config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
         channel = definition.get("channel")
-        options = {**stream_options(config, channel), "channel_len": channel_len(channel)}
+        options = stream_options(config, channel) | fixed_options(config, channel)
         log = self.stored_log(stored.stream, channel)
         now_ns = self.services.clock.now_ns()
         offline = closed_text(stored.name) if closed and channel is not None else None
@@ -171,14 +176,20 @@ class JetStream:
         stream.name = config.name or stored.name
         # The clock here may be far from that of the leader, whose time is in the entries.
         stream.ids_found(len(stored.ids), state.last_ts_ns if "group" in definition else now_ns)
-        self.streams[stream.name] = stream
         if offline is not None:
             stream.go_offline(offline)
         stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)
         stream.frozen, stream.partial = definition.get("frozen", False), definition.get("partial", False)
         stream.move = definition.get("move", 0)
+        stream.group = definition.get("group", "")
+        twin = self.streams.get(stream.name)
+        if twin is not None and twin.uid == stream.uid and definition.get("fetching"):
+            # The server ended while it fetched a damaged stream anew.
+            stream.replaces.append(twin.stream_id)
+        self.streams[stream.name] = stream
+        if definition.get("fetching") and offline is None:
+            stream.await_state()
         if "group" in definition or stream.frozen:
-            stream.group = definition.get("group", "")
             stream.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
             return
         for consumer in stored.consumers.values():
@@ -199,15 +210,13 @@ class JetStream:
 
     @staticmethod
     def rows_of(stream: Stream) -> dict[int, tuple[bytes, bytes | None]]:
-        """The rows that the consumers of a stream make, for when it moves."""
-        return {
-            consumer.consumer_id: (
-                consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until),
-                consumer.state.encode(),
-            )
-            for consumer in stream.consumers.values()
-            if consumer.consumer_id
-        }
+        """The rows that the consumers of a stream make, for when it moves; those in memory get numbers."""
+        rows: dict[int, tuple[bytes, bytes | None]] = {}
+        for consumer in stream.consumers.values():
+            consumer.consumer_id = consumer.consumer_id or stream.next_consumer_id()
+            definition = consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until)
+            rows[consumer.consumer_id] = definition, consumer.state.encode()
+        return rows
 
     def _take_up(self, stream: Stream) -> None:
         """A replicated stream is led from here: its consumers are what its rows say."""
@@ -242,20 +251,23 @@ class JetStream:
         now_ns = 0 if stream.group else self.services.clock.now_ns()
         log = stream.log
         assert isinstance(log, StreamLog)
-        options = {**stream_options(stream.config, stream.channel), "channel_len": channel_len(stream.channel)}
+        options = stream_options(stream.config, stream.channel) | fixed_options(stream.config, stream.channel)
         return restore_state(self.environment, stored, log, now_ns=now_ns, **options)
 
     @property
     def identity(self) -> str:
         """The Raft id that this store was given, "" if it has none: it goes with the store."""
-        stored = self.journals.get("META")
-        return "" if stored is None else str(json.loads(stored.definition)["node"])
+        return self._meta_says("node")
 
     @property
     def founded(self) -> tuple[str, ...]:
         """The nodes with which this one founded a cluster."""
-        stored = self.journals.get("META")
-        return () if stored is None else tuple(json.loads(stored.definition)["founded"].split())
+        return tuple(self._meta_says("founded").split())
+
+    def _meta_says(self, what: str) -> str:
+        """From the definition of the meta group's journal, "" without it."""
+        stored = self.journals.get(META)
+        return "" if stored is None else str(json.loads(stored.definition).get(what, ""))
 
     def replicated_shelves(self, group: str) -> list[Shelf]:
         """The shelves of a Raft group that the store holds."""
@@ -304,10 +316,9 @@ class JetStream:
         log = MemoryLog(0) if memory else self.stored_log(stream_id, channel)
         state = StreamState(
             config.name,
-            memory=memory,
             first_seq=max(config.first_seq, 1),
-            channel_len=channel_len(channel),
             **stream_options(config, channel),
+            **fixed_options(config, channel),
         )
         stream = Stream(self.services, config, state, log, stream_id, created_ns, channel)
         stream.uid, stream.version = uid, version

@@ -76,6 +76,10 @@ class Stream:
         self.move = 0  # which move it was last frozen for
         self.frozen = False  # it is about to move, or a copy that has not been adopted
         self.partial = False  # a copy that isn't whole
+        self.expecting = False  # it has moved here, and what was published meanwhile has yet to come
+        #: Its state is being fetched from the leader of its group: what is here is a part of that, and offline.
+        self.fetching = False
+        self.replaces: list[int] = []  # the store's numbers of damaged copies that go once this one is whole
         self.replica: Replica | None = None
         #: Definitions and states of consumers and subscriptions, by the store's number: what a replica has of them.
         self.rows: dict[int, tuple[bytes, bytes | None]] = {}
@@ -124,7 +128,7 @@ class Stream:
         cluster: dict[str, Any] = {}
         if self.uid:
             cluster.update(uid=self.uid, version=self.version)
-        for name in ("group", "move", "frozen", "partial"):
+        for name in ("group", "move", "frozen", "partial", "fetching"):
             if value := getattr(self, name):
                 cluster[name] = value
         return stream_definition(config, self.created_ns, self.channel, cluster)
@@ -142,7 +146,7 @@ class Stream:
 
     def lay_down(self, status: str) -> None:
         """Another server leads it."""
-        self._started = False
+        self._started = self.expecting = False
         self.retention.close()
         for consumer in list(self.consumers.values()):
             consumer.close(status)
@@ -171,7 +175,7 @@ class Stream:
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
         """Publishes that wait."""
-        batch = None if self.binding is None or self.frozen else self.binding.take(limit_bytes)
+        batch = None if self.binding is None or self.frozen or self.expecting else self.binding.take(limit_bytes)
         return [] if batch is None else [(self, batch)]
 
     def close(self, status: str) -> None:
@@ -309,6 +313,11 @@ class Stream:
         self.services.bus.flush_soon()
         if self.replica is not None:
             self.services.clock.call_soon(self.replica.heal)
+
+    def await_state(self) -> None:
+        """Its state is being fetched: until all of it is here nothing is applied to it or served."""
+        self.fetching = True
+        self.offline = f"stream {self.name} is being fetched from the leader of group {self.group}"
 
     def restore(self) -> None:
         """Read the machine back from the store, as a commit of its changes failed. Errors: StoreError."""

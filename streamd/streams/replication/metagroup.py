@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from streamd.store import Outcome, Work
     from streamd.streams.services import Services
 
-META: Final = "META"
 #: The row of the journal in the store that holds the state.
 STATE_ROW: Final = 5
 #: The state is stored whole once so many entries came since the last time.
@@ -99,6 +98,7 @@ class MetaGroup:
             self._jobs.clear()
             if waiting is not None:
                 self._services.clock.call_soon(lambda: waiting[2](None))
+        self._services.clock.call_soon(self._next)
         self._services.clock.call_soon(self._role)
 
     # proposing
@@ -114,7 +114,7 @@ class MetaGroup:
         self._next()
 
     def _next(self) -> None:
-        while self._jobs and self._waiting is None and self.leading:
+        while self._jobs and self._waiting is None and self.leading and self.group.accepts:
             self._jobs.popleft()()
 
     def propose(self, command: dict[str, Any], done: Callable[[Change | None], None]) -> None:

@@ -63,6 +63,8 @@ class Replica:
         self.time_ns = 0  # of the last entry
         self.proposals = Proposals(self)
         self.lead = Leading(self)
+        #: Told why the group is no more.
+        self.failed: Callable[[Exception], None] = lambda error: None
         self._fetch = fetch
         self._entries: deque[tuple[int, int, bytes]] = deque()  # committed, not yet in a commit of the store
         self._handed = applied  # the last one that came
@@ -88,6 +90,11 @@ class Replica:
         return self._busy
 
     @property
+    def idle(self) -> bool:
+        """Whether everything that came is applied and durable, and nothing waits to be proposed."""
+        return self.applied == self._handed and not self._held and self.proposals.idle
+
+    @property
     def damaged(self) -> bool:
         """Whether something of the group can't be read here."""
         return any(owner.offline is not None for owner in self.owners.values())
@@ -103,9 +110,13 @@ class Replica:
     def hold(self, held: bool) -> None:
         """While a state is fetched nothing is applied, and this node doesn't lead."""
         self._held = held
-        self.group.can_lead(not held and not self.damaged)
+        self._judge()
         if not held:
             self._plan()
+
+    def _judge(self) -> None:
+        """Whoever isn't whole doesn't lead."""
+        self.group.can_lead(not self._held and not self.damaged)
 
     def installed(self, index: int, time_ns: int) -> None:
         """The state as of an entry is here, and durable."""
@@ -129,6 +140,9 @@ class Replica:
 
     def role_changed(self) -> None:
         """This server leads, or another one does, or none."""
+        if self.group.failed is not None:
+            self.failed(self.group.failed)
+            return
         if self.group.leading and not self.lead.leading:
             # Once all that was committed before is applied.
             self.lead.begin_at(self._handed)
@@ -136,12 +150,18 @@ class Replica:
         else:
             self.lead.look()
             self.heal()
+            if self.leading:
+                self.proposals.propose()  # a transfer may have come to nothing
+
+    def hand_over(self, to: NodeId | None, done: Callable[[bool], None]) -> None:
+        """Let another server lead, once it knows what consumers were sent; `done` as in `Group.transfer`."""
+        self.proposals.save_now(lambda: self.group.transfer(to, done))
 
     def heal(self) -> None:
         """Something here can't be read: don't lead, and take it from whoever does."""
         if not self.damaged or self._closed:
             return
-        self.group.can_lead(False)
+        self._judge()
         leader = self.group.leader
         if leader is not None and leader != self.group.node:
             self._fetch(self, leader)
@@ -339,7 +359,12 @@ class Replica:
         if not self.holding.wanted(op.uid, self.name) or (stream is not None and self._is_in(stream, fields["move"])):
             done(None, None)
         elif stream is None or not stream.frozen or stream.partial or stream.move != fields["move"]:
-            if self._closed or self._held:
+            if self._closed:
+                return
+            if self._held:
+                # What is fetched holds this, or the next try finds it here.
+                self._busy = False
+                self._entries.appendleft((index, term, ops.encode(now_ns, [op])))
                 return
             if self.group.leader not in (None, self.group.node) and self.holding.known(fields["at"]):
                 # There was a copy before the move was agreed on; so it was lost since.
@@ -352,15 +377,11 @@ class Replica:
 
             def adopted(_stream: Stream, error: StoreError | None) -> None:
                 if error is None:
-                    if self.leading:
-                        self.lead.opened(stream)
-                        self.proposals.ready(stream)
-                    else:
-                        self.holding.laid_aside(stream)
-                        self.lead.opened(stream)
+                    (self.holding.arrived if self.leading else self.holding.laid_aside)(stream)
+                    self.lead.opened(stream)
                 done(stream, error)
 
-            self.holding.adopt(stream, self, fields["version"], adopted)
+            self.holding.adopt(stream, self, adopted)
 
     def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:
         """Remove a stream of the group from this node."""
@@ -369,6 +390,7 @@ class Replica:
         def dropped(_owner: Stream | Shelf, error: StoreError | None) -> None:
             if error is None:
                 self.owners.pop(owner.uid, None)
+                self._judge()
             done(owner, error)
 
         self.holding.drop(owner, dropped)
