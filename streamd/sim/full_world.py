@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from streamd.store import LogWork, Work
 
 WINDOWS: Final = (1, 1, 4, 8)
+#: So little is kept of a log that who was away has to fetch the state.
+TAIL_BYTES: Final = 3 << 10
 #: What a leader with a clock ahead has delivered comes again when the others' clocks are there too.
 CLOCKS_NS: Final = 2 * JUMP_SECONDS * SECOND
 _EVERYTHING: Final = 1 << 40
@@ -44,7 +46,8 @@ class FullWorld(World):
     def __init__(self, seed: int, *, fixes: Fixes | None = None) -> None:
         """`fixes`: to plant bugs."""
         super().__init__(seed)
-        self.options = replace(QUICK if seed % 4 in (0, 1) else SMALL, fixes=fixes or Fixes())
+        times = QUICK if seed % 4 in (0, 1) else SMALL
+        self.options = replace(times, fixes=fixes or Fixes(), tail_bytes=TAIL_BYTES)
         self.history = History()
         self.works_until_ns = self.START_NS + LOAD_NS + 2 * SECOND
         self._ledgers: dict[str, Ledger] = {}
