@@ -252,7 +252,9 @@ class JetStream:
         log = stream.log
         assert isinstance(log, StreamLog)
         options = stream_options(stream.config, stream.channel) | fixed_options(stream.config, stream.channel)
-        return restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+        state = restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+        stream.ids_found(len(stored.ids), now_ns or state.last_ts_ns)
+        return state
 
     @property
     def identity(self) -> str:
