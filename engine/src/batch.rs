@@ -1,9 +1,11 @@
 //! Messages handed to one receiver inside the server: columns over one arena, so that a batch costs two allocations.
 
+use std::collections::HashMap;
+
 use crate::codec::varint;
 
 /// One message, borrowed from its batch. An empty `reply` or `headers` means there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Message<'a> {
     /// Subject as published.
     pub subject: &'a [u8],
@@ -103,6 +105,23 @@ impl Batch {
         (end == input.len()).then(|| Batch { arena: input.to_vec(), entries })
     }
 
+    /// The messages that the others don't have, in order: each of theirs stands for one of these. Who published, and in which
+    /// order, makes no difference.
+    pub fn without<'a>(&self, others: impl IntoIterator<Item = &'a Batch>) -> Batch {
+        let mut had: HashMap<Message<'_>, usize> = HashMap::new();
+        for message in others.into_iter().flat_map(Batch::iter) {
+            *had.entry(Message { conn: 0, ..message }).or_default() += 1;
+        }
+        let mut left = Batch::default();
+        for message in self.iter() {
+            match had.get_mut(&Message { conn: 0, ..message }) {
+                Some(count) if *count > 0 => *count -= 1,
+                _ => left.push(message),
+            }
+        }
+        left
+    }
+
     /// The message at a place, None beyond the end.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
         self.entries.get(index).map(|entry| self.view(entry))
@@ -160,6 +179,25 @@ mod tests {
             let wanted: Vec<_> = batch.iter().map(|message| Message { conn: 0, ..message }).collect();
             prop_assert_eq!(messages, wanted);
             prop_assert!(encoded.len() < 2 || Batch::decode(&encoded[..encoded.len() - 1]).is_none());
+        }
+
+        #[test]
+        fn without_is_a_difference_of_multisets(mine in prop::collection::vec(0u8..6, 0..30), theirs in prop::collection::vec(0u8..6, 0..30)) {
+            let batch = |numbers: &[u8], conn| {
+                let mut batch = Batch::default();
+                numbers.iter().for_each(|number| batch.push(Message { subject: b"a", payload: &[*number], conn, ..Message::default() }));
+                batch
+            };
+            let half = theirs.len() / 2;
+            let (one, other) = (batch(&theirs[..half], 1), batch(&theirs[half..], 2));
+            let left: Vec<u8> = batch(&mine, 3).without([&one, &other]).iter().map(|message| message.payload[0]).collect();
+            let mut wanted = mine;
+            theirs.iter().for_each(|number| {
+                if let Some(at) = wanted.iter().position(|each| each == number) {
+                    wanted.remove(at);
+                }
+            });
+            prop_assert_eq!(left, wanted);
         }
 
         #[test]

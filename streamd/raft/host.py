@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamd.clock import Clock, Timer
-    from streamd.raft.group import Machine
     from streamd.raft.net import Net, NodeId
     from streamd.raft.replica import Replica
+    from streamd.raft.sides import Machine
     from streamd.raft.storage import Job, Storage
 
 _NEVER: Final = float("inf")

@@ -38,9 +38,10 @@ def stream_options(config: StreamConfig, channel: str | None) -> dict[str, Any]:
     }
 
 
-def channel_len(channel: str | None) -> int:
-    """The native machine's `channel_len`."""
-    return 0 if channel is None else len(channel.encode("utf-8", "surrogateescape"))
+def fixed_options(config: StreamConfig, channel: str | None) -> dict[str, Any]:
+    """And what never changes."""
+    length = 0 if channel is None else len(channel.encode("utf-8", "surrogateescape"))
+    return {"memory": config.storage == "memory", "channel_len": length}
 
 
 def stream_definition(config: StreamConfig, created_ns: int, channel: str | None, cluster: dict[str, Any]) -> bytes:

@@ -33,8 +33,8 @@ from streamd.streams.changes import Local
 from streamd.streams.commits import Commits
 from streamd.streams.consumer import Consumer
 from streamd.streams.definitions import (
-    channel_len,
     consumer_definition,
+    fixed_options,
     new_consumer_state,
     stream_options,
 )
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
     from streamd.streams.changes import After, Rows
+    from streamd.streams.replication.reads import Reads
     from streamd.streams.replication.view import View
 
 
@@ -115,6 +116,7 @@ class JetStream:
                 store_dir=directory,
                 restore_state=self._read_back,
                 take_up=self._take_up,
+                reads=lambda: self.reads,
             )
             numbers = [stored.stream for stored in (*found, *self.journals.values())]
             self._next_id = max(numbers, default=0) + 1
@@ -129,6 +131,7 @@ class JetStream:
         self.api = Api(self)
         #: What is shown of the cluster that this server is part of.
         self.view: View | None = None
+        self.reads: Reads | None = None
 
     def start(self) -> None:
         """Serve."""
@@ -154,7 +157,7 @@ class JetStream:
     def _recover(self, stored: StoredStream, definition: dict[str, Any], *, closed: bool) -> None:
         config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
         channel = definition.get("channel")
-        options = {**stream_options(config, channel), "channel_len": channel_len(channel)}
+        options = stream_options(config, channel) | fixed_options(config, channel)
         log = self.stored_log(stored.stream, channel)
         now_ns = self.services.clock.now_ns()
         offline = closed_text(stored.name) if closed and channel is not None else None
@@ -171,7 +174,8 @@ class JetStream:
             state = StreamState(config.name or stored.name, **options)
         stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0), channel)
         stream.name = config.name or stored.name
-        stream.ids_found(len(stored.ids), now_ns)
+        # The clock here may be far from that of the leader, whose time is in the entries.
+        stream.ids_found(len(stored.ids), state.last_ts_ns if "group" in definition else now_ns)
         if offline is not None:
             stream.go_offline(offline)
         stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)
@@ -207,15 +211,13 @@ class JetStream:
 
     @staticmethod
     def rows_of(stream: Stream) -> dict[int, tuple[bytes, bytes | None]]:
-        """The rows that the consumers of a stream make, for when it moves."""
-        return {
-            consumer.consumer_id: (
-                consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until),
-                consumer.state.encode(),
-            )
-            for consumer in stream.consumers.values()
-            if consumer.consumer_id
-        }
+        """The rows that the consumers of a stream make, for when it moves; those in memory get numbers."""
+        rows: dict[int, tuple[bytes, bytes | None]] = {}
+        for consumer in stream.consumers.values():
+            consumer.consumer_id = consumer.consumer_id or stream.next_consumer_id()
+            definition = consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until)
+            rows[consumer.consumer_id] = definition, consumer.state.encode()
+        return rows
 
     def _take_up(self, stream: Stream) -> None:
         """A replicated stream is led from here: its consumers are what its rows say."""
@@ -250,7 +252,7 @@ class JetStream:
         now_ns = 0 if stream.group else self.services.clock.now_ns()
         log = stream.log
         assert isinstance(log, StreamLog)
-        options = {**stream_options(stream.config, stream.channel), "channel_len": channel_len(stream.channel)}
+        options = stream_options(stream.config, stream.channel) | fixed_options(stream.config, stream.channel)
         return restore_state(self.environment, stored, log, now_ns=now_ns, **options)
 
     @property
@@ -315,10 +317,9 @@ class JetStream:
         log = MemoryLog(0) if memory else self.stored_log(stream_id, channel)
         state = StreamState(
             config.name,
-            memory=memory,
             first_seq=max(config.first_seq, 1),
-            channel_len=channel_len(channel),
             **stream_options(config, channel),
+            **fixed_options(config, channel),
         )
         stream = Stream(self.services, config, state, log, stream_id, created_ns, channel)
         stream.uid, stream.version = uid, version

@@ -76,6 +76,7 @@ class Stream:
         self.move = 0  # which move it was last frozen for
         self.frozen = False  # it is about to move, or a copy that has not been adopted
         self.partial = False  # a copy that isn't whole
+        self.expecting = False  # it has moved here, and what was published meanwhile has yet to come
         #: Its state is being fetched from the leader of its group: what is here is a part of that, and offline.
         self.fetching = False
         self.replaces: list[int] = []  # the store's numbers of damaged copies that go once this one is whole
@@ -119,7 +120,8 @@ class Stream:
     @property
     def leads(self) -> bool:
         """Whether this server decides what happens to the stream."""
-        return not self.frozen and (self.replica is None or self.replica.leading)
+        # One of a group that is still being stored has no replica yet, and nobody to lead it.
+        return not self.frozen and (not self.group if self.replica is None else self.replica.leading)
 
     def definition(self, config: StreamConfig) -> bytes:
         """What is stored of it beside messages and rows."""
@@ -144,7 +146,7 @@ class Stream:
 
     def lay_down(self, status: str) -> None:
         """Another server leads it."""
-        self._started = False
+        self._started = self.expecting = False
         self.retention.close()
         for consumer in list(self.consumers.values()):
             consumer.close(status)
@@ -173,7 +175,7 @@ class Stream:
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
         """Publishes that wait."""
-        batch = None if self.binding is None or self.frozen else self.binding.take(limit_bytes)
+        batch = None if self.binding is None or self.frozen or self.expecting else self.binding.take(limit_bytes)
         return [] if batch is None else [(self, batch)]
 
     def close(self, status: str) -> None:

@@ -11,6 +11,7 @@ import logging
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from streamd.raft import Config, Group, Host, Options, Storage
 from streamd.store import LogWork, Outcome, Work
@@ -285,7 +286,7 @@ class Node:
 
     def start(self) -> None:
         self.lives += 1
-        self.clock = NodeClock(self.cluster.world, 1_000_000 * MS * len(self.node) + 17 * MS * self.lives)
+        self.clock = NodeClock(self.cluster.world, crc32(self.node.encode()) % 10**7 * MS + 17 * MS * self.lives)
         self.disk.clock = self.clock
         self.machines = {}
         rng = random.Random(f"{self.node}{self.lives}{self.cluster.seed}")

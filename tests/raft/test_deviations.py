@@ -471,3 +471,21 @@ def test_14_state_is_offered_only_to_who_lacks_the_base() -> None:
     lab.run()
 
     assert [(to, message.at) for to, message in lab.sent(Kind.APPEND) if message.entries] == [("c", base)]
+
+
+def test_9_peer_that_lost_what_it_acknowledged_is_asked_at_heartbeat_pace() -> None:
+    """A disk that was wiped under an old id breaks Raft; it needn't break the network too."""
+    lab = Lab()
+    lab.lead()
+    index = lab.group.propose(b"x")
+    lab.run()
+    lab.ack()
+    lab.run()
+    probes = 0
+    for _ in range(200):
+        lab.get("b", Message(Kind.REJECTED, "g", lab.group.term, index, commit=1))
+        lab.ack(None, "c")
+        lab.run()
+        probes += sum(to == "b" for to, _ in lab.sent(Kind.APPEND))
+
+    assert probes <= 15

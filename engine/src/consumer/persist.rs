@@ -6,7 +6,8 @@
 //!    count and pending entries, count and exhausted entries
 //! ```
 //! An entry is (stream_seq, consumer_seq, delivered at, deliveries), the first three as differences to the entry before
-//! it, so that most of its parts take one byte. Deadlines follow from delivery times; requests aren't kept.
+//! it, so that most of its parts take one byte. Deadlines follow from delivery times, so what was refused for a while or for
+//! another try at once is kept as if it had been delivered a wait before that; requests aren't kept.
 
 use super::pending::{Entry, Wait};
 use super::{AckPolicy, Consumer, Exhausted, Position, EXHAUSTED_MAX};
@@ -32,9 +33,14 @@ impl Consumer {
         for entry in self.pending.iter() {
             put(&mut out, entry.stream_seq - last.0);
             put(&mut out, entry.consumer_seq - last.1);
-            put(&mut out, zigzag(entry.delivered_at_ns.wrapping_sub(last.2)));
+            let due = match entry.wait {
+                Wait::Until(deadline) => deadline,
+                Wait::Settled | Wait::Queued(_) => entry.delivered_at_ns,
+            };
+            let at = due.saturating_sub(self.options.wait_ns(entry.deliveries));
+            put(&mut out, zigzag(at.wrapping_sub(last.2)));
             put(&mut out, u64::from(entry.deliveries));
-            last = (entry.stream_seq, entry.consumer_seq, entry.delivered_at_ns);
+            last = (entry.stream_seq, entry.consumer_seq, at);
         }
         put(&mut out, self.exhausted.len() as u64);
         let mut last = (0, 0);

@@ -7,6 +7,7 @@ Source: nats-server 2.15.2 for texts and codes.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import subject_collides
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from streamd.raft.group import Group
     from streamd.state.meta import Assignment, Change
     from streamd.streams.api import Call
+    from streamd.streams.replication.membership import HandOver
     from streamd.streams.replication.node import Replication
 
 #: Requests that the meta leader answers; all others with a stream in their subject are its leader's.
@@ -74,7 +76,8 @@ class ClusterApi:
             return self._replication.meta.leading and name not in self._replication.meta.state.streams
         if stream.leads:
             return True
-        assert stream.replica is not None
+        if stream.replica is None:
+            return False
         lead = stream.replica.lead
         if lead.leaderless_ns > PATIENCE_NS:
             raise unavailable(lead.why())
@@ -111,7 +114,8 @@ class ClusterApi:
             if existing is not None:
                 if not stream_equal(self._jetstream.config_of(existing.config), config):
                     raise STREAM_NAME_EXISTS()
-                replication.infos.get(existing, lambda info: call.answer(wire.StreamCreateResponse(info=info)))
+                again = partial(wire.StreamCreateResponse, did_create=False)
+                replication.infos.get(existing, lambda info: call.answer(again(info=info)))
                 return
             if config.name in self._jetstream.streams:
                 raise STREAM_NAME_EXISTS()
@@ -240,7 +244,7 @@ class ClusterApi:
         replication = self._replication
         api = self._jetstream.api
 
-        def done(memory: int, storage: int, streams: int, consumers: int) -> None:
+        def done(memory: int, storage: int, consumers: int) -> None:
             configs = [self._jetstream.config_of(each.config) for each in replication.meta.state.streams.values()]
             call.answer(
                 AccountInfoResponse(
@@ -248,7 +252,7 @@ class ClusterApi:
                     storage=storage,
                     reserved_memory=sum(max(each.max_bytes, 0) for each in configs if each.storage == "memory"),
                     reserved_storage=sum(max(each.max_bytes, 0) for each in configs if each.storage != "memory"),
-                    streams=streams,
+                    streams=len(self._matching("")),
                     consumers=consumers,
                     limits=AccountLimits(),
                     api=ApiStats(total=api.total, errors=api.errors),
@@ -266,7 +270,7 @@ class ClusterApi:
             call.answer(cluster_wire.StreamLeaderStepdownResponse())
             return
         response = cluster_wire.StreamLeaderStepdownResponse()
-        self._step_down(call, stream.replica.group, request, response)
+        self._step_down(call, stream.replica.group, stream.replica.hand_over, request, response)
 
     def consumer_stepdown(self, call: Call, request: cluster_wire.LeaderStepdownRequest | None) -> None:
         """A consumer is led by its stream's leader: let another lead both."""
@@ -277,18 +281,29 @@ class ClusterApi:
         if stream.replica is None:
             call.answer(response)
         else:
-            self._step_down(call, stream.replica.group, request, response)
+            self._step_down(call, stream.replica.group, stream.replica.hand_over, request, response)
 
     def meta_stepdown(self, call: Call, request: cluster_wire.LeaderStepdownRequest | None) -> None:
         """Let another server lead the meta group."""
         response = cluster_wire.MetaLeaderStepdownResponse()
-        self._step_down(call, self._replication.meta.group, request, response)
+        meta = self._replication.meta.group
+        self._step_down(call, meta, meta.transfer, request, response)
 
     def _step_down(
-        self, call: Call, group: Group, request: cluster_wire.LeaderStepdownRequest | None, response: Any
+        self,
+        call: Call,
+        group: Group,
+        hand_over: HandOver,
+        request: cluster_wire.LeaderStepdownRequest | None,
+        response: Any,
     ) -> None:
         placement = None if request is None else request.placement
         to = None
+        if placement is not None and placement.preferred:
+            if placement.preferred not in self._replication.meta.state.nodes:
+                raise NO_PEERS(err=f'preferred server "{placement.preferred}" not known')
+            if placement.preferred == self._replication.name:
+                raise NO_PEERS(err=f'preferred server "{placement.preferred}" is already leader')
         if placement is not None and (placement.preferred or placement.tags or placement.cluster):
             state = self._replication.meta.state
             alive = {name_of(node) for node in self._replication.net.linked()}
@@ -309,7 +324,7 @@ class ClusterApi:
             else:
                 call.fail(unavailable(f"no other replica of group {group.name} could take over"))
 
-        group.transfer(to, done)
+        hand_over(to, done)
 
     def stream_peer_remove(self, call: Call, request: cluster_wire.PeerRequest) -> None:
         """Take a stream away from a server, and give it to another one."""
@@ -328,7 +343,13 @@ class ClusterApi:
             names = state.place(config.num_replicas, alive - {request.peer}, cluster, tags, keep)
             if names is None:
                 raise NO_PEERS(err=f"no server can take the place of {request.peer}")
-            replication.mover.away(call, found, names, lambda: call.answer(cluster_wire.StreamRemovePeerResponse()))
+
+            def agreed(change: Change | None) -> None:
+                self.proposed(call, change)
+                if change is not None and change.kind != "refused":
+                    call.answer(cluster_wire.StreamRemovePeerResponse())
+
+            replication.mover.away(found, names, agreed)
 
         self._serially(call, job)
 

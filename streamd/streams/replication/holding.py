@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamd._engine import StreamState
+from streamd._engine import Records, StreamState, record_key
 from streamd.api.stream import StreamConfig
-from streamd.streams.definitions import channel_len, stream_options
+from streamd.store import sequence_of
+from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.shelf import Shelf
 from streamd.streams.stream import Stream
 
@@ -37,6 +38,8 @@ class Holding:
         self.known: Callable[[int], bool] = lambda index: True
         #: Called with a stream that has moved to another leader.
         self.laid_aside: Callable[[Stream], None] = lambda stream: None
+        #: And with one that this server leads from now on, before it listens.
+        self.arrived: Callable[[Stream], None] = lambda stream: None
 
     def open(self, uid: int, definition: dict[str, Any], done: Opened) -> None:
         """Make what a definition says; `done` once it is durable."""
@@ -78,8 +81,8 @@ class Holding:
         state = StreamState(
             config.name,
             first_seq=max(config.first_seq, 1),
-            channel_len=channel_len(channel),
             **stream_options(config, channel),
+            **fixed_options(config, channel),
         )
         log = jetstream.stored_log(stream_id, channel)
         stream = Stream(jetstream.services, config, state, log, stream_id, definition["created"], channel)
@@ -132,19 +135,25 @@ class Holding:
             return after
 
         def after(outcome: Outcome) -> None:
-            if outcome.error is not None:
+            failed = outcome.error is not None and stream.stream_id
+            if failed:
                 stream.frozen = False
-            done(stream, outcome.error)
+                if not stream.group:
+                    stream.take_up()
+                    stream.rows = {}
+            done(stream, outcome.error if failed else None)
 
         jetstream.services.commits.at_rest(job)
 
-    def adopt(self, stream: Stream, replica: Replica, version: int, done: Callable[..., None]) -> None:
+    def adopt(self, stream: Stream, replica: Replica, done: Callable[..., None]) -> None:
         """A frozen copy belongs to a group from now on."""
         jetstream = self._jetstream
-        before = stream.replica
+        before, memory = stream.replica, stream.log
 
         def job(work: Work) -> Callable[[Outcome], None]:
-            stream.group, stream.version, stream.frozen = replica.name, version, False
+            stream.group, stream.frozen = replica.name, False
+            if not stream.stream_id:
+                self._store(work, stream)
             stream.part(work).definition = stream.definition(stream.config)
             return after
 
@@ -155,10 +164,26 @@ class Holding:
                     before.owners.pop(stream.uid, None)
                 replica.adopt(stream)
             else:
-                stream.frozen = True
+                stream.frozen, stream.log, stream.stream_id = True, memory, memory.stream
             done(stream, outcome.error)
 
         jetstream.services.commits.at_rest(job)
+
+    def _store(self, work: Work, stream: Stream) -> None:
+        """What was in this server's memory is stored, as all is that is replicated."""
+        values = stream.log.read(1, 1 << 62, 1 << 62)
+        stream.stream_id = self._jetstream.new_id()
+        stream.log = self._jetstream.stored_log(stream.stream_id, stream.channel)
+        stream.log.append(work, Records([(record_key(sequence_of(value)), value) for value in values]))
+        part = stream.part(work)
+        part.totals, _removals = stream.state.delta()
+        part.checkpoint = stream.state.checkpoint()
+        if ids := stream.state.ids():
+            stream.remember_ids(work, ids, stream.state.last_ts_ns)
+        for number, (definition, state) in stream.rows.items():
+            part.consumers[number] = definition
+            if state is not None:
+                part.consumer_states[number] = state
 
     def settle(self, stream: Stream, done: Callable[[], None]) -> None:
         """A frozen copy is this server's alone from now on."""
@@ -175,9 +200,9 @@ class Holding:
             if before is not None:
                 before.lead.gone(stream)
                 before.owners.pop(stream.uid, None)
+            self.arrived(stream)
             stream.take_up()
             stream.rows = {}
-            stream.changes.ready(stream)
             done()
 
         jetstream.services.commits.at_rest(job)

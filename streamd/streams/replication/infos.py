@@ -92,26 +92,25 @@ class Infos:
     # usage
 
     def _usage(self) -> dict[str, Any]:
-        """Of the streams that this server leads: memory, storage, streams, consumers."""
+        """Of the streams that this server leads: memory, storage, consumers."""
         led = [stream for stream in self._replication.jetstream.streams.values() if stream.leads]
         return {
             "memory": sum(stream.state.bytes for stream in led if stream.in_memory),
             "storage": sum(stream.state.bytes for stream in led if not stream.in_memory),
-            "streams": len(led),
             "consumers": sum(len(stream.consumers) for stream in led),
         }
 
     def _serve_usage(self, _node: NodeId, _payload: bytes, answer: Callable[[bytes], None]) -> None:
         answer(json.dumps(self._usage()).encode())
 
-    def usage(self, done: Callable[[int, int, int, int], None]) -> None:
-        """(memory, storage, streams, consumers) of all servers that answer."""
+    def usage(self, done: Callable[[int, int, int], None]) -> None:
+        """(memory, storage, consumers) of all servers that answer."""
         total = self._usage()
         nodes = self._net.linked()
         waiting = len(nodes)
 
         def finish() -> None:
-            done(total["memory"], total["storage"], total["streams"], total["consumers"])
+            done(total["memory"], total["storage"], total["consumers"])
 
         def answered(answer: bytes | None) -> None:
             nonlocal waiting

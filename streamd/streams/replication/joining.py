@@ -98,6 +98,9 @@ class Joining:
             )
         elif self._replication.meta.leading:
             self._enter(linked)
+        else:
+            # What this server was about to write down as a leader went with its leadership.
+            self._proposing = False
 
     def _ask_again(self, node: NodeId) -> None:
         """What a server says of itself changes while clusters are founded."""
@@ -184,7 +187,10 @@ class Joining:
 
         def done(change: object) -> None:
             self._proposing = False
-            if change is not None:  # else this server is about to lead no more, and the next look finds who does
+            if change is None:
+                # This server hands its leadership over, or can't lead: what comes next tells.
+                self._clock.call_later(HELLO_TIMEOUT_NS // 10, self.look)
+            else:
                 self._clock.call_soon(self.look)
 
         meta = self._replication.meta

@@ -13,10 +13,15 @@ from streamd.raft.errors import ChangeRefused, NotLeader
 from streamd.streams.replication.view import name_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamd.clock import Timer
     from streamd.raft.group import Group
     from streamd.raft.net import NodeId
     from streamd.streams.replication.node import Replication
+    from streamd.streams.replication.replica import Replica
+
+    HandOver = Callable[[NodeId | None, Callable[[bool], None]], None]
 
 #: While something is to be done, leaders look so often.
 STEP_NS: Final = 200_000_000
@@ -42,15 +47,17 @@ class Membership:
         state = replication.meta.state
         busy = False
         if replication.meta.leading and state.nodes:
-            busy |= self._tend(replication.meta.group, {node.node for node in state.nodes.values()})
+            meta = replication.meta.group
+            wanted = state.members((*meta.config.voters, *meta.config.learners))
+            busy |= self._tend(meta, wanted, meta.transfer)
         for replica in replication.replicas.values():
             plan = state.groups.get(replica.name)
             if plan is None or not replica.leading:
                 continue
             wanted = {node for name in plan.names if (node := replication.node_named(name)) is not None}
             if wanted:
-                busy |= self._tend(replica.group, wanted)
-            self._hand_over(replica.group, replica.lead.since_ns, replication.node_named(plan.names[0]))
+                busy |= self._tend(replica.group, wanted, replica.hand_over)
+            self._hand_over(replica, replication.node_named(plan.names[0]))
         if busy and self._timer is None:
             self._timer = self._clock.call_later(STEP_NS, self._due)
 
@@ -62,7 +69,7 @@ class Membership:
         self._timer = None
         self.look()
 
-    def _tend(self, group: Group, wanted: set[NodeId]) -> bool:
+    def _tend(self, group: Group, wanted: set[NodeId], hand_over: HandOver) -> bool:
         """The next step towards exactly these members. Returns whether there is one."""
         config = group.config
         members = {*config.voters, *config.learners}
@@ -82,7 +89,7 @@ class Membership:
                 return True
             for node in sorted(members - wanted):
                 if node == group.node:
-                    group.transfer(None, lambda _done: None)
+                    hand_over(None, lambda _done: None)
                 else:
                     group.remove(node)
                 return True
@@ -90,8 +97,9 @@ class Membership:
             return True
         return False
 
-    def _hand_over(self, group: Group, since_ns: int, preferred: NodeId | None) -> None:
+    def _hand_over(self, replica: Replica, preferred: NodeId | None) -> None:
         """Let the one lead that is to lead, so that each server leads its share."""
+        group, since_ns = replica.group, replica.lead.since_ns
         if preferred is None or preferred == group.node or preferred not in group.config.voters:
             return
         if group.name in self._handing or group.name in self._wandered or self._clock.now_ns() - since_ns < SETTLED_NS:
@@ -100,4 +108,4 @@ class Membership:
         if status is None or not status.connected or status.lag > LAG_MAX:
             return
         self._handing.add(group.name)
-        group.transfer(preferred, lambda _done: self._handing.discard(group.name))
+        replica.hand_over(preferred, lambda _done: self._handing.discard(group.name))

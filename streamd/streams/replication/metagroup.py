@@ -98,6 +98,7 @@ class MetaGroup:
             self._jobs.clear()
             if waiting is not None:
                 self._services.clock.call_soon(lambda: waiting[2](None))
+        self._services.clock.call_soon(self._next)
         self._services.clock.call_soon(self._role)
 
     # proposing
@@ -113,7 +114,7 @@ class MetaGroup:
         self._next()
 
     def _next(self) -> None:
-        while self._jobs and self._waiting is None and self.leading:
+        while self._jobs and self._waiting is None and self.leading and self.group.accepts:
             self._jobs.popleft()()
 
     def propose(self, command: dict[str, Any], done: Callable[[Change | None], None]) -> None:

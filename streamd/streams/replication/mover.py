@@ -2,7 +2,7 @@
 
 In the walk:  the meta leader writes down where a stream is to go; whoever leads it freezes it, has every server of its new
               place take a copy, and tells the meta leader; once that is agreed on, the new group adopts the copies by an entry
-              of its log, and what was published meanwhile is passed on.
+              of its log, and its leader asks for what was published meanwhile.
 Guarantee:    a frozen stream doesn't change, so all copies are equal. A copy is served once its place is agreed on, and the old
               ones go only then.
 """
@@ -10,16 +10,19 @@ Guarantee:    a frozen stream doesn't change, so all copies are equal. A copy is
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from streamd._engine import Batch
 from streamd.api.errors import MOVE_IN_PROGRESS
+from streamd.streams.commits import Held
 from streamd.streams.replication import ops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamd._engine import Batch
     from streamd.api.stream import StreamConfig
+    from streamd.core.bus import Binding
     from streamd.raft.net import NodeId
     from streamd.state.meta import Assignment, Change
     from streamd.streams.api import Call
@@ -31,6 +34,9 @@ TAKEN: Final = "stream.taken"
 ADOPTED: Final = "stream.adopted"
 TIMEOUT_NS: Final = 30_000_000_000
 AGAIN_NS: Final = 100_000_000
+#: Publishes to a stream that has moved wait so long for those that came elsewhere, and these so long for the new leader.
+EXPECT_NS: Final = 500_000_000
+LEFT_NS: Final = 5_000_000_000
 
 
 class Mover:
@@ -43,31 +49,34 @@ class Mover:
         self._driving: set[int] = set()
         self._adopting: set[int] = set()
         self._fetching: set[int] = set()
-        self._left: dict[int, Batch] = {}  # publishes that came while a stream moved, until its new leader listens
+        self._left: dict[
+            int, Binding
+        ] = {}  # of streams that have moved: what is published until their new leader listens
+        self._pieces = replication.transfer.pieces
         self._net.serve(TAKE, self._serve_take)
         self._net.serve(TAKEN, self._serve_taken)
-        self._net.serve(ADOPTED, self._serve_adopted)
+        self._pieces.serve(ADOPTED, self._serve_adopted)
 
     # the meta leader
 
     def update(self, call: Call, stream: Assignment, config: StreamConfig, names: tuple[str, ...]) -> None:
         """In a job of the meta group: change the replicas or the placement of a stream. Errors: ApiError."""
-        self._move(call, stream, names, replicas=config.num_replicas, config=config.wire(), reply=call.message.reply)
+        agreed = partial(self._replication.cluster_api.proposed, call)
+        self._move(stream, names, agreed, replicas=config.num_replicas, config=config.wire(), reply=call.message.reply)
 
-    def away(self, call: Call, stream: Assignment, names: tuple[str, ...], answer: Callable[[], None]) -> None:
-        """The same for a server that is to have a stream no more; `answer` once that is agreed on. Errors: ApiError."""
-        self._move(call, stream, names, replicas=len(names), config=None, reply="", answer=answer)
+    def away(self, stream: Assignment, names: tuple[str, ...], agreed: Callable[[Change | None], None]) -> None:
+        """The same for a server that is to have a stream no more; `agreed` hears what the command came to. Errors: ApiError."""
+        self._move(stream, names, agreed, replicas=len(names))
 
     def _move(
         self,
-        call: Call,
         stream: Assignment,
         names: tuple[str, ...],
+        agreed: Callable[[Change | None], None],
         *,
         replicas: int,
-        config: dict[str, Any] | None,
-        reply: str,
-        answer: Callable[[], None] = lambda: None,
+        config: dict[str, Any] | None = None,
+        reply: str = "",
     ) -> None:
         if stream.moving:
             raise MOVE_IN_PROGRESS()
@@ -82,12 +91,6 @@ class Mover:
             if config is not None:
                 command["config"] = config
         command["reply"] = reply
-
-        def agreed(change: Change | None) -> None:
-            replication.cluster_api.proposed(call, change)
-            if change is not None and change.kind != "refused":
-                answer()
-
         if plan is None or plan.name in state.groups or command["do"] == "configure":
             meta.propose(command, agreed)
             return
@@ -207,7 +210,7 @@ class Mover:
             self.lay_aside(stream)
             replication.remove(stream)
         elif stream is not None and not wanted.group:
-            replication.holding.settle(stream, lambda: self._listening(wanted))
+            replication.holding.settle(stream, lambda: self._served(wanted, stream))
         if wanted.group:
             self.look_for(wanted)
 
@@ -220,39 +223,77 @@ class Mover:
         if stream is None or not stream.frozen:
             return
         self._adopting.add(wanted.uid)
-        fields = {"at": self._replication.meta.applied, "version": wanted.version, "move": wanted.move}
+        fields = {"at": self._replication.meta.applied, "move": wanted.move}
         body = json.dumps(fields).encode()
 
         def adopted(_result: tuple[Any, ...], error: Exception | None) -> None:
             self._adopting.discard(wanted.uid)
             if error is None:
-                self._listening(wanted)
-                self._replication.look_at(wanted)
+                self._served(wanted, stream)
 
         replica.proposals.alone(ops.Op(ops.ADOPT, wanted.uid, body), adopted)
+
+    def _served(self, wanted: Assignment, stream: Stream) -> None:
+        """A stream has its new place; a configuration that came with the move is taken on next."""
+        if stream.version < wanted.version:
+            self._replication.look_at(wanted)
+        else:
+            self._replication.answers.made(wanted.uid, None)
 
     # what was published meanwhile
 
     def lay_aside(self, stream: Stream) -> None:
-        """This server doesn't lead a stream any more that has moved: what it holds waits until the new leader listens."""
-        binding = stream.binding
-        batch = None if binding is None else binding.take()
-        stream.unlisten()
-        if batch is not None:
-            self._left[stream.uid] = batch
+        """This server doesn't lead a stream any more that has moved: it listens until the new leader does."""
+        binding, stream.binding = stream.binding, None
+        if binding is not None:
+            self._left[stream.uid] = binding
+            self._clock.call_later(LEFT_NS, lambda: self._forget_left(stream.uid))
 
-    def _listening(self, wanted: Assignment) -> None:
-        """This server leads a stream that has moved: whoever led it before passes on what it holds."""
-        payload = str(wanted.uid).encode()
-        for node in self._net.linked():
-            self._net.call(node, ADOPTED, payload, lambda _answer: None, timeout_ns=TIMEOUT_NS)
-        self._replication.answers.made(wanted.uid, None)
+    def _forget_left(self, uid: int) -> None:
+        self._take_left(uid)
 
-    def _serve_adopted(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
-        answer(b"")
-        batch = self._left.pop(int(payload), None)
-        bus = self._replication.services.bus
-        for index in range(0 if batch is None else len(batch)):
-            assert batch is not None
-            message = batch[index]
-            bus.publish(message.subject, message.payload, reply=message.reply, headers=message.headers)
+    def _take_left(self, uid: int) -> Batch | None:
+        binding = self._left.pop(uid, None)
+        if binding is None:
+            return None
+        batch = binding.take()
+        binding.close()
+        return batch
+
+    def _serve_adopted(self, payload: bytes, answer: Callable[[bytes], None]) -> None:
+        uid = int(payload)
+        stream = self._replication.transfer.held(uid)
+        if stream is not None and stream.frozen:
+            self.lay_aside(stream)  # this server is to hear of the move yet
+        batch = self._take_left(uid)
+        answer(b"" if batch is None else batch.encode())
+
+    def expect(self, stream: Stream) -> None:
+        """This server leads a stream from now on that has moved: nothing is stored before what came to others is here."""
+        stream.expecting = True
+        nodes = self._net.linked()
+        waiting = len(nodes)
+        found: list[Batch] = []
+
+        def come(answer: bytes | None) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if answer:
+                found.append(Batch.decode(answer))
+            if not waiting:
+                self._all_there(stream, found)
+
+        for node in nodes:
+            self._pieces.call(node, ADOPTED, str(stream.uid).encode(), come, timeout_ns=EXPECT_NS)
+        if not nodes:
+            self._clock.call_soon(lambda: self._all_there(stream, found))
+
+    def _all_there(self, stream: Stream, found: list[Batch]) -> None:
+        if not stream.expecting:
+            return
+        stream.expecting = False
+        had = [batch for _, batch in stream.take(0)]
+        # Whoever led it has listened a little longer than this server has not.
+        for batch in [*[batch.without(had) for batch in found], *had]:
+            if len(batch):
+                stream.changes.ready(Held(stream, batch))

@@ -25,6 +25,8 @@ from streamd.streams.replication.joining import Joining
 from streamd.streams.replication.membership import Membership
 from streamd.streams.replication.metagroup import STATE_ROW, MetaGroup
 from streamd.streams.replication.mover import Mover
+from streamd.streams.replication.passing import Passing
+from streamd.streams.replication.reads import Reads
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
 from streamd.streams.replication.transfer import Transfer
 from streamd.streams.replication.view import View
@@ -81,9 +83,12 @@ class Replication:
         self.holding.known = lambda index: self.meta.applied >= index
         self.answers = Answers(self)
         self.infos = Infos(self)
+        self.reads = jetstream.reads = Reads(self)
+        self.transfer = Transfer(self)
         self.mover = Mover(self)
         self.holding.laid_aside = self.mover.lay_aside
-        self.transfer = Transfer(self)
+        self.holding.arrived = self.mover.expect
+        self.passing = Passing(self)
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded
@@ -166,6 +171,7 @@ class Replication:
         if (told := self._told.get(name)) is not None:
             told(replica)
         replica.lead.began = partial(self._leads, replica)
+        replica.lead.pass_publishes = partial(self.passing.on, replica)
         replica.failed = self.fail
         replica.group = self.host.open(name, storage, replica, applied)
         for owner in owners.values():
@@ -450,14 +456,12 @@ class Replication:
             if not waiting:
                 gone.set()
 
-        led = [replica for replica in self.replicas.values() if replica.leading]
-        for replica in led:
-            replica.proposals.save_now()
-        groups = [replica.group for replica in led] + [self.meta.group] * self.meta.leading
-        waiting = len(groups)
-        for group in groups:
-            group.transfer(None, done)
-        if groups:
+        moves = [replica.hand_over for replica in self.replicas.values() if replica.leading]
+        moves += [self.meta.group.transfer] * self.meta.leading
+        waiting = len(moves)
+        for move in moves:
+            move(None, done)
+        if moves:
             with anyio.move_on_after(LEAVE_SECONDS):
                 await gone.wait()
 

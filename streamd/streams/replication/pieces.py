@@ -62,8 +62,16 @@ class Pieces:
             self._kept[number] = (found, self._clock.monotonic_ns())
         answer(found[start : start + PIECE_BYTES])
 
-    def call(self, to: NodeId, what: str, payload: bytes, done: Callable[[bytes | None], None]) -> None:
-        """Ask a node; `done` with the whole answer, or None."""
+    def call(
+        self,
+        to: NodeId,
+        what: str,
+        payload: bytes,
+        done: Callable[[bytes | None], None],
+        *,
+        timeout_ns: int = TIMEOUT_NS,
+    ) -> None:
+        """Ask a node; `done` with the whole answer, or None. `timeout_ns`: for each piece."""
         parts: list[bytes] = []
 
         def first(answer: bytes | None) -> None:
@@ -87,6 +95,6 @@ class Pieces:
                 parts.append(answer)
                 more(number, size)
 
-            self._net.call(to, PIECE, _WHERE.pack(number, have), came, timeout_ns=TIMEOUT_NS)
+            self._net.call(to, PIECE, _WHERE.pack(number, have), came, timeout_ns=timeout_ns)
 
-        self._net.call(to, what, payload, first, timeout_ns=TIMEOUT_NS)
+        self._net.call(to, what, payload, first, timeout_ns=timeout_ns)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd import limits
+from streamd._engine import Batch
 from streamd.api.errors import NOT_AVAILABLE
 from streamd.errors import LeadershipLost
 from streamd.raft.errors import NotLeader, Overloaded
@@ -22,7 +23,7 @@ from streamd.streams.replication.ops import Op
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamd._engine import AckOutcome, Batch
+    from streamd._engine import AckOutcome
     from streamd.api.errors import ApiError
     from streamd.clock import Timer
     from streamd.errors import StoreError
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 UNDER_WAY_MAX: Final = 2
 #: An entry holds about this much at most, but for a single message that is bigger.
 ENTRY_BYTES_MAX: Final = 1 << 20
+#: A leader remembers for so long, and so many bytes, what it has proposed: the one before may pass the same on.
+LATELY_NS: Final = 1_000_000_000
+LATELY_BYTES_MAX: Final = 32 << 20
+#: Publishes that go into one call to another server.
+PASS_BYTES: Final = 1 << 20
 #: States of consumers are proposed at least so far apart, unless something else is proposed or somebody waits.
 SAVE_PAUSE_NS: Final = 20_000_000
 
@@ -95,7 +101,19 @@ class Proposals:
         self._save_timer: Timer | None = None
         self._under_way: dict[int, Pending] = {}
         self._time_ns = 0
+        self._leadership = 0  # how many have ended here
         self._planned = False
+        self._lately: list[Op] | None = (
+            None  # publishes that were proposed since this server leads; None: it has for long
+        )
+        self._lately_bytes = 0
+        self._lately_timer: Timer | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is under way."""
+        waits = self._sources or self._queue or self._saves or self._confirmations
+        return not (waits or self._under_way or self._planned)
 
     # what others ask for
 
@@ -104,13 +122,43 @@ class Proposals:
         self._sources.append(source)
         self._plan()
 
+    def begin(self, publishes: list[tuple[Stream, Batch]]) -> None:
+        """This server leads from now on, and has kept publishes from an earlier time that it did."""
+        self._sources.extendleft(Held(stream, batch) for stream, batch in reversed(publishes))
+        self._lately, self._lately_bytes = [], 0
+        if self._lately_timer is not None:
+            self._lately_timer.cancel()
+        self._lately_timer = self._clock.call_later(LATELY_NS, self._forget_lately)
+
+    def passed(self, publishes: list[tuple[Stream, Batch]]) -> None:
+        """Publishes came to the leader before this one: those that didn't come here as well are for this one."""
+        if self._lately is None:
+            return
+        waiting = self.forget_sources()
+        had: dict[int, list[Batch]] = {}
+        for op in self._lately:
+            had.setdefault(op.uid, []).append(Batch.decode(op.body))
+        for stream, batch in waiting:
+            had.setdefault(stream.uid, []).append(batch)
+        left = [(stream, batch.without(had.get(stream.uid, []))) for stream, batch in publishes]
+        self._sources.extend(Held(stream, batch) for stream, batch in [*left, *waiting] if len(batch))
+        self._plan()
+
+    def _forget_lately(self) -> None:
+        self._lately = self._lately_timer = None
+
     def rows(self, change: Change) -> None:
         """Write rows by way of the log."""
+
+        leadership = self._leadership
 
         def job(_work: Work) -> Callable[[Outcome], None] | None:
             rows = _OpRows()
             after = change(rows)
-            if rows.ops or after is not None:
+            if leadership != self._leadership or not self._replica.leading:
+                if after is not None:
+                    after(LeadershipLost(self._replica.name))
+            elif rows.ops or after is not None:
                 self._queue.append(_Light(rows.ops, after or (lambda _error: None)))
                 self._plan()
             return None
@@ -119,6 +167,8 @@ class Proposals:
 
     def save(self, saved: Saved) -> None:
         """Propose a state soon."""
+        if not self._replica.leading:
+            return
         self._saves[saved] = None
         if self._save_timer is None:
             self._save_timer = self._clock.call_later(SAVE_PAUSE_NS, self._save_due)
@@ -156,6 +206,9 @@ class Proposals:
 
     def alone(self, op: Op, finish: Callable[[tuple[Any, ...], StoreError | None], None]) -> None:
         """Propose an operation that takes commits of its own."""
+        if not self._replica.leading:
+            self._clock.call_soon(lambda: finish((), LeadershipLost(self._replica.name)))
+            return
         self._queue.append(_Alone(op, finish))
         self._plan()
 
@@ -170,11 +223,15 @@ class Proposals:
         self._planned = False
         self.propose()
 
-    def save_now(self) -> None:
-        """Propose the states that wait for that."""
+    def save_now(self, done: Callable[[], None]) -> None:
+        """Propose the states that wait for that; `done` once they are there, or can't be."""
         if self._save_timer is not None:
             self._save_timer.cancel()
             self._save_timer = None
+        if not self._replica.leading or not (self._saves or self._under_way or self._queue):
+            done()
+            return
+        self._queue.append(_Light([], lambda _error: done()))
         self.propose()
 
     def _save_due(self) -> None:
@@ -184,7 +241,7 @@ class Proposals:
     def propose(self) -> None:
         """Put what waits into the log, as far as it goes."""
         group = self._replica.group
-        while self._replica.leading and len(self._under_way) < UNDER_WAY_MAX:
+        while self._replica.leading and group.accepts and len(self._under_way) < UNDER_WAY_MAX:
             pending = Pending(group.term)
             found = self._gather(pending)
             if not found:
@@ -244,7 +301,16 @@ class Proposals:
                     op = Op(ops.PUBLISH, stream.uid, batch.encode())
                     room -= op.size
                     found.append(op)
+                    if self._lately is not None:
+                        self._remember(op)
         self._sources.extendleft(reversed(held))
+
+    def _remember(self, op: Op) -> None:
+        assert self._lately is not None
+        self._lately.append(op)
+        self._lately_bytes += op.size
+        if self._lately_bytes > LATELY_BYTES_MAX:
+            self._lately = None
 
     def _states(self, found: list[Op], pending: Pending) -> None:
         found += [
@@ -283,6 +349,8 @@ class Proposals:
 
     def abandon(self) -> None:
         """This server doesn't lead any more: what is under way may or may not be committed; what waits won't be proposed."""
+        self._forget_lately()
+        self._leadership += 1
         under_way, self._under_way = self._under_way, {}
         queue, self._queue = self._queue, deque()
         self._saves.clear()
@@ -299,4 +367,11 @@ class Proposals:
     def forget_sources(self) -> list[tuple[Stream, Batch]]:
         """Publishes that wait and that this server will not propose."""
         sources, self._sources = self._sources, deque()
-        return [found for source in sources for found in source.take(0)]
+        found: list[tuple[Stream, Batch]] = []
+        for source in sources:
+            taken = list(source.take(PASS_BYTES))
+            found += taken
+            while taken and not isinstance(source, Held):
+                taken = list(source.take(PASS_BYTES))
+                found += taken
+        return found

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamd._engine import Records, StreamState, record_key
 from streamd.raft.config import Config
 from streamd.store import sequence_of
-from streamd.streams.definitions import channel_len, stream_options
+from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.replication.pieces import Pieces
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
 from streamd.streams.replication.sending import REST_NS, STATE, Sending, read_answer, streams_of, unpack
@@ -46,20 +46,21 @@ class Transfer:
         self._replication = replication
         self._services = replication.services
         self._commits = replication.services.commits
-        self._pieces = Pieces(replication.net, replication.services.clock)
+        self.pieces = Pieces(replication.net, replication.services.clock)
         self._fetching: set[str] = set()
         self._told: dict[str, NodeId] = {}  # from whom a group is being fetched, as the log says
         self.fetched = 0  # states installed
-        Sending(replication, self._pieces)
+        Sending(replication, self.pieces)
 
     # copies of single streams, which stand still
 
-    def _held(self, uid: int) -> Stream | None:
+    def held(self, uid: int) -> Stream | None:
+        """This server's copy of a stream."""
         return next((each for each in self._replication.jetstream.streams.values() if each.uid == uid), None)
 
     def copy(self, node: NodeId, uid: int, group: str, done: Callable[[bool], None]) -> None:
         """Take a copy of a frozen stream that is to belong to a group here, or to this server alone."""
-        stream = self._held(uid)
+        stream = self.held(uid)
         have = 0 if stream is None else stream.state.last_seq
         payload = json.dumps({"uid": uid, "have": have}).encode()
 
@@ -70,7 +71,7 @@ class Transfer:
             head, parts = read_answer(answer)
 
             def job(work: Work) -> Callable[[Outcome], None]:
-                copy = self._held(uid)
+                copy = self.held(uid)
                 if copy is None:
                     definition = {**json.loads(parts[0]), "group": group}
                     copy = self._replication.holding.new_stream(uid, definition)
@@ -89,7 +90,7 @@ class Transfer:
 
             self._commits.at_rest(job)
 
-        self._pieces.call(node, STATE, payload, answered)
+        self.pieces.call(node, STATE, payload, answered)
 
     # fetching
 
@@ -125,7 +126,7 @@ class Transfer:
             else:
                 self._install(replica, head, parts)
 
-        self._pieces.call(leader, STATE, payload, answered)
+        self.pieces.call(leader, STATE, payload, answered)
 
     def _again(self, replica: Replica) -> None:
         """It came to nothing: whoever leads then is asked, if that is still needed."""
@@ -302,7 +303,7 @@ class Transfer:
         have = stream.state.last_seq
         values = unpack(own[3])
         config = self._replication.jetstream.config_of(definition["config"])
-        options = {**stream_options(config, stream.channel), "channel_len": channel_len(stream.channel)}
+        options = stream_options(config, stream.channel) | fixed_options(config, stream.channel)
         state, _ = StreamState.restore(stream.name, own[1], [], None, **options)
         state.replay_ids([own[2]] if own[2] else [], 0)
         part = stream.part(work)
