@@ -194,7 +194,8 @@ class JetStream:
             return
         for consumer in stored.consumers.values():
             definition = json.loads(consumer.definition) if consumer.definition else {"service": ""}
-            if "service" in definition:
+            if "service" in definition or "config" not in definition:
+                # Of a service, or of who knows what: the definition around it can't be read.
                 stream.kept[consumer.consumer] = (definition, consumer.state)
             else:
                 self._recover_consumer(stream, consumer, definition)

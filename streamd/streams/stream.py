@@ -299,10 +299,12 @@ class Stream:
     def damaged(self, error: CorruptRecord) -> None:
         """Something stored is not what was written."""
         if self.offline is None:
-            self.go_offline(
-                f"stream {self.name}: {error}; it is offline and nothing of it was deleted. Restore {self.services.store_dir} "
-                f"from a backup, or delete the stream if its data can be spared"
+            way_out = (
+                "It is fetched anew from the leader of its group"
+                if self.replica is not None
+                else f"Restore {self.services.store_dir} from a backup, or delete the stream if its data can be spared"
             )
+            self.go_offline(f"stream {self.name}: {error}; it is offline and nothing of it was deleted. {way_out}")
 
     def go_offline(self, reason: str) -> None:
         """Serve nothing of this stream any more, and delete nothing."""

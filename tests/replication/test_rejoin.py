@@ -33,14 +33,14 @@ def whole(world: World, acked: dict[str, list[bytes]]) -> None:
 
 def victim(world: World, role: str) -> Server:
     """Who is to be hit."""
-    if role == "meta leader":
-        found = world.until(world.meta_leader)
-    elif role == "group leader":
-        found = world.until(lambda: world.leader("S"))
-    else:
-        found = next(each for each in world.running if each is not world.leader("S") and not each.meta)
-    assert found is not None
-    return found
+    world.until(lambda: world.meta_leader() and world.leader("S"))
+    return next(
+        each
+        for each in world.running
+        if {"meta leader": each.meta, "group leader": each is world.leader("S")}.get(
+            role, not each.meta and each is not world.leader("S")
+        )
+    )
 
 
 @pytest.mark.parametrize("role", ["meta leader", "group leader", "neither"])

@@ -79,11 +79,12 @@ class Server:
         self.name = name
         self.disk = Disk(directory / "jetstream", world.rng, world.counts)
         self.directory = directory
-        self.answers: list[dict[str, Any]] = []
+        self.answers: list[tuple[str, dict[str, Any]]] = []  # with the subject that they came to
         self.ended: list[str] = []  # why its processes ended by themselves
         self.life = Life()
         self.life.over = True
         self.log = logging.getLogger(f"world.{name}")
+        self.clock: NodeClock
         self.core: Core
         self.jetstream: JetStream
         self.replication: Replication
@@ -103,27 +104,10 @@ class Server:
         """A process begins. Errors: StoreError."""
         world = self._world
         self.life = Life()
-        clock = NodeClock(world.time, self.life)
+        clock = self.clock = NodeClock(world.time, self.life)
         self.core = Core(clock)
 
-        def make(directory: Path) -> JetStream:
-            directory.mkdir(parents=True, exist_ok=True)
-            return JetStream(
-                directory,
-                self.core.bus,
-                clock,
-                self.log,
-                server_name=self.name,
-                sync=Sync("always"),
-                strict=False,
-                limits=Limits(clustered=True),
-                max_memory_bytes=ROOM_BYTES,
-                max_storage_bytes=ROOM_BYTES,
-                notify=None,
-                store=self.disk.start(clock),
-            )
-
-        jetstream = self.jetstream = open_member(self.disk.directory, make, self.log, now=world.stamp)
+        jetstream = self.jetstream = open_member(self.disk.directory, self.make, self.log, now=world.stamp)
         node = jetstream.identity or f"{self.name}#{world.rng.getrandbits(60):012x}"
         net = world.network.join(node, clock, self.life)
         host = Host(net, clock, world.rng, jetstream.services.commits.at_rest, options=world.options, log=self.log)
@@ -140,8 +124,26 @@ class Server:
             failed=self._failed,
         )
         self.answers.clear()
-        self.core.bus.bind([INBOX], self._heard)
+        self.core.bus.bind([f"{INBOX}.>"], self._heard)
         return self
+
+    def make(self, directory: Path, *, clustered: bool = True) -> JetStream:
+        """What its store holds. Errors: StoreError."""
+        directory.mkdir(parents=True, exist_ok=True)
+        return JetStream(
+            directory,
+            self.core.bus,
+            self.clock,
+            self.log,
+            server_name=self.name,
+            sync=Sync("always"),
+            strict=False,
+            limits=Limits(clustered=clustered),
+            max_memory_bytes=ROOM_BYTES,
+            max_storage_bytes=ROOM_BYTES,
+            notify=None,
+            store=self.disk.start(self.clock),
+        )
 
     def _failed(self, error: Exception) -> None:
         self.ended.append(str(error))
@@ -154,12 +156,14 @@ class Server:
             self.start()
 
     def _heard(self, batch: Any) -> None:
-        self.answers += [json.loads(batch[index].payload) for index in range(len(batch))]
+        for index in range(len(batch)):
+            message = batch[index]
+            self.answers.append((message.subject, json.loads(message.payload)))
 
-    def request(self, subject: str, body: bytes | dict[str, Any] = b"", *, headers: bytes = b"") -> None:
-        """Publish with the inbox as reply."""
+    def request(self, subject: str, body: bytes | dict[str, Any], reply: str) -> None:
+        """Publish with a subject of the inbox as reply."""
         payload = json.dumps(body).encode() if isinstance(body, dict) else body
-        self.core.bus.publish(subject, payload, reply=INBOX, headers=headers)
+        self.core.bus.publish(subject, payload, reply=reply)
 
     def kill(self) -> None:
         """The power is cut."""
@@ -194,6 +198,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.network = Network(self.time, self.rng, ORDERED, self.counts)
         self.streaming = streaming
+        self._asked = 0
         self.options = Options(tail_bytes=tail_bytes)
         self._directory = Path(tempfile.mkdtemp(prefix="streamd-world-", dir=RAM if RAM.is_dir() else None))
         self.servers = {name: Server(self, name, self._directory / name) for name in names}
@@ -290,16 +295,18 @@ class World:
     ) -> Any:
         """The first answer to a request that every server hears, or one alone; None if none came."""
         servers = self.running if at is None else [at]
+        self._asked += 1
+        inbox = f"{INBOX}.{self._asked}"
         for server in servers:
             server.answers.clear()
-        for server in servers:
-            server.request(subject, body)
+            server.request(subject, body, inbox)
         end_ns = self.time.now_ns + int(seconds * SECOND)
         while self.time.now_ns < end_ns:
             self.time.run(self.time.now_ns + MS)
             for server in servers:
-                if server.answers:
-                    return server.answers[0]
+                for reply, answer in server.answers:
+                    if reply == inbox:
+                        return answer
         return None
 
     def create(self, name: str, replicas: int = 3, **config: Any) -> None:
@@ -326,7 +333,7 @@ class World:
 
             def stored(payload: bytes = payload) -> bool:
                 answer = self.publish(name, payload, 3)
-                return answer is not None and "seq" in answer
+                return answer is not None and "error" not in answer
 
             self.until(stored, 60, f"ack of {number}")
             acked.append(payload)

@@ -237,6 +237,9 @@ class Transfer:
             return lambda outcome: self._ended(replica, outcome, undo, installed)
 
         def installed() -> None:
+            for stream in streams_of(replica):
+                if stream.fetching:
+                    stream.fetching, stream.offline = False, None
             self.fetched += 1
             self._told.pop(replica.name, None)
             replica.installed(index, head["time"])
@@ -319,7 +322,6 @@ class Transfer:
         part.checkpoint = own[1]
         stream.replace_state(state, config, definition.get("version", 0))
         stream.frozen, stream.move, stream.partial = definition.get("frozen", False), definition.get("move", 0), False
-        stream.fetching, stream.offline = False, None
 
 
 def _forget(replica: Replica, uid: int) -> None:
