@@ -88,6 +88,8 @@ class JetStream:
         self.max_storage_bytes = max_storage_bytes
         self.environment = Environment.open(directory, sync=sync) if store is None else store[0]
         self.streams: dict[str, Stream] = {}
+        #: By name: from before this server joined a cluster that has others of these names or with these subjects. Not served.
+        self.aside: dict[str, Stream] = {}
         self.encryption = encryption or Encryption()
         self._shelves: dict[
             str, tuple[StoredStream, dict[str, Any]]
@@ -136,6 +138,14 @@ class JetStream:
                 consumer.start()
         self.api.bind()
 
+    def lay_aside(self, stream: Stream) -> None:
+        """Serve a stream of this server alone no more; what is stored stays."""
+        self.aside[stream.name] = stream
+        stream.rows = self.rows_of(stream)
+        stream.lay_down("409 Consumer Deleted")
+        stream.unlisten()
+        stream.direct.close()
+
     def close(self) -> None:
         """End all consumers' requests, commit what waits, and leave the mark of a clean stop."""
         for stream in self.streams.values():
@@ -167,14 +177,13 @@ class JetStream:
         stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0), channel)
         stream.name = config.name or stored.name
         stream.ids_found(len(stored.ids), now_ns)
-        self.streams[stream.name] = stream
         if offline is not None:
             stream.go_offline(offline)
         stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)
         stream.frozen, stream.partial = definition.get("frozen", False), definition.get("partial", False)
-        stream.move = definition.get("move", 0)
+        stream.move, stream.group = definition.get("move", 0), definition.get("group", "")
+        self._file(stream)
         if "group" in definition or stream.frozen:
-            stream.group = definition.get("group", "")
             stream.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
             return
         for consumer in stored.consumers.values():
@@ -183,6 +192,13 @@ class JetStream:
                 stream.kept[consumer.consumer] = (definition, consumer.state)
             else:
                 self._recover_consumer(stream, consumer, definition)
+
+    def _file(self, stream: Stream) -> None:
+        """A cluster says whether it takes a stream of this server alone; without a cluster that is the one to serve."""
+        if stream.alone and self.limits.clustered and self.identity:
+            self.aside[stream.name] = stream
+        elif stream.alone or stream.name not in self.streams:
+            self.streams[stream.name] = stream
 
     def new_id(self) -> int:
         """A number for the store that no stream has had."""

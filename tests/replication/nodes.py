@@ -196,7 +196,9 @@ class Nodes:
                 found = contents(replica)
                 assert found.keys() == expected.keys(), f"{group}: streams at {name}"
                 for uid, content in found.items():
-                    assert content == expected[uid], f"{group}: {replica.owners[uid]} at {name}"
+                    wanted = expected[uid]
+                    wrong = {part: (content[part], wanted[part]) for part in wanted if content[part] != wanted[part]}
+                    assert not wrong, f"{group}: {content.get('name', 'the shelf')} at {name}: {wrong}"
             counts |= {own.name: own.state.messages for own in first.owners.values() if isinstance(own, Stream)}
         self._where_they_belong()
         return counts
@@ -211,7 +213,9 @@ class Nodes:
 
     def _settled(self) -> bool:
         metas = [self.replication(name).meta for name in self.servers]
-        if len({meta.applied for meta in metas}) > 1 or any(stream.moving for stream in metas[0].state.streams.values()):
+        if len({meta.applied for meta in metas}) > 1 or any(
+            stream.moving for stream in metas[0].state.streams.values()
+        ):
             return False
         for name in self.servers:
             for replica in self.replication(name).replicas.values():
@@ -265,7 +269,9 @@ async def publishing(js: JetStreamContext, subject: str, acked: list[int]) -> As
         number = 0
         while not done.is_set():
             with contextlib.suppress(nats.errors.Error):
-                await js.publish(subject, str(number).encode(), headers={"Nats-Msg-Id": f"{subject}{number}"}, timeout=2)
+                await js.publish(
+                    subject, str(number).encode(), headers={"Nats-Msg-Id": f"{subject}{number}"}, timeout=2
+                )
                 acked.append(number)
                 number += 1
 

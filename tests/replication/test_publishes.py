@@ -133,7 +133,9 @@ async def test_limits(shared: Nodes, name: str, limits: dict[str, Any], left: in
     assert (await shared.alike())[name] == left
     assert (await js.stream_info(name)).state.last_seq == 60
     # A lower limit counts at once.
-    await js.update_stream(StreamConfig(name=name, subjects=[f"{subject}.*"], num_replicas=3, **limits, max_consumers=3))
+    await js.update_stream(
+        StreamConfig(name=name, subjects=[f"{subject}.*"], num_replicas=3, **limits, max_consumers=3)
+    )
     lower = {key: max(1, value // 2) for key, value in limits.items()}
     await js.update_stream(StreamConfig(name=name, subjects=[f"{subject}.*"], num_replicas=3, **lower))
     assert (await shared.alike())[name] < left
@@ -162,7 +164,9 @@ async def test_discard_new(shared: Nodes) -> None:
     answers = await asyncio.gather(*[each.publish("full.a") for each in clients * 4], return_exceptions=True)
     refused = [answer for answer in answers if isinstance(answer, APIError)]
     assert len(refused) == 9
-    assert {(each.code, each.err_code, each.description) for each in refused} == {(503, 10077, "maximum messages exceeded")}
+    assert {(each.code, each.err_code, each.description) for each in refused} == {
+        (503, 10077, "maximum messages exceeded")
+    }
     assert (await shared.alike())["FULL"] == 3
 
 
@@ -178,7 +182,11 @@ async def test_rollup(shared: Nodes) -> None:
     await api(client, "STREAM.LEADER.STEPDOWN.ROLL")
     await shared.led("ROLL")
     assert (await shared.alike())["ROLL"] == 21
-    assert (await js.stream_info("ROLL", subjects_filter=">")).state.subjects == {"roll.0": 10, "roll.1": 1, "roll.2": 10}
+    assert (await js.stream_info("ROLL", subjects_filter=">")).state.subjects == {
+        "roll.0": 10,
+        "roll.1": 1,
+        "roll.2": 10,
+    }
     await js.publish("roll.x", b"everything", headers={"Nats-Rollup": "all"})
     assert (await shared.alike())["ROLL"] == 1
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
 
 
-
-
 pytestmark = pytest.mark.anyio
 
 

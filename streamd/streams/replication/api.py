@@ -118,8 +118,8 @@ class ClusterApi:
                 return
             if config.name in self._jetstream.streams:
                 raise STREAM_NAME_EXISTS()
-            self._check_overlap(config.subjects, None)
-            names = self._place(config, ())
+            self.check_overlap(config.subjects, None)
+            names = self.place(config, ())
             replication.assign(config, names, call.message.reply, lambda error: self._failed(call, error))
 
         self._serially(call, job)
@@ -128,7 +128,7 @@ class ClusterApi:
         if error is not None:
             call.fail(error)
 
-    def _place(self, config: StreamConfig, keep: Sequence[str]) -> tuple[str, ...]:
+    def place(self, config: StreamConfig, keep: Sequence[str]) -> tuple[str, ...]:
         """Servers for a stream. Errors: ApiError 10005, saying what was looked for."""
         replication = self._replication
         placement = config.placement
@@ -145,7 +145,8 @@ class ClusterApi:
             )
         return names
 
-    def _check_overlap(self, subjects: Sequence[str], besides: Assignment | None) -> None:
+    def check_overlap(self, subjects: Sequence[str], besides: Assignment | None) -> None:
+        """Subjects belong to one stream. Errors: ApiError 10065."""
         state = self._replication.meta.state
         taken = [stream.config.get("subjects", []) for stream in state.streams.values() if stream is not besides]
         taken += [stream.config.subjects for stream in self._jetstream.streams.values() if stream.channel is not None]
@@ -171,10 +172,10 @@ class ClusterApi:
             found = self._assignment(call)
             old = self._jetstream.config_of(found.config)
             config = stream_update(old, request, call.arguments[0], self._jetstream.limits)
-            self._check_overlap(config.subjects, found)
+            self.check_overlap(config.subjects, found)
             moves = config.num_replicas != old.num_replicas or config.placement != old.placement
             if moves:
-                replication.mover.update(call, found, config, self._place(config, found.names))
+                replication.mover.update(call, found, config, self.place(config, found.names))
                 return
             command = {"do": "configure", "uid": found.uid, "config": config.wire(), "reply": call.message.reply}
             replication.meta.propose(command, lambda change: self.proposed(call, change))

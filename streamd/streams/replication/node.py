@@ -18,6 +18,7 @@ from streamd.store import Work
 from streamd.streams.replication import ops
 from streamd.streams.replication.answers import Answers
 from streamd.streams.replication.api import ClusterApi
+from streamd.streams.replication.bringing import Bringing
 from streamd.streams.replication.holding import Holding
 from streamd.streams.replication.infos import Infos
 from streamd.streams.replication.joining import Joining
@@ -84,6 +85,7 @@ class Replication:
         self.holding.laid_aside = self.mover.lay_aside
         self.holding.arrived = self.mover.expect
         self.passing = Passing(self)
+        self.bringing = Bringing(self)
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded
@@ -219,6 +221,7 @@ class Replication:
             self._ensure_group(change.group)
         if change.kind in ("node", "forgotten"):
             self.membership.look()
+            self.mover.evacuate()
         stream = change.stream
         if stream is not None and change.kind != "refused":
             if change.kind == "moved":
@@ -242,6 +245,7 @@ class Replication:
             ):
                 self._remove(held.uid)
         self.membership.look()
+        self.mover.evacuate()
 
     def look_at(self, wanted: Assignment) -> None:
         """Compare one stream."""
@@ -296,6 +300,9 @@ class Replication:
         if stream is not None and stream.uid == wanted.uid and stream.frozen:
             self.mover.moved(wanted)
         elif stream is None or stream.uid != wanted.uid:
+            if self.bringing.take(wanted, partial(self._made_own, wanted, None)):
+                self._opening.add(wanted.uid)
+                return
             if stream is not None:
                 self._remove(stream.uid)
             self._opening.add(wanted.uid)
@@ -311,7 +318,7 @@ class Replication:
             stream.version = wanted.version
             jetstream.update_stream(stream, config, lambda error: self._made_own(wanted, stream, error))
 
-    def _made_own(self, wanted: Assignment, _stream: Stream, error: ApiError | None) -> None:
+    def _made_own(self, wanted: Assignment, _stream: Stream | None, error: ApiError | None) -> None:
         self._opening.discard(wanted.uid)
         self.answers.made(wanted.uid, error)
         self.look_at(wanted)
@@ -359,6 +366,7 @@ class Replication:
     def _tend_due(self) -> None:
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
         self.joining.look()
+        self.bringing.look()
         self.membership.look()
         self._beats += 1
         if self._beats % LOOK_EVERY == 0:

@@ -102,7 +102,9 @@ class Proposals:
         self._under_way: dict[int, Pending] = {}
         self._time_ns = 0
         self._planned = False
-        self._lately: list[Op] | None = None  # publishes that were proposed since this server leads; None: it has for long
+        self._lately: list[Op] | None = (
+            None  # publishes that were proposed since this server leads; None: it has for long
+        )
         self._lately_bytes = 0
         self._lately_timer: Timer | None = None
 
