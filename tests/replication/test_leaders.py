@@ -36,10 +36,10 @@ async def test_preferred_leaders(shared: Nodes) -> None:
     await js.add_stream(name="PREFER", subjects=["prefer"], num_replicas=3)
     await js.add_consumer("PREFER", durable_name="worker")
     leader = await shared.led("PREFER")
-    for name in sorted(set("abc") - {leader}) + [leader]:
+    for name in [*sorted(set("abc") - {leader}), leader]:
         assert (await api(client, "STREAM.LEADER.STEPDOWN.PREFER", **preferring(name)))["success"] is True
         await shared.led("PREFER", by=lambda found, name=name: found == name)  # type: ignore[misc]
-    for name in sorted(set("abc") - {leader}) + [leader]:
+    for name in [*sorted(set("abc") - {leader}), leader]:
         assert (await api(client, "CONSUMER.LEADER.STEPDOWN.PREFER.worker", **preferring(name)))["success"] is True
         await shared.led("PREFER", by=lambda found, name=name: found == name)  # type: ignore[misc]
         info = await api(client, "CONSUMER.INFO.PREFER.worker")

@@ -1,6 +1,6 @@
 """Streams that a server had before it was one of a cluster: the meta group takes them in, as streams of that server alone.
 
-Guarantee:  nothing is deleted. One whose name or subjects the cluster has already is laid aside: it is in the store, not served,
+Guarantee:  nothing is deleted. One whose name or subjects the cluster has already is laid aside: it is stored, not served,
             and the log says so; it is taken in once the other one is gone.
 """
 

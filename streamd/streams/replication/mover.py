@@ -273,7 +273,10 @@ class Mover:
         binding, stream.binding = stream.binding, None
         if binding is not None:
             self._left[stream.uid] = binding
-            self._clock.call_later(LEFT_NS, lambda: self._take_left(stream.uid))
+            self._clock.call_later(LEFT_NS, lambda: self._drop_left(stream.uid))
+
+    def _drop_left(self, uid: int) -> None:
+        self._take_left(uid)
 
     def _take_left(self, uid: int) -> Batch | None:
         binding = self._left.pop(uid, None)

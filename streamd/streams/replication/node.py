@@ -357,7 +357,7 @@ class Replication:
 
     def _meta_role(self) -> None:
         leader = self.meta.group.leader
-        if leader is None:
+        if leader is None or (leader == self.net.node and not self.meta.leading):
             self._leaderless_ns = self._leaderless_ns or self.services.clock.monotonic_ns()
         else:
             self._leaderless_ns = 0
