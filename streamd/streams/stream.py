@@ -97,6 +97,11 @@ class Stream:
         return self.config.storage == "memory"
 
     @property
+    def alone(self) -> bool:
+        """Whether no cluster knows of it."""
+        return not self.uid and not self.group and self.channel is None
+
+    @property
     def num_consumers(self) -> int:
         """Consumers, also where they are only rows."""
         if self.leads:
