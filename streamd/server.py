@@ -380,9 +380,7 @@ class Server:
     async def _start_system(self, stack: contextlib.AsyncExitStack) -> None:
         system = System(self.core, self.reports, self.server_id, self.log)
         system.bind()
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(tasks.cancel_scope.cancel)
-        tasks.start_soon(system.serve)
+        await stack.enter_async_context(self.core.beside(system.serve(), self._failed))
 
     def _statistics(self) -> StreamingStatistics | None:
         if self.config.streaming is None:
@@ -399,9 +397,8 @@ class Server:
         host = config.http_host or config.host
         monitor = MonitorServer(self.reports, host, config.http_port, self._statistics())
         monitor.bind()
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(monitor.stop)
-        await tasks.start(monitor.serve)
+        await stack.enter_async_context(self.core.beside(monitor.serve(), self._failed, monitor.stop))
+        await monitor.started.wait()
         self.monitor_port = monitor.port
         startup.log_monitoring(self.log, host, monitor.port)
 
