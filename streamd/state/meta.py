@@ -70,6 +70,9 @@ class MetaState:
     """The state that the meta group agrees on."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
+    gone: set[str] = field(
+        default_factory=set
+    )  # names of servers that were taken out; those of founders come one by one
     groups: dict[str, GroupPlan] = field(default_factory=dict)
     streams: dict[str, Assignment] = field(default_factory=dict)
     by_uid: dict[int, Assignment] = field(default_factory=dict)
@@ -82,6 +85,7 @@ class MetaState:
         if what == "node":
             node = Node(command["name"], command["node"], command["cluster"], tuple(command["tags"]))
             self.nodes[node.name] = node
+            self.gone.discard(node.name)
             return Change("node", node=node)
         if what == "forget":
             return self._forget(command["name"])
@@ -113,6 +117,7 @@ class MetaState:
 
     def _forget(self, name: str) -> Change:
         node = self.nodes.pop(name, None)
+        self.gone.add(name)
         return Change("refused" if node is None else "forgotten", node=node)
 
     def _group(self, command: dict[str, Any]) -> Change:
@@ -139,13 +144,14 @@ class MetaState:
     def encode(self) -> bytes:
         """All of it."""
         lists: dict[str, dict[str, Any]] = {"nodes": self.nodes, "groups": self.groups, "streams": self.streams}
-        return json.dumps({kind: [asdict(each) for each in held.values()] for kind, held in lists.items()}).encode()
+        fields: dict[str, Any] = {kind: [asdict(each) for each in held.values()] for kind, held in lists.items()}
+        return json.dumps({**fields, "gone": sorted(self.gone)}).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> MetaState:
         """What `encode` gave. Errors: ValueError, KeyError, TypeError for anything else."""
         fields = json.loads(data)
-        state = cls()
+        state = cls(gone=set(fields["gone"]))
         for each in fields["nodes"]:
             state.nodes[each["name"]] = Node(**{**each, "tags": tuple(each["tags"])})
         for each in fields["groups"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from streamd.raft.errors import ChangeRefused, NotLeader
+from streamd.streams.replication.view import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ class Membership:
         busy = False
         if replication.meta.leading and state.nodes:
             meta = replication.meta.group
-            busy |= self._tend(meta, {node.node for node in state.nodes.values()}, meta.transfer)
+            busy |= self._tend(meta, self._servers(meta), meta.transfer)
         for replica in replication.replicas.values():
             plan = state.groups.get(replica.name)
             if plan is None or not replica.leading:
@@ -56,6 +57,13 @@ class Membership:
             self._hand_over(replica, replication.node_named(plan.names[0]))
         if busy and self._timer is None:
             self._timer = self._clock.call_later(STEP_NS, self._due)
+
+    def _servers(self, meta: Group) -> set[NodeId]:
+        """Who is to be in the meta group: all servers, founders that are still to be written down among them."""
+        state = self._replication.meta.state
+        members = {*meta.config.voters, *meta.config.learners}
+        unknown = {node for node in members if name_of(node) not in state.nodes and name_of(node) not in state.gone}
+        return unknown | {node.node for node in state.nodes.values()}
 
     def wanders(self, group: str) -> None:
         """Somebody moves the leader of a group: it isn't moved back."""
