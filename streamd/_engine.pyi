@@ -229,6 +229,9 @@ class Batch:
     def size(self) -> int:
         """Bytes held."""
 
+    def headed(self) -> list[int]:
+        """Where the messages are that have headers."""
+
     def without(self, others: Sequence[Batch]) -> Batch:
         """The messages that the others don't have, in order: each of theirs stands for one of these, whoever published it."""
 

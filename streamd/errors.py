@@ -122,6 +122,7 @@ class StoreCorrupt(StoreError):
             f"or move it away and start empty"
         )
         self.directory = directory
+        self.found = found
 
 
 class StreamCorrupt(StoreCorrupt):

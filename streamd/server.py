@@ -77,6 +77,7 @@ class Server:
         self.reports = Reports(self)
         self._stack = contextlib.AsyncExitStack()
         self._stopped: anyio.Event
+        self._failure: Exception | None = None
 
     # where it is
 
@@ -121,8 +122,15 @@ class Server:
         self._stopped.set()
 
     async def wait_stopped(self) -> None:
-        """Wait for `stop`."""
+        """Wait for `stop`. Errors: what this server can't go on with; it is left, and started again, to go on."""
         await self._stopped.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _failed(self, error: Exception) -> None:
+        self.log.critical("this server ends, to be started again: %s", error)
+        self._failure = error
+        self.stop()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
@@ -217,6 +225,7 @@ class Server:
         from streamd.state.limits import Limits
         from streamd.store import Sync
         from streamd.streams.jetstream import JetStream
+        from streamd.streams.replication.setting_aside import open_member
 
         if self.config.streaming is not None and config.store_dir is not None:
             startup.refuse_theirs(Path(config.store_dir))
@@ -234,25 +243,31 @@ class Server:
         )
         directory.mkdir(parents=True, exist_ok=True)
         max_memory, max_storage = _bounds(config, directory)
-        jetstream = JetStream(
-            directory,
-            self.core.bus,
-            LoopClock(),
-            self.log,
-            server_name=self.name,
-            sync=sync,
-            strict=config.strict,
-            limits=Limits(
-                duplicate_window_ns_max=config.limits.duplicate_window_ns or 0,
-                max_ack_pending=config.limits.max_ack_pending or -1,
-                max_request_batch=config.limits.max_request_batch or 0,
-                clustered=_clustered(self.config),
-            ),
-            max_memory_bytes=max_memory,
-            max_storage_bytes=max_storage,
-            notify=self.core.loop.call_soon_threadsafe,
-            encryption=_encryption(self.config.streaming),
-        )
+        clustered = _clustered(self.config)
+
+        def make(directory: Path) -> JetStream:
+            directory.mkdir(exist_ok=True)
+            return JetStream(
+                directory,
+                self.core.bus,
+                LoopClock(),
+                self.log,
+                server_name=self.name,
+                sync=sync,
+                strict=config.strict,
+                limits=Limits(
+                    duplicate_window_ns_max=config.limits.duplicate_window_ns or 0,
+                    max_ack_pending=config.limits.max_ack_pending or -1,
+                    max_request_batch=config.limits.max_request_batch or 0,
+                    clustered=clustered,
+                ),
+                max_memory_bytes=max_memory,
+                max_storage_bytes=max_storage,
+                notify=self.core.loop.call_soon_threadsafe,
+                encryption=_encryption(self.config.streaming),
+            )
+
+        jetstream = open_member(directory, make, self.log) if clustered else make(directory)
         stack.callback(jetstream.close)
         startup.log_jetstream(
             self.log,
@@ -262,14 +277,15 @@ class Server:
             sync_interval=config.sync_interval,
         )
         self.log.info("  Durability:      %s", sync.description)
-        if jetstream.identity:
-            self._take_name(jetstream)
+        self._take_name(jetstream)
         jetstream.start()
         self.jetstream = jetstream
 
     def _take_name(self, jetstream: JetStream) -> None:
         """A store that belongs to a cluster goes with the name that its server has there. Errors: StoreError."""
-        stored = jetstream.identity.rpartition("#")[0]
+        stored = jetstream.identity.rpartition("#")[0] or jetstream.former_name
+        if not stored:
+            return
         if self.config.server_name and self.config.server_name != stored:
             raise StoreError(
                 f'the store in {self.store_dir} is that of server "{stored}" of a cluster, and this one is called '
@@ -313,7 +329,9 @@ class Server:
             return peers | {self.name} if peers else cluster.founders()
 
         services = jetstream.services
-        host = Host(net, services.clock, random.Random(), services.commits.at_rest, log=self.log)
+        host = Host(
+            net, services.clock, random.Random(), services.commits.join, settle=services.commits.settle, log=self.log
+        )
         self.replication = Replication(
             jetstream,
             net,
@@ -323,6 +341,7 @@ class Server:
             tags=tuple(self.config.server_tags),
             expected=expected,
             streaming=members is not None,
+            failed=self._failed,
         )
         stack.callback(self.replication.close)
         self.reports.cluster = self.replication.view

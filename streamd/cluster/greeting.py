@@ -7,7 +7,7 @@ takes us for one that knows a single route and no dedicated ones.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, StrictStr
@@ -151,10 +151,6 @@ class Myself:
             "lnocu": True,
         }
         return _line(b"CONNECT ", fields)
-
-    def named(self, cluster: str, *, dynamic: bool) -> Myself:
-        """Under another cluster name."""
-        return replace(self, cluster=cluster, dynamic=dynamic)
 
 
 def passed_on(text: bytes, url: str) -> bytes:

@@ -178,13 +178,8 @@ class Cluster:
         others = (url for remote in remotes if not remote.info.ldm for url in remote.info.connect_urls)
         return tuple(dict.fromkeys((*self._own_urls, *others)))
 
-    def hello(self, route: Route) -> bytes:
-        """The first bytes on a connection."""
-        myself = self._myself()
-        info = myself.info(lane=route.lane)
-        return info if route.target is None else myself.connect(route.target.user, route.target.password) + info
-
-    def _myself(self) -> greeting.Myself:
+    def myself(self) -> greeting.Myself:
+        """What this server says of itself on a route."""
         host, port, url = self.host, self.port, ""
         if self.config.advertise:
             host, named = host_port(self.config.advertise, "cluster_advertise")
@@ -350,7 +345,7 @@ class Cluster:
     def _tell(self, peer: Peer, *, came: bool) -> None:
         if self._closing:
             return
-        info = self._myself().info(lane=False)
+        info = self.myself().info(lane=False)
         for remote in self._remotes.values():
             if remote.main.carrying is not None and remote.info.streamd:
                 self.core.engine.write(remote.main.carrying.conn, info)

@@ -1,7 +1,8 @@
 """One connection to another server: its handshake, and then the engine's.
 
-In the walk:  who accepts sends INFO; who dials sends CONNECT, INFO and PING at once, and takes the PONG for a welcome. With
-              both INFOs read the cluster decides whether the connection carries messages or is one too many.
+In the walk:  who accepts sends INFO; who dials sends CONNECT, PING and INFO at once, and takes the PONG for a welcome. The
+              other's interest follows its reading of INFO, and so the PONG. With both INFOs read the cluster decides whether
+              the connection carries messages or is one too many.
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ class Route(Link):
         self.core.adopt(self)
         cluster.routes[self.conn] = self
         self.log("Route connection created")
-        engine.write(self.conn, cluster.hello(self))
         if self.target is not None:
+            engine.write(self.conn, cluster.myself().connect(self.target.user, self.target.password))
             self.ping()
+        engine.write(self.conn, cluster.myself().info(lane=self.lane))
         self._overdue = self.core.loop.call_later(cluster.handshake_seconds, self._not_in_time)
         self.start_pings(FIRST_PING_SECONDS * (1 + random.random() * 0.2))
         self.core.flush_soon()

@@ -14,6 +14,7 @@ The duties of who uses this:
 
     host                                all groups of a node
     group                               the face of one
+    sides                               what a machine has to be
     replica                             the rules around the library, in two halves:
       elections, prevote, transfer        who leads
       replication, sending, guard, reads  what a leader and its followers tell each other
@@ -27,10 +28,11 @@ The duties of who uses this:
 
 from streamd.raft.config import Config
 from streamd.raft.errors import ChangeRefused, JournalDamaged, NotLeader, Overloaded, RaftError
-from streamd.raft.group import Group, Machine, PeerStatus
+from streamd.raft.group import Group, PeerStatus
 from streamd.raft.host import Host
 from streamd.raft.net import Net, NodeId
 from streamd.raft.options import Fixes, Options
+from streamd.raft.sides import Machine
 from streamd.raft.storage import Storage, define
 
 __all__ = [

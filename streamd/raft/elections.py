@@ -51,9 +51,7 @@ class Elections:
         core, config = replica.core, replica.config
         if not replica.may_campaign:
             core.deadline = now + self._prevote.again() if replica.node in config.voters else _NEVER
-        elif not self._fixes.sticky:
-            self._votes.clear()  # the library campaigns in its next tick
-        elif config.quorum == 1:
+        elif config.quorum == 1 or not self._fixes.sticky:
             self._campaign(now)
         else:
             core.deadline = now + self._prevote.again()

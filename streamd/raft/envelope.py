@@ -52,7 +52,7 @@ class Kind(IntEnum):
     PREVOTED = 8  # round
     NOTICE = 9  # the term is newer than yours
     CAMPAIGN = 10  # the leader wishes you to take over
-    OFFER = 11  # at and at_term: the entries up to here are gone, fetch the state; round
+    OFFER = 11  # at and at_term: the entries up to here are gone, fetch the state; as an entry, the configuration there
 
 
 class Message(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from streamd.raft.config import Config
 from streamd.raft.envelope import CONFIG, REGULAR
@@ -20,27 +20,12 @@ if TYPE_CHECKING:
     from streamd.clock import Clock
     from streamd.raft.net import NodeId
     from streamd.raft.options import Options
-    from streamd.raft.replica import Home
+    from streamd.raft.sides import Home, Machine
     from streamd.raft.storage import Job, Storage
 
 _log = logging.getLogger(__name__)
 _REGULAR = bytes((REGULAR,))
 _CONFIG = bytes((CONFIG,))
-
-
-class Machine(Protocol):
-    """What is replicated. No method may raise, nor call back into the group."""
-
-    def committed(self, index: int, term: int, command: bytes) -> None:
-        """A command: in order, once a run, from `applied` + 1 on; it is durable here."""
-
-    def role_changed(self) -> None:
-        """`leading`, `leader`, `term` or `accepts` is another. `leading` turns True once everything before this leadership was
-        handed to `committed`."""
-
-    def behind(self, leader: NodeId) -> None:
-        """The leader lacks the entries that are needed here: fetch its state, then call `installed`. Comes again at each
-        heartbeat until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +96,28 @@ class Group:
 
     @property
     def leader(self) -> NodeId | None:
-        """Who leads, as far as is known here."""
-        return self.replica.core.leader
+        """Who leads, as far as is known here; None while it can't be reached."""
+        return self.replica.leader
+
+    @property
+    def last_term(self) -> int:
+        """The term of the last entry."""
+        return self._journal.terms.last_term
+
+    @property
+    def term_before(self) -> int:
+        """The term of the last entry before this leadership: that of the last leader before it that could commit anything."""
+        return self.replica.term_before
+
+    @property
+    def handing_over(self) -> bool:
+        """Whether a transfer is under way: proposals have to wait."""
+        return self.replica.transfer.under_way
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether this node's last leadership ended by a transfer."""
+        return self.replica.transfer.succeeded
 
     @property
     def first_index(self) -> int:
@@ -152,17 +157,20 @@ class Group:
         ]
 
     def read(self, from_index: int, bytes_max: int) -> list[tuple[int, int, bytes]]:
-        """(index, term, command) of committed commands from an index on, `first_index` at least; empty at the end.
+        """(index, term, command) of committed commands from an index on, `first_index` at least; one more than fits at most,
+        none at the end.
 
         Errors: JournalDamaged.
         """
         index = max(from_index, self.first_index)
         found: list[tuple[int, int, bytes]] = []
-        while not found and index <= self.commit_index:
-            for term, command in self._journal.entries(index, bytes_max, self.commit_index):
+        last = self.commit_index
+        while index <= last and (bytes_max > 0 or not found):
+            for term, command in self._journal.entries(index, bytes_max, last):
                 if command[0] == REGULAR:
                     found.append((index, term, command[1:]))
                 index += 1
+                bytes_max -= len(command)
         return found
 
     def at(self, index: int) -> tuple[int, Config]:
@@ -206,12 +214,14 @@ class Group:
             raise ChangeRefused(self.name, f"{node} is a voter")
         self._change(self.config.with_learner(node))
 
-    def promote(self, node: NodeId) -> None:
-        """Make a learner that has caught up a voter. Errors: ChangeRefused."""
+    def promote(self, node: NodeId, lag: int = 0) -> None:
+        """Make a learner a voter that has caught up but for so many entries, as under load it always lacks the last ones.
+
+        Errors: ChangeRefused."""
         peer = self.replica.replication.sender.peers.get(node)
         if node not in self.config.learners or peer is None:
             raise ChangeRefused(self.name, f"{node} is no learner")
-        if peer.match < self.commit_index:
+        if peer.match + lag < self.commit_index:
             raise ChangeRefused(self.name, f"{node} lacks {self.commit_index - peer.match} entries")
         self._change(self.config.with_voter(node))
 
@@ -247,6 +257,10 @@ class Group:
             return
         replica.transfer.begin(self._home.now(), to, done)
         self._home.wake(replica)
+
+    def after_turn(self, call: Callable[[], None]) -> None:
+        """Call once the turn is over in which the machine was told something, in the same callback."""
+        self._home.after(call)
 
     def confirm(self, done: Callable[[bool], None]) -> None:
         """Make sure that this node still leads: all that was committed anywhere before is then handed to `committed`."""

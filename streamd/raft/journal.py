@@ -19,6 +19,7 @@ from streamd.raft.config import Config
 from streamd.raft.entries import Entries
 from streamd.raft.envelope import NO_OP
 from streamd.raft.errors import JournalDamaged
+from streamd.raft.options import Options
 from streamd.store import sequence_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from streamd.clock import Clock, Timer
     from streamd.raft.envelope import Entry
     from streamd.raft.net import NodeId
-    from streamd.raft.options import Options
     from streamd.raft.storage import Job, Storage
     from streamd.store import Outcome, Work
 
@@ -91,6 +91,13 @@ class Journal(Entries):
             self._load(storage)
         except (CorruptRecord, StoreCorrupt, ValueError, struct.error) as error:
             raise JournalDamaged(group, str(error)) from error
+
+    @classmethod
+    def found(cls, group: str, storage: Storage, clock: Clock) -> Journal:
+        """As it lies in the store, to be looked at and not written. Errors: JournalDamaged."""
+        journal = cls(group, storage, lambda job: None, clock, Options(), lambda: None)
+        journal.close()
+        return journal
 
     # --- reading
 
@@ -271,9 +278,11 @@ class Journal(Entries):
         if (state := states.get(places.COMMIT)) is not None:
             (commit,) = _INDEX.unpack_from(state)
         self._load_entries(base)
+        if commit > self.terms.last:
+            raise ValueError(f"entry {commit} was committed, and the last one is {self.terms.last}")
         self._stored = _Flight(1, self.terms.last, 0, base, False, term_and_vote, commit)
         self._stored_last = self.terms.last
-        self.commit = max(min(commit, self.terms.last), base)
+        self.commit = max(commit, base)
         self.term = max(self.term, self.terms.last_term)
 
     def _load_entries(self, base: int) -> None:

@@ -7,7 +7,7 @@ Guarantee:    whatever comes in, in any order and number of times: one leader a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from streamd.raft.barrier import Barrier
 from streamd.raft.core import Core
@@ -19,45 +19,15 @@ from streamd.raft.transfer import Transfer
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Set as AbstractSet
 
     from streamd.raft.journal import Journal
     from streamd.raft.net import NodeId
     from streamd.raft.options import Options
+    from streamd.raft.sides import Events, Home
 
 _NEVER: Final = float("inf")
 #: Whoever sends these in an earlier term is told. A later one is adopted by the library, or by nobody until there are votes.
 _OPENING: Final = frozenset((Kind.APPEND, Kind.VOTE, Kind.VOTE_FORCED, Kind.PREVOTE))
-
-
-class Home(Protocol):
-    """The host, as a replica needs it."""
-
-    @property
-    def linked(self) -> AbstractSet[NodeId]:
-        """Who can be reached, kept up to date."""
-
-    def now(self) -> float:
-        """Seconds."""
-
-    def post(self, to: NodeId, data: bytes) -> None:
-        """Send a message with the next frame to that node."""
-
-    def wake(self, replica: Replica) -> None:
-        """Give it a turn soon."""
-
-
-class Events(Protocol):
-    """The group, as a replica needs it."""
-
-    def commit(self, index: int, term: int, command: bytes) -> None:
-        """A committed entry."""
-
-    def behind(self, leader: NodeId) -> None:
-        """The entries needed here are gone at the leader."""
-
-    def role(self) -> None:
-        """Leading, leader or term changed, or a transfer began or ended."""
 
 
 class Replica:
@@ -80,6 +50,7 @@ class Replica:
         self.can_lead = True
         self.behind = False  # what the log needs next is gone at the leader
         self.waiting_bytes = 0  # proposed and not committed
+        self.term_before = 0  # of the last entry before the leadership
         self.closed = False
         self._home = home
         self._options = options
@@ -104,6 +75,12 @@ class Replica:
     def leading(self) -> bool:
         """Whether it is the leader, and has applied all that came before."""
         return self.core.leads and self.core.applied >= self.core.no_op
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who leads, as far as is known here; None while it can't be reached."""
+        leader = self.core.leader
+        return leader if leader == self.node or leader in self._home.linked else None
 
     @property
     def commit(self) -> int:
@@ -205,7 +182,7 @@ class Replica:
                 # The library left its deadline where it was before it led.
                 core.step_down(now)
             self._lead_no_more()
-        role = (self.leading, core.leader, core.term, self.transfer.under_way)
+        role = (self.leading, self.leader, core.term, self.transfer.under_way)
         if role != self._role:
             self._role = role
             self.events.role()
@@ -261,6 +238,8 @@ class Replica:
         if self._leading_term != core.term:
             self._leading_term = core.term
             self._lead_no_more()  # what waited for an earlier leadership
+            self.transfer.succeeded = False
+            self.term_before = journal.terms.at(core.no_op - 1)
             self.replication.begin(self._home.now())
             self._counted = max(self.commit, journal.terms.base)
             self.waiting_bytes = journal.size(self._counted + 1, journal.terms.last)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamd.raft import guard
-from streamd.raft.envelope import Kind
+from streamd.raft.config import Config
+from streamd.raft.envelope import CONFIG, Kind
 from streamd.raft.sending import Sender
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from streamd.raft.guard import Append
     from streamd.raft.net import NodeId
     from streamd.raft.options import Options
-    from streamd.raft.replica import Home, Replica
+    from streamd.raft.replica import Replica
+    from streamd.raft.sides import Home
 
 
 class Replication:
@@ -60,13 +62,19 @@ class Replication:
             replica.say(node, Kind.APPENDED, end, round_=message.round, need=replica.journal.meta_seq)
 
     def offer(self, sender: NodeId, message: Message) -> None:
-        """The leader lacks what this log needs next."""
+        """The leader lacks what this log needs next: it begins behind an entry that this log doesn't have."""
         replica = self._replica
-        if replica.core.leads or message.at <= replica.core.applied:
+        core, journal = replica.core, replica.journal
+        if core.leads or message.at <= core.commit or journal.holds(message.at, message.at_term):
             return
-        if not replica.journal.holds(message.at, message.at_term):
+        if message.at > core.applied:
             replica.behind = True
             replica.events.behind(sender)
+        elif message.entries and message.entries[0][1][0] == CONFIG:
+            # The machine has that state. A crash came before the journal could follow it.
+            journal.rebase(message.at, message.at_term, Config.decode(message.entries[0][1][1:]))
+            core.skip_to(message.at)
+            replica.reconfigure()
 
     # --- a leader
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from streamd.raft.envelope import Kind, Message
+from streamd.raft.envelope import CONFIG, Kind, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +70,11 @@ class Sender:
         self._encoded: tuple[Message | None, bytes] = (None, b"")
 
     def begin(self, config: Config, me: NodeId, now: float) -> None:
-        """A leadership begins."""
+        """A leadership begins: its no-op is the last entry, and goes out with the first probe."""
         self.peers = {}
         self.configure(config, me, now)
+        for peer in self.peers.values():
+            peer.next = self._journal.terms.last
 
     def configure(self, config: Config, me: NodeId, now: float) -> None:
         """Send to those in this configuration."""
@@ -135,7 +137,9 @@ class Sender:
 
     def _offer(self, peer: Progress, term: int, commit: int, round_: int) -> None:
         terms = self._journal.terms
-        offer = Message(Kind.OFFER, self._group, term, terms.base, terms.at(terms.base))
+        base, base_term = terms.base, terms.at(terms.base)
+        config = (base_term, bytes((CONFIG,)) + self._journal.config_at(base).encode())
+        offer = Message(Kind.OFFER, self._group, term, base, base_term, entries=(config,))
         self._post(peer.node, offer.encode())
         # Its answer tells that the peer is alive, and when it has the state.
         peer.prev = terms.base
@@ -161,7 +165,9 @@ class Sender:
             # A hint lies before all that is in doubt: the logs may part only behind the base.
             next_ = terms.base + 1
         peer.probe(next_)
-        return next_ > terms.base
+        # A peer that refuses what it has acknowledged has lost it: asking again and again wouldn't help.
+        peer.asked = next_ > index
+        return terms.base < next_ <= index
 
     def link(self, node: NodeId) -> None:
         """A peer can be reached again: what was under way is lost."""

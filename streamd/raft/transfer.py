@@ -27,6 +27,7 @@ class Transfer:
         self._until = 0.0
         self._told = _LONG_AGO
         self.next = _NEVER  # when to look again
+        self.succeeded = False  # the last leadership ended by one
 
     @property
     def under_way(self) -> bool:
@@ -60,4 +61,5 @@ class Transfer:
         done, self._done = self._done, None
         self.next = _NEVER
         if done is not None:
+            self.succeeded = success
             done(success)

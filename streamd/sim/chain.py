@@ -60,7 +60,6 @@ class Chain:
         """The next entry."""
         if index <= self.index:
             raise Violation(f"{self._node.node} is given entry {index} again, it stands at {self.index}")
-        self._ledger.commit(self._node.node, index, term, bytes(command), self.group.config.voters)
         self.index, self.term = index, term
         self.value = zlib.crc32(command, zlib.crc32(b"%d" % index, self.value))
         self._compare()
@@ -72,17 +71,7 @@ class Chain:
 
     def role_changed(self) -> None:
         """Leadership came or went."""
-        group, node = self.group, self._node.node
-        if group.failed is not None:
-            self._node.failed(group.failed)
-            return
-        self._ledger.term(node, group.term)
-        if group.leader == node:
-            self._ledger.elected(node, group.term)
-        if group.leading and not self.leading:
-            self._node.world.counts["elections"] += 1
-            self._ledger.leads(node, group.term)
-        self.leading = group.leading
+        self.leading = self.group.leading
         if not self.leading:
             waiting, self._waiting = self._waiting, {}
             for _, heard in waiting.values():

@@ -99,6 +99,11 @@ class NodeClock:
         self._life = life
         self.offset_ns = offset_ns
 
+    @property
+    def running(self) -> bool:
+        """Whether the process runs now."""
+        return not self._life.over and self._life.paused_until_ns <= self._time.now_ns
+
     def now_ns(self) -> int:
         """The time on this node's wall."""
         return BEGIN_NS + self._time.now_ns + self.offset_ns

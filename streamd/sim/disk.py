@@ -58,7 +58,11 @@ class SimWriter(Writer):
             group.error = self.failed
         else:
             group.entry = self._entry(group)
-        self._clock.call_later(self._disk.sync_ns(), lambda: self._sync(group))
+        delay_ns = self._disk.sync_ns()
+        strike, self._disk.strike = self._disk.strike, None
+        if strike is not None:
+            self._clock.call_later(self._disk.part_of(delay_ns), strike)
+        self._clock.call_later(delay_ns, lambda: self._sync(group))
 
     def _sync(self, group: Group | None = None) -> None:
         """The fsync of the commit under way has ended; of another one: it was settled before."""
@@ -115,6 +119,7 @@ class Disk:
         self.counts = counts
         self.full = False
         self.flipped = False  # a bit since the last `wipe`
+        self.strike: Callable[[], None] | None = None  # is called in the middle of the next, slow fsync
         self.written: Callable[..., None] = lambda works: None  # is told what has become durable
         self._rng = rng
         self._environment: Environment | None = None
@@ -122,8 +127,12 @@ class Disk:
 
     def sync_ns(self) -> int:
         """How long the next fsync takes."""
-        low, high = SLOW_SYNC_MS if self._rng.random() < 0.1 else SYNC_MS
-        return int(self._rng.uniform(low, high) * MS)
+        slow = self.strike is not None or self._rng.random() < 0.1
+        return int(self._rng.uniform(*(SLOW_SYNC_MS if slow else SYNC_MS)) * MS)
+
+    def part_of(self, delay_ns: int) -> int:
+        """A moment within a delay."""
+        return int(self._rng.random() * delay_ns)
 
     def start(self, clock: NodeClock) -> tuple[Environment, SimWriter]:
         """Open what is there. Errors: StoreError, if bytes were flipped."""
@@ -137,7 +146,7 @@ class Disk:
             self.counts["works lost"] += self._writer.power_off(self._rng)
         if self._environment is not None:
             self._environment.close()
-        self._writer = self._environment = None
+        self._writer = self._environment = self.strike = None
         if flip:
             self._flip()
 

@@ -26,11 +26,14 @@ PAUSED_MS: Final = (50, 900)
 FULL_MS: Final = 3_500
 FULL_FOR_MS: Final = (100, 1_500)
 JUMP_MS: Final = 2_000
-JUMP_SECONDS: Final = 3_600
+JUMP_SECONDS: Final = 30  # less than half of a duplicate window: within it ids are promised to be known
 #: Of crashes: those that hit a leader, those that hit everybody, those after which a bit has changed.
 LEADER: Final = 0.5
 ALL: Final = 0.1
 FLIP: Final = 0.1
+#: And those that wait for a commit to be under way, for so long at most.
+STRIKE: Final = 0.6
+STRIKE_MS: Final = 200
 
 
 class Faults:
@@ -87,9 +90,18 @@ class Faults:
             victims = [rng.choice(victims)]
         for machine in victims:
             flip = rng.random() < FLIP and world.may_flip()
-            self.crash(machine, flip=flip)
+            if rng.random() < STRIKE:
+                strike = machine.disk.strike = partial(self._strike, machine, machine.lives, flip)
+                world.time.after(STRIKE_MS * MS, strike)
+            else:
+                self._die(machine, flip=flip)
 
-    def crash(self, machine: Machine, *, flip: bool = False) -> None:
+    def _strike(self, machine: Machine, life: int, flip: bool) -> None:
+        """Die in the middle of a commit, or for want of one."""
+        if machine.alive and machine.lives == life:
+            self._die(machine, flip=flip and self._world.may_flip())
+
+    def _die(self, machine: Machine, *, flip: bool) -> None:
         """It dies, and comes back after a while."""
         self._world.counts["crashes"] += 1
         machine.stop(flip=flip)

@@ -87,46 +87,51 @@ class Ledger:
         for gone in range(max(index, disk.first), disk.last + 1):
             term, _ = disk.entries.pop(gone)
             if gone in self.committed and self.committed[gone][0] == term:
-                self._fail(f"{node} cuts entry {gone} of term {term}, which is committed")
+                raise self._broken(f"{node} cuts entry {gone} of term {term}, which is committed")
         disk.last = index - 1
 
     def _append(self, node: NodeId, disk: Shadow, value: bytes) -> None:
         record = record_decode(value)
         index, term, crc = record.sequence, record.timestamp_ns, zlib.crc32(record.payload)
         if index != disk.last + 1:
-            self._fail(f"{node} writes entry {index} behind entry {disk.last}")
+            raise self._broken(f"{node} writes entry {index} behind entry {disk.last}")
         before = disk.entries.get(index - 1)
         known = self._known.get((index, term))
         if known is None:
             self._known[index, term] = (crc, before[0] if before is not None else -1)
         else:
             if known[0] != crc:
-                self._fail(f"{node} writes another entry {index} of term {term} than others have")
+                raise self._broken(f"{node} writes another entry {index} of term {term} than others have")
             if before is not None:
                 if known[1] == -1:
                     self._known[index, term] = (crc, before[0])
                 elif known[1] != before[0]:
-                    self._fail(
+                    raise self._broken(
                         f"{node} has term {before[0]} before entry {index} of term {term}, others have term {known[1]}"
                     )
         if before is not None and before[0] > term:
-            self._fail(f"{node} writes entry {index} of term {term} behind one of term {before[0]}")
+            raise self._broken(f"{node} writes entry {index} of term {term} behind one of term {before[0]}")
         disk.entries[index] = (term, crc)
         disk.last = index
 
-    def opened(self, node: NodeId, values: Iterable[bytes]) -> None:
-        """What the store gives after a start is what was written. Errors: Violation."""
+    def opened(self, node: NodeId, values: Iterable[bytes]) -> bool:
+        """What the store gives after a start is what was written. False: the end is missing. Errors: Violation."""
         self._terms.pop(node, None)  # one that nobody was told of may be forgotten
         disk = self.disks.setdefault(node, Shadow())
         found: dict[int, Entry] = {}
         for value in values:
             record = record_decode(value)
             found[record.sequence] = (record.timestamp_ns, zlib.crc32(record.payload))
-        if found != disk.entries:
-            differ = sorted(
-                index for index in found.keys() | disk.entries.keys() if found.get(index) != disk.entries.get(index)
-            )
-            self._fail(f"the store of {node} does not give back what was written: entries {differ[:5]}")
+        if found == disk.entries:
+            return True
+        if len(found) < len(disk.entries) and all(
+            found.get(index) == entry for index, entry in disk.entries.items() if index < disk.first + len(found)
+        ):
+            return False
+        differ = sorted(
+            index for index in found.keys() | disk.entries.keys() if found.get(index) != disk.entries.get(index)
+        )
+        raise self._broken(f"the store of {node} does not give back what was written: entries {differ[:5]}")
 
     # commits
 
@@ -139,12 +144,12 @@ class Ledger:
             self.last_of_term[term] = max(index, self.last_of_term.get(term, 0))
             self._on_majority(node, index, term, list(voters))
         elif first != entry:
-            self._fail(f"{node} commits {entry} at {index}, where {first} was committed (term, checksum)")
+            raise self._broken(f"{node} commits {entry} at {index}, where {first} was committed (term, checksum)")
 
     def _on_majority(self, node: NodeId, index: int, term: int, voters: list[NodeId]) -> None:
         there = [voter for voter in voters if voter in self.disks and self.disks[voter].holds(index, term)]
         if 2 * len(there) <= len(voters):
-            self._fail(
+            raise self._broken(
                 f"{node} commits entry {index} of term {term}, which is on the disks of {there} of {voters} only"
             )
 
@@ -153,22 +158,23 @@ class Ledger:
     def term(self, node: NodeId, term: int) -> None:
         """A node is in a term. Errors: Violation."""
         if term < self._terms.get(node, 0):
-            self._fail(f"{node} goes back from term {self._terms[node]} to {term}")
+            raise self._broken(f"{node} goes back from term {self._terms[node]} to {term}")
         self._terms[node] = term
 
     def elected(self, node: NodeId, term: int) -> None:
         """A node is leader, as its own log sees it. Errors: Violation."""
         other = self.leaders.setdefault(term, node)
         if other != node:
-            self._fail(f"{node} and {other} both lead in term {term}")
+            raise self._broken(f"{node} and {other} both lead in term {term}")
 
     def leads(self, node: NodeId, term: int) -> None:
         """A leader serves: it has committed in its term. Errors: Violation."""
         self.elected(node, term)
+        self._counts["elections"] += 1
         disk = self.disks.get(node, Shadow())
         for before, index in self.last_of_term.items():
             if before < term and not disk.holds(index, before):
-                self._fail(f"{node} leads in term {term} without entry {index}, which term {before} committed")
+                raise self._broken(f"{node} leads in term {term} without entry {index}, which term {before} committed")
 
-    def _fail(self, text: str) -> None:
-        raise Violation(f"group {self.name}: {text}")
+    def _broken(self, text: str) -> Violation:
+        return Violation(f"group {self.name}: {text}")

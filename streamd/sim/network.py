@@ -28,6 +28,9 @@ CONNECT_MS: Final = (1, 60)
 #: News of a broken link: (probability of at once, of late), and when late is.
 NEWS: Final = (0.45, 0.35)
 LATE_MS: Final = (100, 3_000)
+#: How often a piece of a stream has to be sent again, and how long that takes.
+AGAIN: Final = 0.02
+AGAIN_MS: Final = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class SimNet:
         self._waiting: dict[int, Callable[[bytes | None], None]] = {}
         self._watchers: list[Callable[[NodeId, bool], None]] = []
         self._linked: dict[NodeId, None] = {}
+        self._connections: Callable[[NodeId, int | None], None] = lambda node, number: None
+        self._streams: Callable[[NodeId, int, bytes], None] = lambda node, number, data: None
         self._calls = 0
 
     def send(self, to: NodeId, data: bytes) -> None:
@@ -97,6 +102,22 @@ class SimNet:
     def on_link(self, handler: Callable[[NodeId, bool], None]) -> None:
         """Who hears of links that come and go."""
         self._watchers.append(handler)
+
+    def on_stream(
+        self, connections: Callable[[NodeId, int | None], None], data: Callable[[NodeId, int, bytes], None]
+    ) -> None:
+        """Who uses the connections behind links as streams: hears of a new one (its number) or that there is none, and of
+        what comes on them."""
+        self._connections, self._streams = connections, data
+
+    def stream(self, to: NodeId, number: int, data: bytes) -> None:
+        """Send on a connection: everything arrives in order, or nothing more once it is broken."""
+        self._network.stream(self, to, number, data)
+
+    def connected(self, node: NodeId, number: int | None) -> None:
+        """The network's news of a connection."""
+        self._connections(node, number)
+        self.tell(node, number is not None)
 
     def tell(self, node: NodeId, up: bool) -> None:
         """The network's news of a link."""
@@ -137,6 +158,8 @@ class Network:
         self._links: dict[tuple[NodeId, NodeId], int] = {}  # that are up: the number of their connection
         self._number = 0
         self._last: dict[tuple[NodeId, NodeId], int] = {}  # when the last frame arrives, in ordered weather
+        self._streams: dict[tuple[NodeId, NodeId], int] = {}  # when the last piece of a stream arrives
+        self._held: list[tuple[SimNet, NodeId, int, bytes]] = []  # pieces of streams that wait for their way
 
     # processes
 
@@ -168,6 +191,9 @@ class Network:
     def heal(self) -> None:
         """All ways are open."""
         self._cut.clear()
+        held, self._held = self._held, []
+        for piece in held:
+            self.stream(*piece)
         nodes = list(self.nets)
         for place, a in enumerate(nodes):
             for b in nodes[place + 1 :]:
@@ -192,7 +218,7 @@ class Network:
 
     def _told(self, net: SimNet, node: NodeId, number: int) -> None:
         if self._links.get(_pair(net.node, node)) == number:
-            net.tell(node, True)
+            net.connected(node, number)
 
     def _break(self, a: NodeId, b: NodeId) -> None:
         if self._links.pop(_pair(a, b), None) is None:
@@ -212,7 +238,7 @@ class Network:
 
     def _lost(self, net: SimNet, node: NodeId) -> None:
         if _pair(net.node, node) not in self._links:
-            net.tell(node, False)
+            net.connected(node, None)
 
     # frames
 
@@ -247,6 +273,28 @@ class Network:
             self._time.at(net.life.paused_until_ns, lambda: deliver(net), net.life)
         else:
             deliver(net)
+
+    # streams
+
+    def stream(self, sender: SimNet, to: NodeId, number: int, data: bytes) -> None:
+        """Bring a piece of a stream to a node, behind those before; later, if there is no way now."""
+        if self._links.get(_pair(sender.node, to)) != number:
+            return
+        if (machine(sender.node), machine(to)) in self._cut:
+            self._held.append((sender, to, number, data))
+            return
+        delay_ms = self._rng.uniform(*self.weather.delay_ms)
+        if self._rng.random() < AGAIN:
+            delay_ms += AGAIN_MS
+        way = (sender.node, to)
+        arrives_ns = self._streams[way] = max(self._time.now_ns + int(delay_ms * MS), self._streams.get(way, 0))
+        self._time.at(
+            arrives_ns, partial(self._arrive, sender.node, to, number, partial(_streamed, sender, number, data))
+        )
+
+
+def _streamed(sender: SimNet, number: int, data: bytes, net: SimNet) -> None:
+    net._streams(sender.node, number, data)
 
 
 def _pair(a: NodeId, b: NodeId) -> tuple[NodeId, NodeId]:

@@ -6,10 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from streamd.raft.config import Config
-from streamd.raft.host import Host
 from streamd.raft.storage import Storage, define
 from streamd.sim.chain import APPLIED, Chain
 from streamd.sim.rest import Rest
+from streamd.sim.watched import WatchedHost
 from streamd.store import StreamLog, TailCache, Work, recover
 
 if TYPE_CHECKING:
@@ -53,7 +53,16 @@ class RaftNode:
         self.chains: list[Chain] = []
         self._environment = environment
         self._writer = writer
-        self._host = Host(net, clock, rng, self.at_rest, options=world.options, log=_log)
+        self._host = WatchedHost(
+            net,
+            clock,
+            rng,
+            self.at_rest,
+            options=world.options,
+            log=_log,
+            ledger=world.ledgers.__getitem__,
+            failed=self._failed,
+        )
 
     def start(self) -> None:
         """Open all groups. Errors: StoreError."""
@@ -78,20 +87,18 @@ class RaftNode:
         else:
             storage = Storage.found(log, stored)
         chain.group = self._host.open(name, storage, chain, chain.index)
-        if stored is not None:
-            world.ledgers[name].opened(self.node, log.read(1, 1 << 30, 1 << 40))
         self.chains.append(chain)
         if stored is None and self.node in world.founders:
             chain.group.bootstrap(world.founders)
         self.net.serve(f"state.{name}", lambda asker, payload, answer: answer(self._state(chain)))
 
     def _state(self, chain: Chain) -> bytes:
-        return chain.state() + chain.group.config.encode()
+        return chain.state() + chain.group.at(chain.index)[1].encode()
 
     def installed(self, chain: Chain, config: bytes) -> None:
         """A state was fetched and is durable."""
         chain.group.installed(chain.index, chain.term, Config.decode(config))
 
-    def failed(self, error: JournalDamaged) -> None:
+    def _failed(self, error: JournalDamaged) -> None:
         """A group can't go on: what is on this disk is not what was written."""
         self.clock.call_soon(lambda: self.machine.damaged(error))

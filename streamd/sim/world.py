@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 
     from streamd.sim.machine import Boot
 
-#: Load and faults last so long, then everything is healed, and so much later the nodes must agree.
+#: Load and faults last so long, then everything is healed, and then the nodes must agree.
 LOAD_NS: Final = 10 * SECOND
-HEALED_NS: Final = 5 * SECOND
 _RAM: Final = Path("/dev/shm")
 
 
 class World:
     """One history. Use as a context manager: it has a directory."""
+
+    #: What comes before load and faults, and after.
+    START_NS = SECOND
+    HEALED_NS = 4 * SECOND
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -66,12 +69,14 @@ class World:
         try:
             for machine in self.machines:
                 machine.start()
-            self.time.run(SECOND)
-            self.load(SECOND + LOAD_NS)
-            self.faults.begin(SECOND + LOAD_NS)
-            self.time.run(SECOND + LOAD_NS)
+            self.begin()
+            self.time.run(self.START_NS)
+            ends_ns = self.START_NS + LOAD_NS
+            self.load(ends_ns)
+            self.faults.begin(ends_ns)
+            self.time.run(ends_ns)
             self.faults.end()
-            self.time.run(SECOND + LOAD_NS + HEALED_NS)
+            self.time.run(ends_ns + self.HEALED_NS)
             self.healed()
         except Exception as error:
             # Whatever leaves a node is a bug of it.
@@ -80,6 +85,9 @@ class World:
         return self.counts
 
     # what a world is about
+
+    def begin(self) -> None:
+        """Prepare, while nothing goes wrong yet."""
 
     def leaders(self) -> list[Machine]:
         """The machines that faults should prefer."""

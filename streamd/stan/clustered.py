@@ -7,9 +7,11 @@ the next leader takes its copy as if it had come then.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamd.errors import StoreError
+from streamd.stan.complaints import Complaints
+from streamd.stan.followed import channel_of, clients_of
 from streamd.stan.group import SERVICE
 from streamd.stan.names import Subjects
 from streamd.stan.service import Streaming
@@ -21,11 +23,18 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
+    from streamd._engine import Batch
+    from streamd.clock import Timer
     from streamd.config.streaming import StreamingConfig
     from streamd.core.bus import Binding
+    from streamd.stan.channels import Channel
+    from streamd.stan.clients import Client
     from streamd.streams.replication.node import Replication
     from streamd.streams.replication.replica import Replica
     from streamd.streams.stream import Stream
+
+#: What came so long ago isn't kept for the next leader any more: clients wait for seconds.
+PARKED_NS: Final = 10_000_000_000
 
 
 class ClusteredStreaming:
@@ -42,11 +51,14 @@ class ClusteredStreaming:
         self._replication = replication
         self._config = config
         self._log = log
+        self._complaints = Complaints(log, replication.services.clock)
         self._changed = changed
         self._subjects = Subjects(config.cluster_id, config.discover_prefix)
         self._replica: Replica | None = None
         self._service: Streaming | None = None
         self._parked: Binding | None = None
+        self._left: Batch | None = None  # came to this server before it ceased to lead
+        self._timer: Timer | None = None
         replication.when_there(STREAMING_GROUP, self._attach)
 
     @property
@@ -61,28 +73,51 @@ class ClusteredStreaming:
         """As configured."""
         return self._replication.name
 
-    def streams(self) -> list[Stream]:
-        """The channels' streams that this server has."""
+    # what monitoring is shown of a server that doesn't lead
+
+    def streams(self) -> dict[str, Stream]:
+        """The streams that this server has of channels, by channel."""
         streams = self._replication.jetstream.streams.values()
-        return [stream for stream in streams if stream.channel is not None and stream.group]
+        return {stream.channel: stream for stream in streams if stream.channel is not None and stream.group}
+
+    def channel(self, name: str) -> Channel | None:
+        """A channel as this server has it."""
+        stream = self.streams().get(name)
+        return None if stream is None else channel_of(stream, name, self._config, self._complaints)
+
+    def clients(self, *, subscriptions: bool) -> dict[str, Client]:
+        """The clients as this server has them; with their subscriptions if they are asked for."""
+        shelf = self._shelf()
+        if shelf is None:
+            return {}
+        streams = self.streams().items() if subscriptions else ()
+        channels = [channel_of(stream, name, self._config, self._complaints) for name, stream in streams]
+        return clients_of(shelf, channels)
+
+    def _shelf(self) -> Shelf | None:
+        owners = () if self._replica is None else self._replica.owners.values()
+        return next((owner for owner in owners if isinstance(owner, Shelf)), None)
+
+    # leading
 
     def _attach(self, replica: Replica) -> None:
         self._replica = replica
         replica.lead.service = self._leads
         replica.lead.parking = self._park
+        replica.lead.pass_on = self._pass_on
 
     def _leads(self, leading: bool) -> None:
         if not leading:
             service, self._service = self._service, None
             if service is not None:
                 self._log.info("STREAM: server lost leadership, performing leader stepdown actions")
-                service.close()
+                self._left = service.lay_down()
                 self._changed(None)
                 self._log.info("STREAM: finished leader stepdown actions")
             return
         assert self._replica is not None
         self._log.info("STREAM: server became leader, performing leader promotion actions")
-        shelf = next((owner for owner in self._replica.owners.values() if isinstance(owner, Shelf)), None)
+        shelf = self._shelf()
         if shelf is not None:
             self._begin(shelf)
         else:
@@ -111,8 +146,10 @@ class ClusteredStreaming:
 
     def _park(self, parked: bool) -> None:
         """Keep what clients send, as long as there is no leader."""
-        subjects = self._subjects
-        if parked and self._parked is None:
+        self._drop_parked()
+        if parked:
+            subjects = self._subjects
+            self._timer = self._replication.services.clock.call_later(PARKED_NS, lambda: self._park(True))
             self._parked = self._replication.services.bus.collect(
                 [
                     f"{subjects.publish}.>",
@@ -125,14 +162,21 @@ class ClusteredStreaming:
                 ],
                 lambda: None,
             )
-        elif not parked and self._replica is not None and not self._replica.leading:
-            self._drop_parked()
 
     def _take_parked(self) -> None:
         """This server is the next leader: it takes its copy of what came meanwhile."""
-        parked = self._parked
-        batch = None if parked is None else parked.take()
+        batch = None if self._parked is None else self._parked.take()
+        self._left = None
         self._drop_parked()
+        self._publish(batch)
+
+    def _pass_on(self, led: bool) -> None:
+        """Another server leads: what came here alone goes there."""
+        left, self._left = self._left, None
+        if led:
+            self._publish(left)
+
+    def _publish(self, batch: Batch | None) -> None:
         bus = self._replication.services.bus
         for index in range(0 if batch is None else len(batch)):
             assert batch is not None
@@ -140,6 +184,9 @@ class ClusteredStreaming:
             bus.publish(message.subject, message.payload, reply=message.reply, headers=message.headers)
 
     def _drop_parked(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._parked is not None:
             self._parked.close()
             self._parked = None

@@ -41,7 +41,10 @@ class Publishes:
         channels: Channels,
         publishers: StanPublishers,
         complaints: Complaints,
+        *,
+        ahead: bool,
     ) -> None:
+        """`ahead`: what has arrived is taken apart while a commit is under way, and can't be left to another server then."""
         self.messages = 0  # that could be read, refused ones too
         self.bytes = 0
         self._bus = bus
@@ -55,15 +58,27 @@ class Publishes:
         self._parked: dict[str, list[tuple[int, Batch]]] = {}  # by channel, until that is made
         self._listed = False  # the commits will ask
         self._sorted = StanSorted()
+        self._ahead = ahead
+        self._closed = False
         self._binding = bus.collect([], self._arrived)
 
     def start(self, subject: str) -> None:
         """Take publishes."""
         self._binding.set_subjects([subject])
 
+    def lay_down(self) -> Batch | None:
+        """Take no more, as another server does. Returns what nobody has looked at."""
+        self._closed = True
+        self._staged.clear()
+        self._parked.clear()
+        self._sorted = StanSorted()
+        left = self._binding.take()
+        self._binding.close()
+        return left
+
     def _arrived(self) -> None:
         room = SORTED_BYTES_MAX - self._sorted.size()
-        if self._commits.in_flight and room > 0:
+        if self._ahead and self._commits.in_flight and room > 0:
             # While the disk works: the next commit finds that done.
             self._sort(room)
         self._announce()
@@ -75,6 +90,8 @@ class Publishes:
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
         """What waits, at most one batch a stream and for no more streams than a commit may have."""
+        if self._closed:
+            return []
         self._listed = False
         self._pull(limit_bytes)
         taken: dict[str, tuple[Stream, Batch]] = {}
@@ -108,7 +125,7 @@ class Publishes:
 
     def _sort(self, limit_bytes: int) -> None:
         """Take what has arrived apart; those that are no good are answered."""
-        batch = self._binding.take(limit_bytes)
+        batch = None if self._closed else self._binding.take(limit_bytes)
         if batch is not None:
             self._publishers.sort(batch, self._sorted, self._bus.engine, self._binding.account)
             if self._sorted.refusals:
@@ -126,7 +143,7 @@ class Publishes:
             self._channels.open(name, lambda channel, reason: self._opened(name, channel, reason))
 
     def _opened(self, name: str, channel: Channel | None, reason: str) -> None:
-        for number, batch in self._parked.pop(name):
+        for number, batch in self._parked.pop(name, ()):
             if channel is None:
                 account = self._binding.account
                 refuse_batch(batch, self._bus.engine, shown(name), 503, 10077, reason, account=account)

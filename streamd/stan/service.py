@@ -94,9 +94,12 @@ class Streaming:
         about: dict[str, Any] = {"cluster_id": config.cluster_id, **encryption.about}
         self.shelf = shelf or jetstream.shelf(SERVICE, about, stored=not self.channels.memory)
         changes = self.shelf.changes
-        self.publishes = Publishes(self._bus, self._commits, changes, self.channels, self.publishers, self._complaints)
+        self.publishes = Publishes(
+            self._bus, self._commits, changes, self.channels, self.publishers, self._complaints, ahead=streams is None
+        )
         self.channels.activity = self.publishes
         self.subscribing = Subscribing(self.channels, self.clients, config, log)
+        self._laid_down = False
         self._bindings: list[Binding] = []
         self._examined: set[str] = set()  # client ids that somebody else wants
         if (stored_id := self.shelf.about["cluster_id"]) != config.cluster_id:
@@ -175,6 +178,16 @@ class Streaming:
                 group.stop()
         self._complaints.close()
 
+    def lay_down(self) -> Batch | None:
+        """Another server of the cluster serves now: nothing of this one is left, and what it was about to answer is for that
+        one to say. Returns publishes that nobody has looked at."""
+        self._laid_down = True
+        self.close()
+        for channel in self.channels.by_name.values():
+            for group in list(channel.groups.values()):
+                group.close()
+        return self.publishes.lay_down()
+
     # requests
 
     def _each(self, kind: type[Parsed], handle: Callable[[Request, Parsed | None], None]) -> Callable[[Batch], None]:
@@ -188,7 +201,7 @@ class Streaming:
         return receive
 
     def _reply(self, to: str, response: Message) -> None:
-        if to:
+        if to and not self._laid_down:
             self._bus.publish(to, response.SerializeToString())
 
     # connections

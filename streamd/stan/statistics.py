@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamd.stan.followed import subscriptions_of
 from streamd.stan.names import readable, unique, unreadable
 from streamd.stan.views import (
     ChannelLimitsView,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from streamd.stan.clustered import ClusteredStreaming
     from streamd.stan.group import Group, Member
     from streamd.stan.service import Streaming
+    from streamd.streams.stream import Stream
 
 
 class Statistics:
@@ -93,11 +95,11 @@ class Statistics:
     def _follower(self) -> ServerView:
         """What a server has that doesn't serve: a standby nothing, a follower the messages."""
         clustered = self._clustered()
-        streams = [] if clustered is None else clustered.streams()
+        streams = [] if clustered is None else list(clustered.streams().values())
         return ServerView(
             start_ns=self._started_ns,
-            clients=0,
-            subscriptions=0,
+            clients=len(self._clients(subscriptions=False)),
+            subscriptions=sum(map(subscriptions_of, streams)),
             channels=len(streams),
             total_msgs=sum(stream.state.messages for stream in streams),
             total_bytes=sum(stream.state.bytes for stream in streams),
@@ -111,7 +113,7 @@ class Statistics:
     def store(self) -> StoreView:
         """Kind, limits and totals."""
         config = self._config
-        channels = self._channels().values()
+        streams = self._streams()
         return StoreView(
             type=config.store.upper() if self._clustered() is None else f"RAFT_{config.store.upper()}",
             max_channels=config.max_channels,
@@ -122,25 +124,35 @@ class Statistics:
                 )
                 for name, limits in config.inherited_channels().items()
             },
-            total_msgs=sum(channel.stream.state.messages for channel in channels),
-            total_bytes=sum(channel.stream.state.bytes for channel in channels),
+            total_msgs=sum(stream.state.messages for stream in streams.values()),
+            total_bytes=sum(stream.state.bytes for stream in streams.values()),
         )
 
-    def _channels(self) -> dict[str, Channel]:
-        streaming = self._service()
-        return {} if streaming is None else streaming.channels.by_name
+    def _streams(self) -> dict[str, Stream]:
+        streaming, clustered = self._service(), self._clustered()
+        if streaming is not None:
+            return {name: channel.stream for name, channel in streaming.channels.by_name.items()}
+        return {} if clustered is None else clustered.streams()
 
-    def _clients(self) -> dict[str, Client]:
-        streaming = self._service()
-        return {} if streaming is None else streaming.clients.by_id
+    def _channel(self, name: str) -> Channel | None:
+        streaming, clustered = self._service(), self._clustered()
+        if streaming is not None:
+            return streaming.channels.by_name.get(name)
+        return None if clustered is None else clustered.channel(name)
+
+    def _clients(self, *, subscriptions: bool) -> dict[str, Client]:
+        streaming, clustered = self._service(), self._clustered()
+        if streaming is not None:
+            return streaming.clients.by_id
+        return {} if clustered is None else clustered.clients(subscriptions=subscriptions)
 
     def client_names(self) -> Sequence[str]:
         """Ids, sorted."""
-        return sorted(self._clients())
+        return sorted(self._clients(subscriptions=False))
 
     def client(self, client_id: str, *, subscriptions: bool) -> ClientView | None:
         """One client."""
-        client = self._clients().get(client_id)
+        client = self._clients(subscriptions=True).get(client_id)
         if client is None:
             return None
         found: dict[str, list[SubscriptionView]] = {}
@@ -150,12 +162,11 @@ class Statistics:
 
     def channel_names(self) -> Sequence[str]:
         """Names, sorted."""
-        return sorted(map(readable, self._channels()))
+        return sorted(map(readable, self._streams()))
 
     def channel(self, name: str, *, subscriptions: bool) -> ChannelView | None:
         """One channel."""
-        channels = self._channels()
-        channel = channels.get(name) or channels.get(unreadable(name))
+        channel = self._channel(name) or self._channel(unreadable(name))
         if channel is None:
             return None
         state = channel.stream.state

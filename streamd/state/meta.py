@@ -70,12 +70,10 @@ class MetaState:
     """The state that the meta group agrees on."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
-    gone: set[str] = field(
-        default_factory=set
-    )  # names of servers that were taken out; those of founders come one by one
     groups: dict[str, GroupPlan] = field(default_factory=dict)
     streams: dict[str, Assignment] = field(default_factory=dict)
     by_uid: dict[int, Assignment] = field(default_factory=dict)
+    forgotten: list[str] = field(default_factory=list)  # names of servers that were removed, and didn't come back
 
     # commands
 
@@ -85,7 +83,8 @@ class MetaState:
         if what == "node":
             node = Node(command["name"], command["node"], command["cluster"], tuple(command["tags"]))
             self.nodes[node.name] = node
-            self.gone.discard(node.name)
+            if node.name in self.forgotten:
+                self.forgotten.remove(node.name)
             return Change("node", node=node)
         if what == "forget":
             return self._forget(command["name"])
@@ -117,8 +116,16 @@ class MetaState:
 
     def _forget(self, name: str) -> Change:
         node = self.nodes.pop(name, None)
-        self.gone.add(name)
-        return Change("refused" if node is None else "forgotten", node=node)
+        if node is None:
+            return Change("refused")
+        self.forgotten.append(name)
+        return Change("forgotten", node=node)
+
+    def members(self, now: Iterable[str]) -> set[str]:
+        """Who is to be in the meta group, by Raft id: the servers that are known, and of its members `now` those that nobody
+        has written down yet."""
+        unknown = {node for node in now if node.rpartition("#")[0] not in (*self.nodes, *self.forgotten)}
+        return {node.node for node in self.nodes.values()} | unknown
 
     def _group(self, command: dict[str, Any]) -> Change:
         group = GroupPlan(command["name"], tuple(command["names"]), tuple(command["first"]))
@@ -145,13 +152,13 @@ class MetaState:
         """All of it."""
         lists: dict[str, dict[str, Any]] = {"nodes": self.nodes, "groups": self.groups, "streams": self.streams}
         fields: dict[str, Any] = {kind: [asdict(each) for each in held.values()] for kind, held in lists.items()}
-        return json.dumps({**fields, "gone": sorted(self.gone)}).encode()
+        return json.dumps(fields | {"forgotten": self.forgotten}).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> MetaState:
         """What `encode` gave. Errors: ValueError, KeyError, TypeError for anything else."""
         fields = json.loads(data)
-        state = cls(gone=set(fields["gone"]))
+        state = cls(forgotten=fields.get("forgotten", []))
         for each in fields["nodes"]:
             state.nodes[each["name"]] = Node(**{**each, "tags": tuple(each["tags"])})
         for each in fields["groups"]:

@@ -31,7 +31,7 @@ class Log(Protocol):
 
     stream: int
 
-    def append(self, work: Work, records: Records) -> None:
+    def append(self, work: Work, records: Records, *, shown: bool = False) -> None:
         """Stage records; they ascend and lie above everything before."""
 
     def delete(self, work: Work, keys: Sequence[bytes]) -> None:
@@ -68,6 +68,7 @@ class StreamLog:
         self._cipher = cipher
         # By id(Work), in the order of staging; the records as readers see them.
         self._staged: dict[int, tuple[Work, LogWork, list[Records]]] = {}
+        self._shown: list[Records] = []  # staged, and to be read all the same
         self.journaled: Records | None = None  # committed, but to the journal: behind all that LMDB has
 
     # --- staging
@@ -80,9 +81,11 @@ class StreamLog:
             self._staged[id(work)] = (work, part, [])
         return part
 
-    def append(self, work: Work, records: Records) -> None:
+    def append(self, work: Work, records: Records, *, shown: bool = False) -> None:
         part = self.of(work)
         self._staged[id(work)][2].append(records)
+        if shown and len(records):
+            self._shown.append(records)
         if self._cipher is not None:
             records = records.sealed(self._cipher)
         part.appends.append(records)
@@ -110,6 +113,8 @@ class StreamLog:
     def settled(self, work: Work, *, committed: bool) -> None:
         """What became of a Work; the writer calls it on the loop thread, before `done`."""
         _, part, appends = self._staged.pop(id(work))
+        if self._shown:
+            self._shown = [records for records in self._shown if not any(records is each for each in appends)]
         if not committed:
             return
         if part.drop:
@@ -154,6 +159,16 @@ class StreamLog:
         return values
 
     def _read(self, from_seq: int, limit: int, bytes_max: int) -> list[bytes]:
+        values = self._stored(from_seq, limit, bytes_max)
+        for records in self._shown:
+            left = bytes_max - sum(map(len, values))
+            if left > 0 and len(values) < limit:
+                start = max(from_seq, sequence_of(values[-1]) + 1) if values else from_seq
+                values += records.read(start, limit - len(values))
+                values = within(values, bytes_max)
+        return values
+
+    def _stored(self, from_seq: int, limit: int, bytes_max: int) -> list[bytes]:
         if self._cache.covers(self.stream, from_seq):
             return within(self._cache.read(self.stream, from_seq, limit), bytes_max)
         values: list[bytes] = []
@@ -179,6 +194,15 @@ class StreamLog:
         return self.get_many((sequence,))[0]
 
     def get_many(self, sequences: Sequence[int]) -> list[bytes | None]:
+        values = self._stored_ones(sequences)
+        for records in self._shown:
+            values = [
+                records.get(sequence) if value is None else value
+                for sequence, value in zip(sequences, values, strict=True)
+            ]
+        return values
+
+    def _stored_ones(self, sequences: Sequence[int]) -> list[bytes | None]:
         if sequences and self._cache.covers(self.stream, min(sequences)):
             return [self._cache.get(self.stream, sequence) for sequence in sequences]
         database = self._environment.databases[self.stream]

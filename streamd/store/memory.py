@@ -29,7 +29,7 @@ class MemoryLog:
         self._keys: list[bytes] = []  # ascending; may name deleted records
         self._values: dict[bytes, bytes] = {}
 
-    def append(self, work: Work, records: Records) -> None:
+    def append(self, work: Work, records: Records, *, shown: bool = False) -> None:
         fresh = dict(records)
         self._keys += fresh
         self._values.update(fresh)

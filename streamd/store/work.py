@@ -45,6 +45,20 @@ class LogWork:
     consumers_drop: list[int] = field(default_factory=list)
     drop: bool = False  # remove the stream with all that belongs to it; last
 
+    def put_row(self, number: int, definition: bytes, state: bytes | None) -> None:
+        """Put a consumer, also where one of its number is to go."""
+        if number in self.consumers_drop:
+            self.consumers_drop.remove(number)
+        self.consumers[number] = definition
+        if state is not None:
+            self.consumer_states[number] = state
+
+    def drop_row(self, number: int) -> None:
+        """Take a consumer away."""
+        self.consumers.pop(number, None)
+        self.consumer_states.pop(number, None)
+        self.consumers_drop.append(number)
+
     def adds_only(self) -> bool:
         """Whether it appends and overwrites, and neither removes nor defines anything."""
         return not (

@@ -23,6 +23,7 @@ from streamd.core.access import DEFAULT_ACCOUNT
 from streamd.streams.consumer_api import ConsumerApi
 from streamd.streams.message_api import MessageApi
 from streamd.streams.records import header
+from streamd.streams.replication.reads import wanted
 from streamd.streams.stream_api import StreamApi
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ class Api:
     def serve(self, call: Call) -> None:
         """Find the handler and call it, unless that is for another server to do."""
         endpoint, message = call.endpoint, call.message
-        try:
+
+        def serve() -> None:
             if self.cluster is not None and not self.cluster.serves(call):
                 return
             self.total += 1
@@ -180,7 +182,14 @@ class Api:
             if handler is None and endpoint.refusal is not None:
                 raise endpoint.refusal
             if handler is not None:
-                handler(call, endpoint.read(message.payload, strict=self.jetstream.strict))
+                self._handle(call, handler)
+
+        self._guard(call, serve)
+
+    def _guard(self, call: Call, serve: Callable[[], None]) -> None:
+        """Run a handler; what it raises is the answer."""
+        try:
+            serve()
         except ApiError as error:
             call.fail(error)
         except CorruptRecord as error:
@@ -191,8 +200,24 @@ class Api:
         except Exception as error:
             # The client waits for an answer; what is wrong with us is for the log.
             call.fail(NOT_AVAILABLE())
-            self.jetstream.services.log.error("API request %s failed: %r", message.subject, error)
+            self.jetstream.services.log.error("API request %s failed: %r", call.message.subject, error)
             raise
+
+    def _handle(self, call: Call, handler: Callable[[Call, Any], None]) -> None:
+        request = call.endpoint.read(call.message.payload, strict=self.jetstream.strict)
+        stream = self.jetstream.streams.get(call.arguments[0]) if call.arguments else None
+        reads = self.jetstream.reads
+        if reads is None or stream is None or stream.replica is None or not wanted(call.message.headers):
+            handler(call, request)
+            return
+
+        def confirmed(leading: bool) -> None:
+            if leading:
+                self._guard(call, lambda: handler(call, request))
+            else:
+                call.fail(NOT_AVAILABLE())
+
+        reads.confirm(stream, confirmed)
 
     def account_info(self, call: Call, _request: None) -> None:
         """INFO."""

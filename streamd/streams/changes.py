@@ -86,16 +86,13 @@ class WorkRows:
         """Put a row."""
         if owner.stream_id and number:
             self.stored = True
-            part = owner.part(self._work)
-            part.consumers[number] = definition
-            if state is not None:
-                part.consumer_states[number] = state
+            owner.part(self._work).put_row(number, definition, state)
 
     def drop(self, owner: Shelved, number: int) -> None:
         """Take a row away."""
         if owner.stream_id and number:
             self.stored = True
-            owner.part(self._work).consumers_drop.append(number)
+            owner.part(self._work).drop_row(number)
 
 
 class Local:

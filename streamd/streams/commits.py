@@ -3,7 +3,9 @@
 Place in the walk: taps fill while a commit is under way; when it is done the next one takes all that has arrived.
 Guarantee:  an ack (of a publish, of an acked ack, of an API call) leaves after the commit that holds its effect. One commit
             is under way at a time, so a machine that admitted a batch is never ahead of the log by more than that commit;
-            if the commit fails the machine is read back from the store.
+            if the commit fails the machine is read back from the store. What a Raft group has committed is durable before it
+            comes here: it is admitted to the open work at any time, shown at once, and stored by the way; if that fails,
+            the group's entries are applied again.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ BATCH_BYTES_MAX: Final = 8 << 20
 SAVE_PAUSE_NS: Final = 5_000_000
 #: Publishes that come sooner than this after a commit are one of many: they are collected for the next one.
 BACK_TO_BACK_NS: Final = 15_000
+#: What a Raft group has committed waits so long for another reason to commit.
+LINGER_NS: Final = 2_000_000
 #: With the disk full, publishes are refused without a try for so long.
 FULL_PAUSE_NS: Final = 500_000_000
 
@@ -95,6 +99,11 @@ class Commits:
         self._ended_ns = 0
         self._touched: dict[Stream, None] = {}
         self._admitted: dict[Stream, Admitted] = {}  # of the work that is being filled
+        self._open: Work | None = None  # what replicas have admitted, to be submitted with the next commit
+        self._after_open: list[Callable[[Outcome], None]] = []
+        self._joining: list[Job] = []  # jobs that go with what is open
+        self._hurrying: list[Callable[[], None]] = []  # called once another work is open
+        self._linger_timer: Timer | None = None
         self._saved_at_ns = 0
         self._save_timer: Timer | None = None
         self._full_until_ns = 0
@@ -126,8 +135,46 @@ class Commits:
             self._kick()
 
     def at_rest(self, job: Job) -> None:
-        """Run a job when no commit is under way; what it adds is committed with the publishes that wait."""
+        """Run a job when no commit is under way and nothing is admitted; what it adds is committed with the publishes that
+        wait."""
         self._jobs.append(job)
+        self._kick()
+
+    def join(self, job: Job) -> None:
+        """Run a job that depends on no stream when no commit is under way; what it adds is committed with what is open."""
+        self._joining.append(job)
+        self._kick()
+
+    def settle(self) -> None:
+        """Run now what joined, if no commit is under way."""
+        if self._joining and not (self._in_flight or self._filling or self.closed):
+            self._run()
+
+    # for replicas
+
+    def open(self) -> Work:
+        """The work that goes with the next commit."""
+        if self._open is None:
+            self._open = Work()
+        return self._open
+
+    def after_open(self, call: Callable[[Outcome], None]) -> None:
+        """Hear what becomes of the open work."""
+        self._after_open.append(call)
+
+    def linger(self) -> None:
+        """The open work has something that nobody waits for."""
+        if self._linger_timer is None and not (self._in_flight or self._planned or self.closed):
+            self._linger_timer = self._clock.call_later(LINGER_NS, self._linger_over)
+
+    def _linger_over(self) -> None:
+        self._linger_timer = None
+        if self._open is not None:
+            self._kick()
+
+    def hurry(self, call: Callable[[], None]) -> None:
+        """Submit the open work as soon as may be, and call once another one is open."""
+        self._hurrying.append(call)
         self._kick()
 
     def at_once(self, work: Work) -> None:
@@ -151,9 +198,11 @@ class Commits:
         again if the commit fails. Errors: CorruptRecord."""
         stream.resolve(stream.state.unresolved(batch))
         admission = stream.state.admit(batch, now_ns)
-        stream.retention.store(work, admission, now_ns)
+        stream.retention.store(work, admission, now_ns, shown=promised)
         self.touch(stream)
-        self._admitted[stream] = Admitted(stream, admission, stream.state.first_seq, promised)
+        self._admitted[stream] = admitted = Admitted(stream, admission, stream.state.first_seq, promised)
+        if promised:
+            self._show(admitted)
         return admission
 
     def save(self, consumer: Saved) -> None:
@@ -175,8 +224,9 @@ class Commits:
     def close(self, streams: Iterable[Stream]) -> None:
         """The server stops: commit what waits, every consumer's state, and a checkpoint of every index."""
         self._writer.settle()
-        self._run()
-        self._writer.settle()
+        while self._open is not None or self._jobs or self._joining or self._ready:
+            self._run()
+            self._writer.settle()
         self.closed = True
         work = Work()
         for stream in streams:
@@ -200,7 +250,11 @@ class Commits:
     def _kick(self) -> None:
         if not self._planned and not self._in_flight and not self.closed:
             self._planned = True
-            self._clock.call_soon(self._run)
+            self._clock.call_soon(self._planned_run)
+
+    def _planned_run(self) -> None:
+        if self._planned:
+            self._run()
 
     def _plan_save(self) -> None:
         if self._save_timer is None:
@@ -216,11 +270,18 @@ class Commits:
         self._planned = False
         if self._in_flight or self._filling or self.closed:
             return
-        work = Work()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
+        # Jobs rely on the machines being where the log is; those that join don't.
+        jobs, self._joining = self._joining, []
+        if self._open is None:
+            jobs += self._jobs
+            self._jobs = []
+        work = self.open()
         after: list[Callable[[Outcome], None]] = []
         self._filling = True
         try:
-            jobs, self._jobs = self._jobs, []
             for job in jobs:
                 follow_up = job(work)
                 if follow_up is not None:
@@ -229,6 +290,9 @@ class Commits:
         finally:
             self._filling = False
             admitted, self._admitted = list(self._admitted.values()), {}
+            self._open = None
+            after += self._after_open
+            self._after_open = []
         touched = self._close_parts(work)
         confirmations, self._confirmations = self._confirmations, []
         consumers = self._due(confirmations)
@@ -257,14 +321,15 @@ class Commits:
             if outcome.error is not None:
                 self._failed(outcome, admitted, touched, consumers)
             else:
-                if self._ready and not self._jobs and not self.closed:
+                if self._ready and not self._jobs and self._open is None and not self.closed:
                     # The disk works on what has come meanwhile while this commit's acks go out.
                     self._run()
                 for each in admitted if not acked else ():
                     if not each.promised:
                         each.admission.ack(self._bus.engine)
                 for each in admitted:
-                    self._show(each)
+                    if not each.promised:
+                        self._show(each)
                 for consumer, acks in confirmations:
                     acks.confirm(self._bus.engine, consumer.stream.account)
             for call in after:
@@ -272,16 +337,25 @@ class Commits:
             self._bus.flush()
             if not acked:
                 self._ended_ns = self._clock.now_ns()
-            if self._ready or self._jobs or self._confirmations:
+            if self._ready or self._jobs or self._joining or self._hurrying or self._confirmations:
                 self._kick()
+            elif self._open is not None:
+                self.linger()
             elif self._saves:
                 self._plan_save()
 
         if not work.logs:
             done(Outcome(work))
+            self._hurried()
             return
         self._in_flight = True
         self._writer.submit(work, done)
+        self._hurried()
+
+    def _hurried(self) -> None:
+        hurrying, self._hurrying = self._hurrying, []
+        for call in hurrying:
+            call()
 
     def _due(self, confirmations: list[tuple[Consumer, AckOutcome]]) -> list[Saved]:
         """Consumers whose states are to be stored now: of those that nobody waits for only so many, the rest soon."""
@@ -372,6 +446,18 @@ class Commits:
                 self._show(each)
             elif not each.promised:
                 each.admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
+        # What was admitted behind that counts on it.
+        behind, self._open = self._open, None
+        if behind is not None:
+            touched = [*touched, *(each for each in self._touched if each not in touched)]
+            self._touched.clear()
+            self._admitted.clear()
+            for part in behind.logs.values():
+                if part.log is not None:
+                    part.log.settled(behind, committed=False)
+            calls, self._after_open = self._after_open, []
+            for call in calls:
+                call(Outcome(behind, error))
         for stream in touched:
             stream.put_back()
         for consumer in consumers:

@@ -13,6 +13,7 @@ from streamd.api.metadata import level_refused
 from streamd.api.wire import time_parse
 from streamd.streams.direct_batch import DirectBatch
 from streamd.streams.records import header, stored_headers
+from streamd.streams.replication.reads import Request, wanted
 
 if TYPE_CHECKING:
     from streamd._engine import Batch, Message
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from streamd.streams.stream import Stream
 
 QUEUE = "_sys_"
+NO_LEADER = "503 No leader of the stream could be reached"
 #: Most that one batch sends: half of what a client may leave unread before it is cut.
 BATCH_BYTES_MAX = 32 << 20
 
@@ -56,19 +58,49 @@ class DirectGets:
         sequences = stream.state.direct(batch, self._prefix)
         # What is admitted but not yet durable is not there yet.
         skip = [sequence < 0 or sequence > stream.committed_seq for sequence in sequences]
+        for index in batch.headed() if stream.replica is not None else ():
+            skip[index] = skip[index] or wanted(batch[index].headers)
         try:
-            wanted = [sequence if not skipped else 0 for sequence, skipped in zip(sequences, skip, strict=True)]
-            reply_direct(bus.engine, batch, stream.name, stream.get_many(wanted), skip)
+            shown = [sequence if not skipped else 0 for sequence, skipped in zip(sequences, skip, strict=True)]
+            reply_direct(bus.engine, batch, stream.name, stream.get_many(shown), skip)
             for index, skipped in enumerate(skip):
                 if skipped:
-                    self._answer(batch[index])
+                    self._take(batch[index])
         except CorruptRecord as error:
             stream.damaged(error)
             for index in range(len(batch)):
                 self._status(batch[index], f"500 {stream.offline}")
         bus.flush_soon()
 
-    def _answer(self, message: Message) -> None:
+    def _take(self, message: Message) -> None:
+        """One request that takes Python. Errors: CorruptRecord."""
+        reads = self._stream.services.reads()
+        if reads is None or self._stream.replica is None or not wanted(message.headers):
+            self._answer(message)
+        elif self._stream.leads:
+            self.answer_linearizable(Request(message.subject, message.reply, message.headers, message.payload))
+        else:
+            request = Request(message.subject, message.reply, message.headers, message.payload)
+            reads.hand_over(self._stream, request, lambda: self._status(request, NO_LEADER))
+
+    def answer_linearizable(self, request: Request) -> None:
+        """Answer once this server has made sure that it leads."""
+        reads = self._stream.services.reads()
+        assert reads is not None
+
+        def confirmed(leading: bool) -> None:
+            if not leading:
+                self._status(request, NO_LEADER)
+                return
+            try:
+                self._answer(request)
+            except CorruptRecord as error:
+                self._stream.damaged(error)
+                self._status(request, f"500 {self._stream.offline}")
+
+        reads.confirm(self._stream, confirmed)
+
+    def _answer(self, message: Message | Request) -> None:
         """One request that is not of the common forms. Errors: CorruptRecord."""
         if not message.reply:
             return
@@ -94,7 +126,7 @@ class DirectGets:
             headers = b"" if request.no_hdr else stored_headers(stream.name, value)
             stream.services.bus.publish(message.reply, record_decode(value).payload, headers=headers)
 
-    def _status(self, message: Message, status: str) -> None:
+    def _status(self, message: Message | Request, status: str) -> None:
         if message.reply:
             headers = f"NATS/1.0 {status}\r\n\r\n".encode()
             self._stream.services.bus.publish(message.reply, b"", headers=headers)

@@ -40,9 +40,10 @@ from streamd.streams.definitions import (
 )
 from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
+from streamd.streams.journals import META, check_journals, take_journals
 from streamd.streams.room import Room
 from streamd.streams.services import Services
-from streamd.streams.shelf import Shelf, take_journals, take_shelves
+from streamd.streams.shelf import Shelf, take_shelves
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
     from streamd.streams.changes import After, Rows
+    from streamd.streams.replication.reads import Reads
     from streamd.streams.replication.view import View
 
 
@@ -100,7 +102,8 @@ class JetStream:
         self._cache = TailCache()
         try:
             found = recover_store(self.environment)
-            self.journals, found = take_journals(found)
+            self.journals, found = take_journals(found, directory, clustered=limits.clustered)
+            check_journals(self.journals, lambda number: self.stored_log(number, None), directory, clock)
             definitions = take_shelves(found, self._shelves)
             closed = self.encryption.closes(directory, [about for _, about in self._shelves.values()])
             self.writer = Writer(self.environment, notify=notify) if store is None else store[1]
@@ -115,6 +118,7 @@ class JetStream:
                 store_dir=directory,
                 restore_state=self._read_back,
                 take_up=self._take_up,
+                reads=lambda: self.reads,
             )
             numbers = [stored.stream for stored in (*found, *self.journals.values())]
             self._next_id = max(numbers, default=0) + 1
@@ -123,9 +127,13 @@ class JetStream:
         except BaseException:
             self.environment.close()
             raise
+        #: Stores of this server that were set aside as damaged: it only joins a cluster, and doesn't found one.
+        self.must_join = self._meta_says("joins")
+        self.former_name = ""  # that the server had with the one that was set aside now
         self.api = Api(self)
         #: What is shown of the cluster that this server is part of.
         self.view: View | None = None
+        self.reads: Reads | None = None
 
     def start(self) -> None:
         """Serve."""
@@ -176,19 +184,28 @@ class JetStream:
             state = StreamState(config.name or stored.name, **options)
         stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0), channel)
         stream.name = config.name or stored.name
-        stream.ids_found(len(stored.ids), now_ns)
+        # The clock here may be far from that of the leader, whose time is in the entries.
+        stream.ids_found(len(stored.ids), state.last_ts_ns if "group" in definition else now_ns)
         if offline is not None:
             stream.go_offline(offline)
         stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)
         stream.frozen, stream.partial = definition.get("frozen", False), definition.get("partial", False)
-        stream.move, stream.group = definition.get("move", 0), definition.get("group", "")
+        stream.move = definition.get("move", 0)
+        stream.group = definition.get("group", "")
+        twin = self.streams.get(stream.name)
+        if twin is not None and twin.uid == stream.uid and definition.get("fetching"):
+            # The server ended while it fetched a damaged stream anew.
+            stream.replaces.append(twin.stream_id)
         self._file(stream)
+        if definition.get("fetching") and offline is None:
+            stream.await_state()
         if "group" in definition or stream.frozen:
             stream.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
             return
         for consumer in stored.consumers.values():
             definition = json.loads(consumer.definition) if consumer.definition else {"service": ""}
-            if "service" in definition:
+            if "service" in definition or "config" not in definition:
+                # Of a service, or of who knows what: the definition around it can't be read.
                 stream.kept[consumer.consumer] = (definition, consumer.state)
             else:
                 self._recover_consumer(stream, consumer, definition)
@@ -197,7 +214,7 @@ class JetStream:
         """A cluster says whether it takes a stream of this server alone; without a cluster that is the one to serve."""
         if stream.alone and self.limits.clustered and self.identity:
             self.aside[stream.name] = stream
-        elif stream.alone or stream.name not in self.streams:
+        elif stream.alone or stream.replaces or stream.name not in self.streams:
             self.streams[stream.name] = stream
 
     def new_id(self) -> int:
@@ -253,19 +270,24 @@ class JetStream:
         log = stream.log
         assert isinstance(log, StreamLog)
         options = stream_options(stream.config, stream.channel) | fixed_options(stream.config, stream.channel)
-        return restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+        state = restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+        stream.ids_found(len(stored.ids), now_ns or state.last_ts_ns)
+        return state
 
     @property
     def identity(self) -> str:
         """The Raft id that this store was given, "" if it has none: it goes with the store."""
-        stored = self.journals.get("META")
-        return "" if stored is None else str(json.loads(stored.definition)["node"])
+        return self._meta_says("node")
 
     @property
     def founded(self) -> tuple[str, ...]:
         """The nodes with which this one founded a cluster."""
-        stored = self.journals.get("META")
-        return () if stored is None else tuple(json.loads(stored.definition)["founded"].split())
+        return tuple(self._meta_says("founded").split())
+
+    def _meta_says(self, what: str) -> str:
+        """From the definition of the meta group's journal, "" without it."""
+        stored = self.journals.get(META)
+        return "" if stored is None else str(json.loads(stored.definition).get(what, ""))
 
     def replicated_shelves(self, group: str) -> list[Shelf]:
         """The shelves of a Raft group that the store holds."""

@@ -35,14 +35,15 @@ class Retention:
 
     # publishes
 
-    def store(self, work: Work, admission: Admission, now_ns: int) -> None:
-        """Put an admission into the work, with what it pushes out of the stream."""
+    def store(self, work: Work, admission: Admission, now_ns: int, *, shown: bool = False) -> None:
+        """Put an admission into the work, with what it pushes out of the stream; `shown`: readers see it before it is
+        stored."""
         stream = self._stream
         records = admission.records
         if admission.over:
             self._trim(now_ns, records, 0)
             records.discard_range(0, stream.state.first_seq)
-        stream.log.append(work, records)
+        stream.log.append(work, records, shown=shown)
         if admission.deletes:
             stream.log.delete(work, admission.deletes)
         if admission.ids:

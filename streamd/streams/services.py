@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamd.streams.advisories import Advisories
     from streamd.streams.changes import Changes
     from streamd.streams.commits import Commits
+    from streamd.streams.replication.reads import Reads
     from streamd.streams.stream import Stream
 
 
@@ -34,3 +35,5 @@ class Services:
     restore_state: Callable[[Stream], StreamState]
     #: Makes the consumers of a replicated stream from its rows.
     take_up: Callable[[Stream], None]
+    #: Linearizable reads, in a cluster.
+    reads: Callable[[], Reads | None]

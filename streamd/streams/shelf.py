@@ -110,18 +110,6 @@ class Shelf:
         self.changes.rows(change)
 
 
-def take_journals(found: Iterable[StoredStream]) -> tuple[dict[str, StoredStream], list[StoredStream]]:
-    """The journals of Raft groups, by group, and the rest."""
-    journals, rest = {}, []
-    for stored in found:
-        definition: dict[str, Any] = json.loads(stored.definition) if stored.definition else {}
-        if definition.get("service") == "raft":
-            journals[definition["name"]] = stored
-        else:
-            rest.append(stored)
-    return journals, rest
-
-
 def take_shelves(
     found: Iterable[StoredStream], shelves: dict[str, tuple[StoredStream, dict[str, Any]]]
 ) -> list[tuple[StoredStream, dict[str, Any]]]:

@@ -77,6 +77,9 @@ class Stream:
         self.frozen = False  # it is about to move, or a copy that has not been adopted
         self.partial = False  # a copy that isn't whole
         self.expecting = False  # it has moved here, and what was published meanwhile has yet to come
+        #: Its state is being fetched from the leader of its group: what is here is a part of that, and offline.
+        self.fetching = False
+        self.replaces: list[int] = []  # the store's numbers of damaged copies that go once this one is whole
         self.replica: Replica | None = None
         #: Definitions and states of consumers and subscriptions, by the store's number: what a replica has of them.
         self.rows: dict[int, tuple[bytes, bytes | None]] = {}
@@ -122,16 +125,15 @@ class Stream:
     @property
     def leads(self) -> bool:
         """Whether this server decides what happens to the stream."""
-        if self.frozen:
-            return False
-        return not self.group if self.replica is None else self.replica.leading
+        # One of a group that is still being stored has no replica yet, and nobody to lead it.
+        return not self.frozen and (not self.group if self.replica is None else self.replica.leading)
 
     def definition(self, config: StreamConfig) -> bytes:
         """What is stored of it beside messages and rows."""
         cluster: dict[str, Any] = {}
         if self.uid:
             cluster.update(uid=self.uid, version=self.version)
-        for name in ("group", "move", "frozen", "partial"):
+        for name in ("group", "move", "frozen", "partial", "fetching"):
             if value := getattr(self, name):
                 cluster[name] = value
         return stream_definition(config, self.created_ns, self.channel, cluster)
@@ -296,16 +298,18 @@ class Stream:
         self._changes = 0
 
     def ids_found(self, segments: int, now_ns: int) -> None:
-        """So many segments were stored before this run; when is not known."""
-        self._id_segments.extend([now_ns] * segments)
+        """So many segments are stored, since a time that isn't known; these were the last ones by `now_ns`."""
+        self._id_segments = [now_ns] * segments
 
     def damaged(self, error: CorruptRecord) -> None:
         """Something stored is not what was written."""
         if self.offline is None:
-            self.go_offline(
-                f"stream {self.name}: {error}; it is offline and nothing of it was deleted. Restore {self.services.store_dir} "
-                f"from a backup, or delete the stream if its data can be spared"
+            way_out = (
+                "It is fetched anew from the leader of its group"
+                if self.replica is not None
+                else f"Restore {self.services.store_dir} from a backup, or delete the stream if its data can be spared"
             )
+            self.go_offline(f"stream {self.name}: {error}; it is offline and nothing of it was deleted. {way_out}")
 
     def go_offline(self, reason: str) -> None:
         """Serve nothing of this stream any more, and delete nothing."""
@@ -316,6 +320,11 @@ class Stream:
         self.services.bus.flush_soon()
         if self.replica is not None:
             self.services.clock.call_soon(self.replica.heal)
+
+    def await_state(self) -> None:
+        """Its state is being fetched: until all of it is here nothing is applied to it or served."""
+        self.fetching = True
+        self.offline = f"stream {self.name} is being fetched from the leader of group {self.group}"
 
     def restore(self) -> None:
         """Read the machine back from the store, as a commit of its changes failed. Errors: StoreError."""

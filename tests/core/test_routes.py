@@ -145,6 +145,9 @@ def test_greetings_are_events_and_the_rest_waits_for_ready() -> None:
     route = node.engine.open_route("route")
     node.feed(route, b'INFO {"server_id":"P"}\r\nCONNECT {"name":"P"}\r\nPING\r\nRS+ A b\r\nRMSG A a 2\r\nhi\r\n')
     assert node.events == [(_engine.INFO, route, b'{"server_id":"P"}'), (_engine.CONNECT, route, b'{"name":"P"}')]
+    assert node.sent == {}
+    node.engine.route_welcome(route)
+    node.turn(node.engine.flush())
     assert node.sent == {"route": b"PONG\r\n"}
     node.engine.route_ready(route, server_id="P")
     node.turn(node.engine.flush())

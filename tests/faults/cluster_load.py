@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nats.aio.client import Client
+    from nats.aio.msg import Msg
     from nats.js import JetStreamContext
 
     from tests.stan.program import Language
@@ -60,15 +61,20 @@ async def connect(urls: list[str]) -> Client:
 
 
 async def insist(what: Callable[[], Awaitable[object]]) -> None:
-    """Again and again until it succeeds. Errors: the last one after PATIENCE_SECONDS."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            try:
-                await what()
-            except (NatsError, OSError, TimeoutError):
-                await asyncio.sleep(LOOK_SECONDS)
-            else:
-                return
+    """Again and again until it succeeds. Errors: AssertionError with the last one after PATIENCE_SECONDS."""
+    last: Exception | None = None
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                try:
+                    await what()
+                except (NatsError, OSError, TimeoutError) as error:
+                    last = error
+                    await asyncio.sleep(LOOK_SECONDS)
+                else:
+                    return
+    except TimeoutError:
+        raise AssertionError(f"not within {PATIENCE_SECONDS} s: {last!r}") from last
 
 
 class Counter:
@@ -189,7 +195,7 @@ class StreamLoad:
                 return
 
     async def _consume(self) -> None:
-        """Pull, note, ack, and have each ack confirmed. Until it is cancelled."""
+        """Pull, note, and have each ack confirmed. Until it is cancelled."""
         client = await connect(self.urls)
         try:
             jetstream = client.jetstream(timeout=ANSWER_SECONDS)
@@ -201,13 +207,15 @@ class StreamLoad:
                     await asyncio.sleep(LOOK_SECONDS)  # without a connection it fails at once
                     continue
                 for message in messages:
-                    sequence = message.metadata.sequence.stream
-                    self.promises.heard.append((sequence, message.data.decode()))
-                    with suppress(NatsError, OSError, TimeoutError):
-                        await message.ack_sync(timeout=ANSWER_SECONDS)
-                        self.promises.confirmed.add(sequence)
+                    self.promises.heard.append((message.metadata.sequence.stream, message.data.decode()))
+                await asyncio.gather(*map(self._confirm, messages))
         finally:
             await client.close()
+
+    async def _confirm(self, message: Msg) -> None:
+        with suppress(NatsError, OSError, TimeoutError):
+            await message.ack_sync(timeout=ANSWER_SECONDS)
+            self.promises.confirmed.add(message.metadata.sequence.stream)
 
     async def _observe(self) -> None:
         """Ask for the ack floor, one question after the other. Until it is cancelled."""

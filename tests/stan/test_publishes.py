@@ -20,7 +20,7 @@ def publishes(by_name: dict[str, Any]) -> tuple[Any, list[Any]]:
     commits: Any = SimpleNamespace(ready=lambda source: None, in_flight=False)
     channels: Any = SimpleNamespace(by_name=by_name, open=lambda name, then: asked.append(then))
     nothing: Any = SimpleNamespace(count=lambda more: None)
-    return Publishes(bus, commits, commits, channels, nothing, nothing), asked
+    return Publishes(bus, commits, commits, channels, nothing, nothing, ahead=True), asked
 
 
 def test_a_batch_for_a_channel_that_was_made_anew_goes_there() -> None:

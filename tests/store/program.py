@@ -1,6 +1,7 @@
 """A store in a process of its own, to be killed or to die of a damaged file.
 
 write DIR SYNC      append for ever; print the last sequence after each ack
+replace DIR         replace all but the first record for ever; print the number of each round after its ack
 read DIR            print what is served: {"streams": {id: [first, last, count, crc of all]}}
                         or {"error": text}
 """
@@ -66,6 +67,42 @@ def write(directory: Path, sync: Sync, limit: int = 0, report: Callable[[int], o
     environment.close()
 
 
+def replace(directory: Path, report: Callable[[int], object]) -> None:
+    """One stream of a record and a tail that is cut and appended anew in each commit, and names its round."""
+    environment = Environment.open(directory, sync=Sync("always"))
+    writer = Writer(environment)
+    log = StreamLog(environment, TailCache(), 1)
+    values = log.read(0) if environment.known(1) else []
+    round_ = int(record_decode(values[-1]).payload.split(b" ")[0]) if values else 0
+    if not values:
+        work = Work()
+        log.of(work).definition = b'{"name": "S1"}'
+        log.append(work, records(1, 2, b"0 "))
+        writer.submit(work, lambda outcome: None)
+    while True:
+        round_ += 1
+        work = Work()
+        log.truncate_from(work, 2)
+        # Now longer than before, now shorter, in one page and in many.
+        log.append(work, records(2, 3 + 37 * round_ % 90, b"%d " % round_ + b"x" * (round_ % 7 * 300)))
+        outcomes: list[Outcome] = []
+        writer.submit(work, outcomes.append)
+        assert outcomes[0].error is None
+        report(round_)
+
+
+def replaced(directory: Path) -> int:
+    """The round that a store holds, whole. Errors: StoreError, CorruptRecord, AssertionError."""
+    environment = Environment.open(directory, sync=Sync("never"))
+    try:
+        found = [record_decode(value) for value in StreamLog(environment, TailCache(0), 1).read(1)]
+    finally:
+        environment.close()
+    (round_,) = {int(record.payload.split(b" ")[0]) for record in found[1:]}
+    assert [record.sequence for record in found] == list(range(1, 3 + 37 * round_ % 90))
+    return round_
+
+
 def serve(directory: Path) -> dict[str, Any]:
     """All that a server would hand out, or why it doesn't."""
     environment = None
@@ -102,5 +139,7 @@ def _served(environment: Environment, stored: StoredStream) -> list[int]:
 if __name__ == "__main__":
     if sys.argv[1] == "write":
         write(Path(sys.argv[2]), Sync(sys.argv[3]), report=tell)  # type: ignore[arg-type]
+    elif sys.argv[1] == "replace":
+        replace(Path(sys.argv[2]), tell)
     else:
         sys.stdout.write(json.dumps(serve(Path(sys.argv[2]))))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +19,9 @@ from streamd._engine import Records
 from streamd.errors import StoreFull
 from streamd.store import Environment, StreamLog, Sync, TailCache, Work, Writer
 from streamd.store.journal import small
+from tests.store import program
 from tests.store.conftest import Store, error_of
+from tests.store.forgetful import Forgetful
 from tests.store.records import pair, records, sequence
 
 if TYPE_CHECKING:
@@ -124,6 +131,43 @@ def test_small_commits_around_a_truncation(synced: Callable[[], tuple[Environmen
     assert [value[-3:] for value in values] == [b"one"] * 3 + [b"two", b"ree", b"our"]
     writer.close()
     environment.close()
+
+
+def run_until_cut(store: Path, cut: Callable[[subprocess.Popen[bytes]], object], seconds: float) -> int:
+    """Replace a log's tail until `cut` ends that. Returns the last round that was acked."""
+    command = [sys.executable, "-m", "tests.store.program", "replace", os.fspath(store)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2]
+    )
+    assert process.stdout is not None
+    acked = int(process.stdout.readline())
+    time.sleep(seconds)
+    cut(process)
+    for line in process.stdout.read().splitlines(keepends=True):
+        acked = int(line) if line.endswith(b"\n") else acked
+    process.stdout.close()
+    process.wait()
+    return acked
+
+
+def test_kills_leave_one_tail_or_the_other(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    for _ in range(4):
+        acked = run_until_cut(tmp_path / "store", lambda process: process.kill(), chance.random() / 5)
+
+        assert program.replaced(tmp_path / "store") in (acked, acked + 1)
+
+
+@pytest.mark.usefixtures("fuse_mounts")
+def test_power_cuts_leave_one_tail_or_the_other(tmp_path: Path) -> None:
+    chance = random.Random(6)
+    with Forgetful(tmp_path / "disk", tmp_path / "mount") as disk:
+        for survivors in ("none", "some", "some"):
+            store = disk.mount / "store"
+            acked = run_until_cut(store, lambda process, how=survivors: disk.cut(how, 1), chance.random() / 5)  # type: ignore[misc]
+            disk.start()
+
+            assert program.replaced(disk.mount / "store") in (acked, acked + 1)
 
 
 def test_failed_commit_truncates_nothing(

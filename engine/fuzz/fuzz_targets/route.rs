@@ -21,13 +21,19 @@ fn output<'a>(known: bool, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<(u64,
         hub.route_ready(route, "B", Lane::default());
     }
     let (mut out, mut events) = (vec![(client, Vec::new()), (route, Vec::new()), (other, Vec::new())], Vec::new());
-    let mut collect = |hub: &mut Hub| {
+    let mut collect = |hub: &mut Hub| loop {
         hub.turn(|conn, bytes| {
             if let Some((_, all)) = out.iter_mut().find(|(known, _)| *known == conn) {
                 all.extend_from_slice(bytes);
             }
         });
-        events.extend(hub.events());
+        let now = hub.events();
+        let connect = now.iter().any(|event| matches!(event, Event::Connect(..)));
+        events.extend(now);
+        if !connect {
+            break;
+        }
+        hub.route_welcome(route);
     };
     for piece in pieces {
         hub.feed(route, piece);

@@ -377,6 +377,10 @@ impl Batch {
         self.inner.size()
     }
 
+    fn headed(&self) -> Vec<usize> {
+        self.inner.iter().enumerate().filter(|(_, message)| !message.headers.is_empty()).map(|(at, _)| at).collect()
+    }
+
     fn without(&self, others: Vec<PyRef<'_, Batch>>) -> Batch {
         Batch { inner: self.inner.without(others.iter().map(|other| &other.inner)) }
     }

@@ -217,6 +217,8 @@ class Holding:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             owner.part(work).drop = True
+            for number in owner.replaces if isinstance(owner, Stream) else ():
+                work.of(number).drop = True
             return lambda outcome: done(owner, outcome.error)
 
         jetstream.services.commits.at_rest(job)

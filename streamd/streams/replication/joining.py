@@ -40,8 +40,9 @@ class Joining:
         self._told = ""
         self._net.serve(HELLO, self._serve)
         self._net.on_link(self._linked)
-        for node in self._net.linked():
-            self._ask(node)
+        self._linked_since: dict[NodeId, None] = {}  # the last ones that came are behind the others
+        for node in sorted(self._net.linked()):
+            self._linked(node, True)
 
     def _about(self) -> dict[str, Any]:
         """What this server says of itself."""
@@ -62,7 +63,9 @@ class Joining:
         self.look()
 
     def _linked(self, node: NodeId, up: bool) -> None:
+        self._linked_since.pop(node, None)
         if up:
+            self._linked_since[node] = None
             self._ask(node)
         else:
             self._known.pop(node, None)
@@ -84,12 +87,20 @@ class Joining:
         """Found or extend the cluster as far as that is possible now."""
         linked = self._net.linked()
         for node in linked:
-            if node not in self._known or self._replication.fresh:
+            if node not in self._known or not self._replication.joined:
                 self._ask_again(node)
         if self._replication.fresh:
             self._found()
+        elif not self._replication.joined:
+            self._say(
+                f"waiting for the cluster to take this server in; it founds none, as its store was damaged "
+                f"({self._replication.jetstream.must_join})"
+            )
         elif self._replication.meta.leading:
             self._enter(linked)
+        else:
+            # What this server was about to write down as a leader went with its leadership.
+            self._proposing = False
 
     def _ask_again(self, node: NodeId) -> None:
         """What a server says of itself changes while clusters are founded."""
@@ -144,11 +155,12 @@ class Joining:
             return
         replication = self._replication
         nodes = replication.meta.state.nodes
-        known = {
-            **{node: fields for node, fields in self._known.items() if node in linked},
-            self._net.node: self._about(),
-        }
-        for node, fields in sorted(known.items()):
+        # Of two incarnations of a name the one that came last is there: news of the end of the other is late.
+        latest = {self._known[node]["name"]: node for node in self._linked_since if node in linked & self._known.keys()}
+        latest[replication.name] = self._net.node
+        known = {**self._known, self._net.node: self._about()}
+        for node in sorted(latest.values()):
+            fields = known[node]
             entry = nodes.get(fields["name"])
             same = entry is not None and (entry.node, entry.cluster, list(entry.tags)) == (
                 node,
@@ -173,9 +185,13 @@ class Joining:
     def _propose(self, command: dict[str, Any]) -> None:
         self._proposing = True
 
-        def done(_change: object) -> None:
+        def done(change: object) -> None:
             self._proposing = False
-            self._clock.call_soon(self.look)
+            if change is None:
+                # This server hands its leadership over, or can't lead: what comes next tells.
+                self._clock.call_later(HELLO_TIMEOUT_NS // 10, self.look)
+            else:
+                self._clock.call_soon(self.look)
 
         meta = self._replication.meta
         meta.serially(lambda: meta.propose(command, done), lambda: done(None))

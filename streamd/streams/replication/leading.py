@@ -43,10 +43,12 @@ class Leading:
         self.since_ns = 0  # when the leader was last known to change
         #: What else begins and ends with leadership: NATS Streaming's service.
         self.service: Callable[[bool], None] | None = None
-        #: Told when there is no leader (True) and when there is one again, this server or another.
+        #: What came to that before it ended goes on to the next leader (True), or is for nobody.
+        self.pass_on: Callable[[bool], None] = lambda led: None
+        #: Told when there is no leader, so that it keeps what comes (True), and when all of that is for nobody (False).
         self.parking: Callable[[bool], None] = lambda parked: None
         #: Given what came to this server alone before it stepped down, once there is another leader.
-        self.pass_on: Callable[[list[tuple[Stream, Batch]]], None] = lambda publishes: None
+        self.pass_publishes: Callable[[list[tuple[Stream, Batch]]], None] = lambda publishes: None
         #: Told when this server begins to lead.
         self.began: Callable[[], None] = lambda: None
         self._replica = replica
@@ -54,6 +56,7 @@ class Leading:
         self._begin_at: int | None = None
         self._parked = False
         self._listening = False  # to publishes: this server leads, or nobody does
+        self._parked_term = 0  # of the last entry then
         self._leaderless_ns = 0
         self._timer: Timer | None = None
         self._passing: list[tuple[Stream, Batch]] = []  # came to this leader alone before it stepped down
@@ -96,9 +99,13 @@ class Leading:
         self.leading = self._listening = True
         self.since_ns = self._clock.now_ns()
         self._leaderless_ns = 0
+        self._stop_timer()
+        if self._parked and self._parked_term != self._replica.group.term_before:
+            # Another one has led since, unnoticed, and has stored its copy.
+            self._forget_parked()
+            self.parking(True)
         passing, self._passing, self._unsure = self._passing, [], []
         self._replica.proposals.begin(passing)
-        self._stop_timer()
         self._replica.services.log.info("RAFT: leading group %s", self._replica.name)
         self._take_up()
 
@@ -115,9 +122,7 @@ class Leading:
         else:
             if self.service is not None:
                 self.service(True)
-            if self._parked:
-                self._parked = False
-                self.parking(False)
+            self._parked = False
             self.began()
         self._replica.proposals.propose()
 
@@ -125,15 +130,16 @@ class Leading:
         self.leading = False
         self.since_ns = self._clock.now_ns()
         self._replica.services.log.info("RAFT: no longer leading group %s", self._replica.name)
-        self._passing = self._replica.proposals.forget_sources()
-        self._passing_until_ns = self.since_ns + PASS_ON_NS
         if self.service is not None:
             self.service(False)
+        self._passing = self._replica.proposals.forget_sources()
+        self._passing_until_ns = self.since_ns + PASS_ON_NS
         for owner in list(self._replica.owners.values()):
             if owner.uid in self._taken_up:
                 owner.lay_down("409 Leadership Change")
         self._taken_up.clear()
         self._unsure = self._replica.proposals.abandon()
+        self._park(LOST_NS)
 
     def opened(self, owner: Stream | Shelf) -> None:
         """A stream was made."""
@@ -155,6 +161,7 @@ class Leading:
         if self._parked:
             return
         self._parked = self._listening = True
+        self._parked_term = self._replica.group.last_term
         self.parking(True)
         self._leaderless_ns = self._clock.now_ns()
         for owner in self._replica.owners.values():
@@ -192,19 +199,22 @@ class Leading:
         self._leaderless_ns = 0
         self._stop_timer()
         replica = self._replica
-        if self._parked:
-            self._parked = False
-            self.parking(False)
         if not self._listening:
             return
-        self._listening = False
+        self._parked = self._listening = False
         # The leader has a copy of what came while there was none.
-        replica.proposals.forget_sources()
-        for owner in replica.owners.values():
-            owner.unlisten()
+        self._forget_parked()
         passing, self._passing, self._unsure = self._passing, [], []
-        if passing and self._clock.now_ns() <= self._passing_until_ns:
-            self.pass_on(passing)
+        in_time = self._clock.now_ns() <= self._passing_until_ns
+        if passing and in_time:
+            self.pass_publishes(passing)
+        self.pass_on(in_time and replica.group.handed_over)
+
+    def _forget_parked(self) -> None:
+        self.parking(False)
+        self._replica.proposals.forget_sources()
+        for owner in self._replica.owners.values():
+            owner.unlisten()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -1,6 +1,8 @@
 """Who belongs to which group: leaders bring the members of their groups to what the meta group says, one step at a time.
 
-Guarantee:  a node that replaces another of its name learns first, and votes once it has caught up; only then the old one goes.
+Guarantee:  a node learns first, and votes once it has caught up; only then another goes. But one whose store is gone, so that
+            another incarnation of its name is there, goes first: it can't ever vote again, and each voter like that is one more
+            that the rest can't afford to lose.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Membership:
         busy = False
         if replication.meta.leading and state.nodes:
             meta = replication.meta.group
-            busy |= self._tend(meta, self._servers(meta), meta.transfer)
+            wanted = state.members((*meta.config.voters, *meta.config.learners))
+            busy |= self._tend(meta, wanted, meta.transfer)
         for replica in replication.replicas.values():
             plan = state.groups.get(replica.name)
             if plan is None or not replica.leading:
@@ -57,13 +60,6 @@ class Membership:
             self._hand_over(replica, replication.node_named(plan.names[0]))
         if busy and self._timer is None:
             self._timer = self._clock.call_later(STEP_NS, self._due)
-
-    def _servers(self, meta: Group) -> set[NodeId]:
-        """Who is to be in the meta group: all servers, founders that are still to be written down among them."""
-        state = self._replication.meta.state
-        members = {*meta.config.voters, *meta.config.learners}
-        unknown = {node for node in members if name_of(node) not in state.nodes and name_of(node) not in state.gone}
-        return unknown | {node.node for node in state.nodes.values()}
 
     def wanders(self, group: str) -> None:
         """Somebody moves the leader of a group: it isn't moved back."""
@@ -77,14 +73,19 @@ class Membership:
         """The next step towards exactly these members. Returns whether there is one."""
         config = group.config
         members = {*config.voters, *config.learners}
+        names = {name_of(node) for node in wanted}
         try:
+            for node in sorted(members - wanted - {group.node}):
+                if name_of(node) in names:
+                    group.remove(node)
+                    return True
             for node in sorted(wanted - members):
                 group.add_learner(node)
                 return True
             for node in sorted(wanted & {*config.learners}):
                 status = next((each for each in group.status() if each.node == node), None)
                 if status is not None and status.connected and status.lag <= LAG_MAX:
-                    group.promote(node)
+                    group.promote(node, LAG_MAX)
                 return True
             for node in sorted(members - wanted):
                 if node == group.node:

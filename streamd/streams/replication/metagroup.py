@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from streamd.store import Outcome, Work
     from streamd.streams.services import Services
 
-META: Final = "META"
 #: The row of the journal in the store that holds the state.
 STATE_ROW: Final = 5
 #: The state is stored whole once so many entries came since the last time.
@@ -155,7 +154,8 @@ class MetaGroup:
     # catching up
 
     def _serve_state(self, _node: NodeId, _payload: bytes, answer: Callable[[bytes], None]) -> None:
-        if not self.leading:
+        # A leader that doesn't serve yet may need the one who asks for that.
+        if self.group.leader != self.group.node:
             return
         term, config = self.group.at(self.applied)
         head = {

@@ -15,6 +15,7 @@ from streamd.api.errors import ApiError
 from streamd.raft.storage import Storage, define
 from streamd.state.meta import STREAMING_GROUP, GroupPlan, MetaState
 from streamd.store import Work
+from streamd.streams.journals import META
 from streamd.streams.replication import ops
 from streamd.streams.replication.answers import Answers
 from streamd.streams.replication.api import ClusterApi
@@ -23,9 +24,10 @@ from streamd.streams.replication.holding import Holding
 from streamd.streams.replication.infos import Infos
 from streamd.streams.replication.joining import Joining
 from streamd.streams.replication.membership import Membership
-from streamd.streams.replication.metagroup import META, STATE_ROW, MetaGroup
+from streamd.streams.replication.metagroup import STATE_ROW, MetaGroup
 from streamd.streams.replication.mover import Mover
 from streamd.streams.replication.passing import Passing
+from streamd.streams.replication.reads import Reads
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
 from streamd.streams.replication.transfer import Transfer
 from streamd.streams.replication.view import View
@@ -64,9 +66,11 @@ class Replication:
         tags: tuple[str, ...],
         expected: Callable[[], frozenset[str] | None],
         streaming: bool,
+        failed: Callable[[Exception], None],
     ) -> None:
         """`expected`: names of the servers, this one included, that are to found the cluster; None while that isn't known.
-        `streaming`: whether NATS Streaming is to be replicated. Opens the groups that the store has. Errors: StoreError."""
+        `streaming`: whether NATS Streaming is to be replicated. `failed`: told why this server must end, and be started again.
+        Opens the groups that the store has. Errors: StoreError."""
         self.jetstream = jetstream
         self.services = jetstream.services
         self.net = net
@@ -80,6 +84,7 @@ class Replication:
         self.holding.known = lambda index: self.meta.applied >= index
         self.answers = Answers(self)
         self.infos = Infos(self)
+        self.reads = jetstream.reads = Reads(self)
         self.transfer = Transfer(self)
         self.mover = Mover(self)
         self.holding.laid_aside = self.mover.lay_aside
@@ -89,6 +94,7 @@ class Replication:
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded
+        self._failed: Callable[[Exception], None] | None = failed
         self._opening: set[int] = set()  # uids whose OPEN is proposed
         self._told: dict[str, Callable[[Replica], None]] = {}
         self._beats = 0
@@ -125,7 +131,8 @@ class Replication:
 
     def _define_meta(self, journal_id: int) -> None:
         work = Work()
-        define(work, journal_id, META, node=self.net.node, founded=" ".join(self.founded))
+        joins = {"joins": self.jetstream.must_join} if self.jetstream.must_join else {}
+        define(work, journal_id, META, node=self.net.node, founded=" ".join(self.founded), **joins)
         self.services.commits.at_once(work)
 
     def found(self, voters: tuple[NodeId, ...]) -> None:
@@ -142,8 +149,13 @@ class Replication:
 
     @property
     def fresh(self) -> bool:
-        """Whether this server's store has never been part of a cluster."""
-        return not self.meta.group.last_index and not self.meta.group.config.voters
+        """Whether this server's store has never been part of a cluster, and it may found one."""
+        return not self.joined and not self.jetstream.must_join
+
+    @property
+    def joined(self) -> bool:
+        """Whether this server's store is part of a cluster."""
+        return bool(self.meta.group.last_index or self.meta.group.config.voters)
 
     def _open_group(self, name: str, stored: StoredStream) -> None:
         storage = Storage.found(self.jetstream.stored_log(stored.stream, None), stored)
@@ -151,7 +163,9 @@ class Replication:
 
     def _begin(self, name: str, journal_id: int, storage: Storage, applied: int) -> Replica:
         owners: dict[int, Stream | Shelf] = {
-            stream.uid: stream for stream in self.jetstream.streams.values() if stream.group == name
+            stream.uid: stream
+            for stream in self.jetstream.streams.values()
+            if stream.group == name and not stream.partial
         }
         owners |= {shelf.uid: shelf for shelf in self.jetstream.replicated_shelves(name)}
         replica = Replica(self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch)
@@ -159,7 +173,8 @@ class Replication:
         if (told := self._told.get(name)) is not None:
             told(replica)
         replica.lead.began = partial(self._leads, replica)
-        replica.lead.pass_on = partial(self.passing.on, replica)
+        replica.lead.pass_publishes = partial(self.passing.on, replica)
+        replica.failed = self.fail
         replica.group = self.host.open(name, storage, replica, applied)
         for owner in owners.values():
             owner.stand_by()
@@ -349,13 +364,16 @@ class Replication:
 
     def why_no_meta(self) -> str:
         """Why there is no meta leader, for people."""
-        if self.fresh:
+        if not self.joined:
             return "this server has not found its cluster yet"
         voters = self.meta.group.config.voters
         near = len({*self.net.linked(), self.net.node} & {*voters})
         return f"no meta leader, {near} of {len(voters)} servers of the cluster can be reached from here"
 
     def _meta_role(self) -> None:
+        if self.meta.group.failed is not None:
+            self.fail(self.meta.group.failed)
+            return
         leader = self.meta.group.leader
         if leader is None or (leader == self.net.node and not self.meta.leading):
             self._leaderless_ns = self._leaderless_ns or self.services.clock.monotonic_ns()
@@ -368,9 +386,23 @@ class Replication:
         self.joining.look()
         self.bringing.look()
         self.membership.look()
+        self._look_at_store()
         self._beats += 1
         if self._beats % LOOK_EVERY == 0:
             self.look()
+
+    # the end
+
+    def fail(self, error: Exception) -> None:
+        """This server can't keep what it promised, or not in this process: it ends, and its start sees to the rest."""
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            failed(error)
+
+    def _look_at_store(self) -> None:
+        """A writer that has failed does nothing more; others have all that is replicated, and go on."""
+        if self.jetstream.writer.failed is not None:
+            self.fail(self.jetstream.writer.failed)
 
     # what handlers ask
 

@@ -102,6 +102,7 @@ class Proposals:
         self._save_timer: Timer | None = None
         self._under_way: dict[int, Pending] = {}
         self._time_ns = 0
+        self._leadership = 0  # how many have ended here
         self._planned = False
         self._lately: list[Op] | None = (
             None  # publishes that were proposed since this server leads; None: it has for long
@@ -150,10 +151,15 @@ class Proposals:
     def rows(self, change: Change) -> None:
         """Write rows by way of the log."""
 
+        leadership = self._leadership
+
         def job(_work: Work) -> Callable[[Outcome], None] | None:
             rows = _OpRows()
             after = change(rows)
-            if rows.ops or after is not None:
+            if leadership != self._leadership or not self._replica.leading:
+                if after is not None:
+                    after(LeadershipLost(self._replica.name))
+            elif rows.ops or after is not None:
                 self._queue.append(_Light(rows.ops, after or (lambda _error: None)))
                 self._plan()
             return None
@@ -162,6 +168,8 @@ class Proposals:
 
     def save(self, saved: Saved) -> None:
         """Propose a state soon."""
+        if not self._replica.leading:
+            return
         self._saves[saved] = None
         if self._save_timer is None:
             self._save_timer = self._clock.call_later(SAVE_PAUSE_NS, self._save_due)
@@ -199,6 +207,9 @@ class Proposals:
 
     def alone(self, op: Op, finish: Callable[[tuple[Any, ...], StoreError | None], None]) -> None:
         """Propose an operation that takes commits of its own."""
+        if not self._replica.leading:
+            self._clock.call_soon(lambda: finish((), LeadershipLost(self._replica.name)))
+            return
         self._queue.append(_Alone(op, finish))
         self._plan()
 
@@ -342,6 +353,7 @@ class Proposals:
         """This server doesn't lead any more: what is under way may or may not be committed; what waits won't be proposed.
         Returns the publishes that are under way."""
         self._forget_lately()
+        self._leadership += 1
         under_way, self._under_way = self._under_way, {}
         queue, self._queue = self._queue, deque()
         self._saves.clear()

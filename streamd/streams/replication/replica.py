@@ -36,8 +36,6 @@ APPLIED_ROW: Final = 3
 APPLIED: Final = struct.Struct("<Q")
 #: Pause before a commit that failed is made again.
 RETRY_NS: Final = 100_000_000
-#: A commit takes in so many entries at most: each is an admission.
-ENTRIES_MAX: Final = 64
 
 
 class Replica:
@@ -65,13 +63,18 @@ class Replica:
         self.time_ns = 0  # of the last entry
         self.proposals = Proposals(self)
         self.lead = Leading(self)
+        #: Told why the group is no more.
+        self.failed: Callable[[Exception], None] = lambda error: None
         self._fetch = fetch
         self._entries: deque[tuple[int, int, bytes]] = deque()  # committed, not yet in a commit of the store
         self._handed = applied  # the last one that came
         self._planned = False
         self._busy = False  # an operation that stands alone is under way, or a pause after a failure
         self._held = False  # a state is being fetched
-        self._unstamped = 0  # index of one that has ended and isn't stored as applied
+        self._unstored: deque[tuple[int, int, bytes]] = deque()  # applied, not yet stored
+        self._done = applied  # applied, stored or not
+        self._marked: Work | None = None  # the open work of which this replica hears
+        self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
         self._closed = False
         for owner in list(owners.values()):
             self.adopt(owner)
@@ -107,9 +110,13 @@ class Replica:
     def hold(self, held: bool) -> None:
         """While a state is fetched nothing is applied, and this node doesn't lead."""
         self._held = held
-        self.group.can_lead(not held and not self.damaged)
+        self._judge()
         if not held:
             self._plan()
+
+    def _judge(self) -> None:
+        """Whoever isn't whole doesn't lead."""
+        self.group.can_lead(not self._held and not self.damaged)
 
     def installed(self, index: int, time_ns: int) -> None:
         """The state as of an entry is here, and durable."""
@@ -117,7 +124,8 @@ class Replica:
             self._entries.popleft()
         self.applied = max(self.applied, index)
         self._handed = max(self._handed, index)
-        self._unstamped = 0
+        self._done = max(self._done, index)
+        self._unstored.clear()
         self.time_ns = max(self.time_ns, time_ns)
         for owner in self.owners.values():
             owner.stand_by()
@@ -132,10 +140,13 @@ class Replica:
 
     def role_changed(self) -> None:
         """This server leads, or another one does, or none."""
+        if self.group.failed is not None:
+            self.failed(self.group.failed)
+            return
         if self.group.leading and not self.lead.leading:
             # Once all that was committed before is applied.
             self.lead.begin_at(self._handed)
-            self._plan(force=True)
+            self._plan()
         else:
             self.lead.look()
             self.heal()
@@ -150,7 +161,7 @@ class Replica:
         """Something here can't be read: don't lead, and take it from whoever does."""
         if not self.damaged or self._closed:
             return
-        self.group.can_lead(False)
+        self._judge()
         leader = self.group.leader
         if leader is not None and leader != self.group.node:
             self._fetch(self, leader)
@@ -161,69 +172,83 @@ class Replica:
 
     # applying
 
-    def _plan(self, *, force: bool = False) -> None:
-        idle = not (self._planned or self._busy or self._held or self._closed)
-        if idle and (self._entries or self._unstamped or force):
+    def _plan(self) -> None:
+        if not (self._planned or self._closed):
             self._planned = True
-            self.services.commits.at_rest(self._job)
+            self.group.after_turn(self._go)
 
-    def _job(self, work: Work) -> Callable[[Outcome], None] | None:
+    def _go(self) -> None:
+        """Apply what is committed, as far as it goes now."""
         self._planned = False
-        if self._closed or self._busy or self._held:
-            return None
-        taken: list[tuple[int, int, bytes]] = []
-        index = max(self.applied, self._unstamped)
-        self._unstamped = 0
-        while self._entries and not work.full() and len(taken) < ENTRIES_MAX:
-            now_ns, found = ops.decode(self._entries[0][2])
+        commits = self.services.commits
+        before = self._done
+        while self._entries and not (self._busy or self._held or self._closed):
+            index, term, command = self._entries[0]
+            now_ns, found = ops.decode(command)
             if found and found[0].kind in ops.ALONE:
-                if taken:
-                    break
-                entry = self._entries.popleft()
+                self._entries.popleft()
                 self.time_ns = max(self.time_ns, now_ns)
-                self._alone(entry[0], entry[1], now_ns, found[0])
+                self._alone(index, term, now_ns, found[0])
                 break
-            if not self._admits(found):
+            if commits.open().full() or not self._admits(found):
+                commits.hurry(self._plan)
                 break
-            entry = self._entries.popleft()
-            taken.append(entry)
-            index = entry[0]
+            self._entries.popleft()
+            self._unstored.append((index, term, command))
             self.time_ns = max(self.time_ns, now_ns)
+            work = commits.open()
             for op in found:
                 self._apply(work, now_ns, op)
-        if index > self.applied:
-            work.of(self.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
-        if taken:
-            self.services.bus.flush_soon()
-        return lambda outcome: self._stored(outcome, taken, index)
+            self._mark(index)
+            self.proposals.settled(index, term, ())
+        if self._done > before:
+            self.services.bus.flush()
+        self.lead.applied(self._done)
+        while self._waiters and self._waiters[0][0] <= self._done:
+            self._waiters.popleft()[1]()
+        if self.leading:
+            self.proposals.propose()
 
-    def _stored(self, outcome: Outcome, taken: list[tuple[int, int, bytes]], index: int) -> None:
+    def _mark(self, index: int) -> None:
+        """An entry is applied: that is stored with its effects."""
+        commits = self.services.commits
+        self._done = index
+        work = commits.open()
+        work.of(self.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
+        if work is not self._marked:
+            self._marked = work
+            commits.after_open(self._stored)
+        commits.linger()
+
+    def _stored(self, outcome: Outcome) -> None:
         """What became of a commit with entries."""
         if outcome.error is not None:
-            self._entries.extendleft(reversed(taken))
-            if not self._busy:
-                self._unstamped = index if not taken and index > self.applied else self._unstamped
-                self._busy = True
-                self.services.clock.call_later(RETRY_NS, self._again)
+            self._undo()
             return
-        self._stamp(index)
-        for at, term, _command in taken:
-            self.proposals.settled(at, term, ())
-        self._goes_on()
+        part = outcome.work.logs[self.journal_id]
+        (index,) = APPLIED.unpack(part.consumer_states[APPLIED_ROW])
+        while self._unstored and self._unstored[0][0] <= index:
+            self._unstored.popleft()
+        self.applied = max(self.applied, index)
+        self.group.applied(self.applied)
 
-    def _stamp(self, index: int) -> None:
-        if index > self.applied:
-            self.applied = index
-            self.group.applied(index)
+    def _undo(self) -> None:
+        """Machines are back where the store is: what came since is applied again, in a moment."""
+        self._entries.extendleft(reversed(self._unstored))
+        self._unstored.clear()
+        self._done = self.applied
+        self._busy = True
+        self.services.clock.call_later(RETRY_NS, self._again)
+
+    def when_applied(self, call: Callable[[], None]) -> None:
+        """Call once everything that is committed by now can be read here."""
+        if self._handed <= self._done:
+            call()
+        else:
+            self._waiters.append((self._handed, call))
 
     def _again(self) -> None:
         self._busy = False
-        self._goes_on()
-
-    def _goes_on(self) -> None:
-        self.lead.applied(max(self.applied, self._unstamped))
-        if self.leading:
-            self.proposals.propose()
         self._plan()
 
     def _admits(self, found: list[Op]) -> bool:
@@ -244,10 +269,7 @@ class Replica:
         elif op.kind == ops.ROW:
             number, definition, state = ops.row_of(op.body)
             owner.rows[number] = (definition, state)
-            part = owner.part(work)
-            part.consumers[number] = definition
-            if state is not None:
-                part.consumer_states[number] = state
+            owner.part(work).put_row(number, definition, state)
         elif op.kind == ops.STATE:
             number, value = ops.state_of(op.body)
             row = owner.rows.get(number)
@@ -257,7 +279,7 @@ class Replica:
         elif op.kind == ops.DROP_ROW:
             number = ops.number_of(op.body)
             owner.rows.pop(number, None)
-            owner.part(work).consumers_drop.append(number)
+            owner.part(work).drop_row(number)
 
     def _publish(self, work: Work, stream: Stream, now_ns: int, body: bytes) -> None:
         try:
@@ -283,9 +305,9 @@ class Replica:
                 self._busy = True
                 self.services.clock.call_later(RETRY_NS, self._again)
                 return
-            self._unstamped = index
+            self._mark(index)
             self.proposals.settled(index, term, result)
-            self._goes_on()
+            self._plan()
 
         owner = self.owners.get(op.uid)
         if op.kind == ops.OPEN:
@@ -373,6 +395,7 @@ class Replica:
         def dropped(_owner: Stream | Shelf, error: StoreError | None) -> None:
             if error is None:
                 self.owners.pop(owner.uid, None)
+                self._judge()
             done(owner, error)
 
         self.holding.drop(owner, dropped)

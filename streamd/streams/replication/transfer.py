@@ -3,69 +3,44 @@
 In the walk:  first the records that the replica lacks, some megabytes a call, each call stored at once; then, in one answer,
               the rest with everything else as of one entry: definitions, indexes, message ids, rows.
 Guarantee:    a replica's log is a prefix of its leader's but for what was deleted meanwhile, so only what lies behind its end
-              is sent. What the fetched index doesn't know is removed in the commit that makes it valid. A stream that is
-              damaged here is fetched from its beginning into a new log.
-Shapes:       a call is JSON; an answer is a JSON object, a zero byte, and the parts whose lengths it names. Records are values
-              of the log, each behind its length (u32, little endian).
+              is sent, and all of it is checked before. What the fetched index doesn't know is removed in the commit that makes
+              it valid. Until then a stream of which records came is marked as such in the store: entries of the log that it
+              may hold already aren't applied to it, not even after a restart. A stream that is damaged here is fetched from
+              its beginning into a new log; the old one goes when that is whole.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from streamd._engine import CorruptRecord, Records, StreamState, record_key
+from streamd._engine import Records, StreamState, record_key
 from streamd.raft.config import Config
 from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.replication.pieces import Pieces
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
+from streamd.streams.replication.sending import REST_NS, STATE, Sending, read_answer, streams_of, unpack
 from streamd.streams.shelf import Shelf
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from streamd.api.stream import StreamConfig
     from streamd.raft.net import NodeId
     from streamd.store import Outcome, Work
     from streamd.streams.replication.node import Replication
     from streamd.streams.replication.replica import Replica
 
-STATE: Final = "group.state"
-#: Records of one answer, and what may be left for the last one.
-ANSWER_BYTES: Final = 4 << 20
-RECORDS_MAX: Final = 50_000
 #: Interior deletions that one replica may have missed; beyond that it fetches the stream anew.
 DELETED_MAX: Final = 1 << 24
 #: After a fetch that failed the leader isn't asked again sooner.
 AGAIN_NS: Final = 200_000_000
-_LENGTH: Final = struct.Struct("<I")
-
-
-def pack(values: Iterable[bytes]) -> bytes:
-    """Records as one part."""
-    return b"".join(piece for value in values for piece in (_LENGTH.pack(len(value)), value))
-
-
-def unpack(part: bytes) -> list[bytes]:
-    """And back. Errors: ValueError."""
-    found, at = [], 0
-    try:
-        while at < len(part):
-            (length,) = _LENGTH.unpack_from(part, at)
-            at += _LENGTH.size
-            found.append(part[at : at + length])
-            at += length
-    except struct.error as error:
-        raise ValueError(f"records are cut short: {error}") from None
-    if at != len(part):
-        raise ValueError("records are cut short")
-    return found
 
 
 class Transfer:
-    """Fetches for the groups of this node, and serves those that it leads."""
+    """Fetches for the groups of this node."""
 
     def __init__(self, replication: Replication) -> None:
         self._replication = replication
@@ -73,99 +48,11 @@ class Transfer:
         self._commits = replication.services.commits
         self.pieces = Pieces(replication.net, replication.services.clock)
         self._fetching: set[str] = set()
+        self._told: dict[str, NodeId] = {}  # from whom a group is being fetched, as the log says
         self.fetched = 0  # states installed
-        self.pieces.serve(STATE, self._serve)
-
-    # serving
-
-    def _serve(self, payload: bytes, answer: Callable[[bytes], None]) -> None:
-        request = json.loads(payload)
-        if "uid" in request:
-            self._serve_copy(request, answer)
-            return
-        replica = self._replication.replicas.get(request["group"])
-        if replica is None or not replica.leading:
-            return
-        have = {int(uid): last for uid, last in request["have"].items()}
-        self._commits.at_rest(lambda _work: self._when_clean(replica, have, answer))
-
-    def _when_clean(self, replica: Replica, have: dict[int, int], answer: Callable[[bytes], None]) -> None:
-        """In a job: what is in memory must be what is stored."""
-        if not self._commits.clean or replica.busy:
-            self._commits.at_rest(lambda _work: self._when_clean(replica, have, answer))
-            return
-        if not replica.leading:
-            return
-        try:
-            answer(self._records(replica, have) or self._state(replica, have))
-        except CorruptRecord as error:
-            self._services.log.error("RAFT: group %s can't be sent: %s", replica.name, error)
-
-    def _records(self, replica: Replica, have: dict[int, int]) -> bytes | None:
-        """Records alone, while much is missing."""
-        lists: list[dict[str, Any]] = []
-        parts: list[bytes] = []
-        room = ANSWER_BYTES
-        for stream in _streams(replica):
-            last = have.get(stream.uid, 0)
-            if stream.offline is not None or last >= stream.state.last_seq or room <= 0:
-                continue
-            part = pack(stream.log.read(last + 1, RECORDS_MAX, room))
-            room -= len(part)
-            lists.append(
-                {"uid": stream.uid, "definition": stream.definition(stream.config).decode(), "size": len(part)}
-            )
-            parts.append(part)
-        return _answer({"kind": "records", "streams": lists}, parts) if room <= 0 else None
-
-    def _state(self, replica: Replica, have: dict[int, int]) -> bytes:
-        """Everything as of the entry that was applied last."""
-        lists: list[dict[str, Any]] = []
-        parts: list[bytes] = []
-        for owner in replica.owners.values():
-            fields: dict[str, Any] = {"uid": owner.uid, "rows": len(owner.rows)}
-            own: list[bytes] = []
-            if isinstance(owner, Stream):
-                last = have.get(owner.uid, 0)
-                values = owner.log.read(last + 1, 1 << 40, 1 << 40) if last < owner.state.last_seq else []
-                own = [owner.definition(owner.config), owner.state.checkpoint(), owner.state.ids(), pack(values)]
-            else:
-                own = [owner.definition()]
-            own += _rows(owner)
-            fields["sizes"] = [len(part) for part in own]
-            lists.append(fields)
-            parts += own
-        term, config = replica.group.at(replica.applied)
-        head = {
-            "kind": "state",
-            "index": replica.applied,
-            "term": term,
-            "voters": config.voters,
-            "learners": config.learners,
-            "time": replica.time_ns,
-            "owners": lists,
-        }
-        return _answer(head, parts)
+        Sending(replication, self.pieces)
 
     # copies of single streams, which stand still
-
-    def _serve_copy(self, request: dict[str, Any], answer: Callable[[bytes], None]) -> None:
-        stream = self.held(request["uid"])
-        if stream is None or not stream.frozen:
-            return
-
-        def job(_work: Work) -> None:
-            try:
-                last = request["have"]
-                values = stream.log.read(last + 1, RECORDS_MAX, ANSWER_BYTES) if last < stream.state.last_seq else []
-                done = not values or not stream.log.read(sequence_of(values[-1]) + 1, 1)
-                head = {"kind": "state" if done else "records", "rows": len(stream.rows)}
-                parts = [stream.definition(stream.config), stream.state.checkpoint(), stream.state.ids(), pack(values)]
-                answer(_answer(head, parts + (_rows(stream) if done else [])))
-            except CorruptRecord as error:
-                self._services.log.error("RAFT: stream %s can't be copied: %s", stream.name, error)
-
-        self._commits.at_rest(job)
 
     def held(self, uid: int) -> Stream | None:
         """This server's copy of a stream."""
@@ -178,10 +65,10 @@ class Transfer:
         payload = json.dumps({"uid": uid, "have": have}).encode()
 
         def answered(answer: bytes | None) -> None:
-            if answer is None:
+            if not answer:
                 done(False)
                 return
-            head, parts = _read(answer)
+            head, parts = read_answer(answer)
 
             def job(work: Work) -> Callable[[Outcome], None]:
                 copy = self.held(uid)
@@ -213,22 +100,27 @@ class Transfer:
             return
         self._fetching.add(replica.name)
         replica.hold(True)
-        self._services.log.info("RAFT: fetching the state of group %s from %s", replica.name, leader)
-        self._ask(replica, leader)
+        if self._told.get(replica.name) != leader:
+            self._told[replica.name] = leader
+            self._services.log.info("RAFT: fetching the state of group %s from %s", replica.name, leader)
+        self._commits.at_rest(lambda _work: self._ask(replica, leader))
 
     def _ask(self, replica: Replica, leader: NodeId) -> None:
-        have = {
-            stream.uid: stream.state.last_seq
-            for stream in _streams(replica)
-            if stream.offline is None and not stream.closed
-        }
-        payload = json.dumps({"group": replica.name, "have": have}).encode()
+        """In a job: what is in memory must be what is stored, and all that was begun must have ended."""
+        if not self._commits.clean or replica.busy:
+            at_rest = self._commits.at_rest
+            self._services.clock.call_later(REST_NS, lambda: at_rest(lambda _work: self._ask(replica, leader)))
+            return
+        streams = [stream for stream in streams_of(replica) if stream.offline is None or stream.fetching]
+        payload = json.dumps(
+            {"group": replica.name, "have": {each.uid: each.state.last_seq for each in streams}}
+        ).encode()
 
         def answered(answer: bytes | None) -> None:
-            if answer is None:
-                self._services.clock.call_later(AGAIN_NS, lambda: self._end(replica))
+            if not answer:
+                self._again(replica)
                 return
-            head, parts = _read(answer)
+            head, parts = read_answer(answer)
             if head["kind"] == "records":
                 self._take_records(replica, head, parts, lambda: self._ask(replica, leader))
             else:
@@ -236,8 +128,16 @@ class Transfer:
 
         self.pieces.call(leader, STATE, payload, answered)
 
+    def _again(self, replica: Replica) -> None:
+        """It came to nothing: whoever leads then is asked, if that is still needed."""
+
+        def end() -> None:
+            self._end(replica)
+            replica.heal()
+
+        self._services.clock.call_later(AGAIN_NS, end)
+
     def _end(self, replica: Replica) -> None:
-        """Try again when the leader offers it again."""
         self._fetching.discard(replica.name)
         replica.hold(False)
 
@@ -251,14 +151,25 @@ class Transfer:
         ]
 
         def job(work: Work) -> Callable[[Outcome], None]:
+            undo: list[Callable[[], None]] = []
             for uid, definition, part in found:
-                stream = self._stream(replica, work, uid, definition)
-                values = unpack(part)
-                self._append(work, stream, values)
+                stream = self._stream(replica, uid, definition, undo)
+                stream.part(work).definition = stream.definition(stream.config)
+                self._append(work, stream, unpack(part))
                 self._commits.touch(stream)
-            return lambda outcome: self._end(replica) if outcome.error is not None else then()
+            return lambda outcome: self._ended(replica, outcome, undo, then)
 
         self._commits.at_rest(job)
+
+    def _ended(
+        self, replica: Replica, outcome: Outcome, undo: list[Callable[[], None]], then: Callable[[], None]
+    ) -> None:
+        if outcome.error is None:
+            then()
+            return
+        for call in reversed(undo):
+            call()
+        self._again(replica)
 
     def _append(self, work: Work, stream: Stream, values: list[bytes]) -> None:
         if values:
@@ -266,65 +177,95 @@ class Transfer:
             stream.state.replay(values)
             stream.committed_seq = stream.state.last_seq
 
-    def _stream(self, replica: Replica, work: Work, uid: int, definition: dict[str, Any]) -> Stream:
-        """The stream here, made anew if there is none or it is damaged."""
-        owner = replica.owners.get(uid)
-        if isinstance(owner, Stream) and owner.offline is None:
+    def _stream(self, replica: Replica, uid: int, definition: dict[str, Any], undo: list[Callable[[], None]]) -> Stream:
+        """The stream here, marked as one whose state comes; made anew if there is none or it is damaged."""
+        streams, owner = self._replication.jetstream.streams, replica.owners.get(uid)
+        if isinstance(owner, Stream) and owner.fetching:
             return owner
-        if isinstance(owner, Stream):
-            owner.close("409 Server Shutdown")
-            owner.part(work).drop = True
+        if isinstance(owner, Stream) and owner.offline is None:
+            owner.await_state()
+
+            def put_back(stream: Stream = owner) -> None:
+                stream.fetching, stream.offline = False, None
+                stream.put_back()
+
+            undo.append(put_back)
+            return owner
         stream = self._replication.holding.new_stream(uid, definition)
-        self._replication.jetstream.streams[stream.name] = stream
+        before = streams.get(stream.name)
+        streams[stream.name] = stream
         replica.adopt(stream)
-        stream.part(work).definition = stream.definition(stream.config)
+        stream.await_state()
+        if owner is not None:
+            stream.replaces.append(owner.stream_id)
+
+        def take_back() -> None:
+            if before is None:
+                del streams[stream.name]
+            else:
+                streams[stream.name] = before
+            if owner is None:
+                del replica.owners[uid]
+            else:
+                replica.owners[uid] = owner
+
+        undo.append(take_back)
         return stream
 
     def _install(self, replica: Replica, head: dict[str, Any], parts: list[bytes]) -> None:
         """Make a fetched state this replica's."""
-        index, term = head["index"], head["term"]
-        if index <= replica.applied and not replica.damaged:
-            self._end(replica)
+        index, term, config = head["index"], head["term"], Config(tuple(head["voters"]), tuple(head["learners"]))
+        if index < replica.applied or (index == replica.applied and not replica.damaged):
+            if index == replica.applied:
+                replica.group.installed(index, term, config)
+            self._again(replica)
             return
 
         def job(work: Work) -> Callable[[Outcome], None]:
             rest = iter(parts)
             named: set[int] = set()
+            undo: list[Callable[[], None]] = []
             for fields in head["owners"]:
                 own = [next(rest) for _ in fields["sizes"]]
                 if self._replication.holding.wanted(fields["uid"], replica.name):
                     named.add(fields["uid"])
-                    self._take(replica, work, fields["uid"], own)
+                    self._take(replica, work, fields["uid"], own, undo)
             for owner in [owner for uid, owner in replica.owners.items() if uid not in named]:
                 if self._replication.belongs(owner.uid, replica.name):
                     replica.drop(owner, lambda _owner, _error: None)
             work.of(replica.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
-            return after
+            return lambda outcome: self._ended(replica, outcome, undo, installed)
 
-        def after(outcome: Outcome) -> None:
-            if outcome.error is not None:
-                for stream in _streams(replica):
-                    stream.put_back()
-                self._end(replica)
-                return
+        def installed() -> None:
+            for stream in streams_of(replica):
+                if stream.fetching:
+                    stream.fetching, stream.offline = False, None
             self.fetched += 1
+            self._told.pop(replica.name, None)
             replica.installed(index, head["time"])
-            replica.group.installed(index, term, Config(tuple(head["voters"]), tuple(head["learners"])))
+            replica.group.installed(index, term, config)
             self._services.log.info("RAFT: group %s has its state as of entry %d", replica.name, index)
             self._end(replica)
 
         self._commits.at_rest(job)
 
-    def _take(self, replica: Replica, work: Work, uid: int, own: list[bytes]) -> None:
+    def _take(self, replica: Replica, work: Work, uid: int, own: list[bytes], undo: list[Callable[[], None]]) -> None:
         definition = json.loads(own[0])
         owner: Stream | Shelf
         if "service" in definition:
-            owner = self._shelf(replica, work, uid, definition)
+            owner = self._shelf(replica, work, uid, definition, undo)
             rows = own[1:]
         else:
-            owner = stream = self._stream(replica, work, uid, definition)
+            owner = stream = self._stream(replica, uid, definition, undo)
+            before = (stream.state, stream.config, stream.version, stream.frozen, stream.move, stream.replaces)
+            undo.append(lambda: _take_back(stream, *before))
+            for number in stream.replaces:
+                work.of(number).drop = True
+            stream.replaces = []
             self._take_stream(work, stream, definition, own)
             rows = own[4:]
+        kept = owner.rows
+        undo.append(lambda: setattr(owner, "rows", kept))
         self._take_rows(work, owner, rows)
 
     def _take_rows(self, work: Work, owner: Stream | Shelf, rows: list[bytes]) -> None:
@@ -337,12 +278,22 @@ class Transfer:
                 part.consumer_states[int(number)] = state
         part.consumers_drop += [number for number in before if number not in owner.rows]
 
-    def _shelf(self, replica: Replica, work: Work, uid: int, definition: dict[str, Any]) -> Shelf:
+    def _shelf(
+        self, replica: Replica, work: Work, uid: int, definition: dict[str, Any], undo: list[Callable[[], None]]
+    ) -> Shelf:
         owner = replica.owners.get(uid)
-        if owner is None:
+        if not isinstance(owner, Shelf):
+            damaged, streams = owner, self._replication.jetstream.streams
             owner = self._replication.holding.new_shelf(uid, definition)
             replica.adopt(owner)
-        assert isinstance(owner, Shelf)
+            if damaged is None:
+                undo.append(lambda: _forget(replica, uid))
+            else:
+                # It can't be told from a stream, and is taken for one that is offline.
+                damaged.part(work).drop = True
+                del streams[damaged.name]
+                undo.append(lambda: replica.adopt(damaged))
+                undo.append(lambda: streams.update({damaged.name: damaged}))
         owner.about = {name: value for name, value in definition.items() if name not in ("name", "service")}
         owner.part(work).definition = owner.definition()
         return owner
@@ -373,27 +324,14 @@ class Transfer:
         stream.frozen, stream.move, stream.partial = definition.get("frozen", False), definition.get("move", 0), False
 
 
-def _rows(owner: Stream | Shelf) -> list[bytes]:
-    found: list[bytes] = []
-    for number, (definition, state) in owner.rows.items():
-        found += [str(number).encode(), definition, state or b""]
-    return found
+def _forget(replica: Replica, uid: int) -> None:
+    del replica.owners[uid]
 
 
-def _streams(replica: Replica) -> list[Stream]:
-    return [owner for owner in replica.owners.values() if isinstance(owner, Stream)]
-
-
-def _answer(head: dict[str, Any], parts: list[bytes]) -> bytes:
-    head["parts"] = [len(part) for part in parts]
-    return b"\0".join([json.dumps(head).encode(), b"".join(parts)])
-
-
-def _read(answer: bytes) -> tuple[dict[str, Any], list[bytes]]:
-    text, _, body = answer.partition(b"\0")
-    head = json.loads(text)
-    parts, at = [], 0
-    for length in head["parts"]:
-        parts.append(body[at : at + length])
-        at += length
-    return head, parts
+def _take_back(
+    stream: Stream, state: StreamState, config: StreamConfig, version: int, frozen: bool, move: int, replaces: list[int]
+) -> None:
+    """What a stream was before a commit that failed."""
+    stream.replace_state(state, config, version)
+    stream.frozen, stream.move, stream.replaces = frozen, move, replaces
+    stream.await_state()

@@ -1,0 +1,56 @@
+"""What is used of the library's inside is checked, and nothing else of the package touches it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from pysyncobj import syncobj
+
+import streamd.raft
+from streamd.raft import RaftError, library
+from tests.raft.cluster import Cluster
+
+ROOM = Path(streamd.raft.__file__).parent
+
+
+def test_every_private_name_that_is_used_is_checked() -> None:
+    text = "".join((ROOM / name).read_text() for name in ("core.py", "library.py"))
+    used = set(re.findall(r"_SyncObj__(\w+)", text)) - {"x"}
+    checked = {*library.ATTRIBUTES, *(name.removeprefix("_SyncObj__") for name in library.METHODS)}
+
+    assert used <= checked
+    assert checked - used == {"_onTick"}
+
+
+def test_nothing_else_knows_the_library() -> None:
+    knowing = [path.name for path in ROOM.parent.rglob("*.py") if "pysyncobj" in path.read_text()]
+
+    assert sorted(knowing) == ["core.py", "library.py", "node.py"]
+
+
+def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "FOUND", "0.3.18")
+
+    with pytest.raises(RaftError, match=r"PySyncObj 0\.3\.18 is installed, and only 0\.3\.17 is understood"):
+        library.check()
+
+
+def test_missing_names_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(syncobj.SyncObj, "_SyncObj__setState")
+    monkeypatch.setattr(library, "ATTRIBUTES", (*library.ATTRIBUTES, "somethingElse"))
+
+    with pytest.raises(RaftError, match="lacks somethingElse, _SyncObj__setState"):
+        library.check()
+
+
+def test_groups_take_no_thread_and_no_descriptor() -> None:
+    before = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    cluster = Cluster(3)
+    for number in range(20):
+        cluster.bootstrap(f"g{number}")
+    cluster.world.run(1_000_000_000)
+
+    assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == before
