@@ -100,7 +100,7 @@ class Mover:
             if change is None:
                 agreed(None)
             else:
-                meta.first(lambda: meta.propose(command, agreed))
+                meta.first(lambda: meta.propose(command, agreed), lambda: agreed(None))
 
         meta.propose(group, grouped)
 
