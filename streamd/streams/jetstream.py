@@ -124,6 +124,7 @@ class JetStream:
             self.environment.close()
             raise
         self.api = Api(self)
+        self.replicas = 1  # that a channel has without a cluster
         #: What is shown of the cluster that this server is part of.
         self.view: View | None = None
         self.reads: Reads | None = None
