@@ -359,7 +359,8 @@ class Server:
         from streamd.stan.service import Streaming
 
         assert self.jetstream is not None, "the configuration brings JetStream along"
-        startup.log_streaming(self.log, config, str(self.store_dir))
+        clustered = self.replication is not None and config.cluster is not None
+        startup.log_streaming(self.log, config, str(self.store_dir), self.name, clustered=clustered)
         log = self.log.getChild("stan")
         if config.stan_debug or config.stan_trace:
             log.setLevel(logging.DEBUG)
