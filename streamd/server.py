@@ -329,7 +329,9 @@ class Server:
             return peers | {self.name} if peers else cluster.founders()
 
         services = jetstream.services
-        host = Host(net, services.clock, random.Random(), services.commits.join, log=self.log)
+        host = Host(
+            net, services.clock, random.Random(), services.commits.join, settle=services.commits.settle, log=self.log
+        )
         self.replication = Replication(
             jetstream,
             net,

@@ -258,6 +258,10 @@ class Group:
         replica.transfer.begin(self._home.now(), to, done)
         self._home.wake(replica)
 
+    def after_turn(self, call: Callable[[], None]) -> None:
+        """Call once the turn is over in which the machine was told something, in the same callback."""
+        self._home.after(call)
+
     def confirm(self, done: Callable[[bool], None]) -> None:
         """Make sure that this node still leads: all that was committed anywhere before is then handed to `committed`."""
         if not self.leading:

@@ -1,7 +1,8 @@
 """All groups of a node: one timer, one frame a peer and turn.
 
-In the walk:  frames, links and the timer come in here; groups say that they need a turn. A turn runs once everything that is
-              ready has run, so that what comes together is handled together.
+In the walk:  frames, links and the timer come in here; groups say that they need a turn. A frame is followed by a turn at once;
+              else it runs once everything that is ready has run, so that what comes together is handled together. Behind it,
+              in the same callback, machines get to apply what was committed, and the store to commit what was written.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from streamd.raft.storage import Job, Storage
 
 _NEVER: Final = float("inf")
+#: What follows from a turn at once is done in the same callback, so many times.
+TURNS_MAX: Final = 4
 
 
 class Host:
@@ -38,9 +41,10 @@ class Host:
         at_rest: Callable[[Job], None],
         *,
         options: Options | None = None,
+        settle: Callable[[], None] | None = None,
         log: logging.Logger,
     ) -> None:
-        """`at_rest` must not run a job before it returns."""
+        """`at_rest` must not run a job before it returns; `settle` has those run that may run now."""
         self.node = net.node
         self.groups: dict[str, Group] = {}
         self.linked: set[NodeId] = set(net.linked())
@@ -55,6 +59,9 @@ class Host:
         self._log = log
         self._ready: dict[Replica, None] = {}
         self._planned = False
+        self._turning = False
+        self._settle = settle
+        self._afters: list[Callable[[], None]] = []
         self._outbox: dict[NodeId, list[bytes]] = {}
         self._period = self._options.heartbeat_ns / 1e9
         self._beat = 0.0  # when heartbeats are due
@@ -114,6 +121,13 @@ class Host:
         self._ready[replica] = None
         self._plan()
 
+    def after(self, call: Callable[[], None]) -> None:
+        """Call once the turn is over that is under way."""
+        if self._turning:
+            self._afters.append(call)
+        else:
+            self._clock.call_soon(call)
+
     # --- what comes in
 
     def _frame(self, data: bytes) -> None:
@@ -138,7 +152,10 @@ class Host:
                 group.fail(error)
                 continue
             self._ready[group.replica] = None
-        self._plan()
+        if self._turning or self._closed:
+            self._plan()
+        else:
+            self._turn()
 
     def _link(self, node: NodeId, up: bool) -> None:
         if up:
@@ -154,12 +171,37 @@ class Host:
     def _plan(self) -> None:
         if not self._planned and not self._closed:
             self._planned = True
-            self._clock.call_soon(self._turn)
+            self._clock.call_soon(self._planned_turn)
+
+    def _planned_turn(self) -> None:
+        if self._planned:
+            self._turn()
 
     def _turn(self) -> None:
-        self._planned = False
-        if self._closed:
-            return
+        self._turning = True
+        try:
+            for _ in range(TURNS_MAX):
+                self._planned = False
+                if self._closed:
+                    return
+                self._once()
+                afters, self._afters = self._afters, []
+                for call in afters:
+                    call()
+                if self._settle is not None:
+                    self._settle()
+                if not self._ready and not self._outbox:
+                    break
+        finally:
+            self._turning = False
+        if self._ready or self._outbox or self._afters:
+            self._planned = False
+            self._plan()
+        afters, self._afters = self._afters, []
+        for call in afters:
+            self._clock.call_soon(call)
+
+    def _once(self) -> None:
         now = self.now()
         ready, self._ready = self._ready, {}
         if beat := now >= self._beat:

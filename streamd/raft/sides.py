@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
     from streamd.raft.net import NodeId
@@ -38,6 +39,9 @@ class Home(Protocol):
 
     def post(self, to: NodeId, data: bytes) -> None:
         """Send a message with the next frame to that node."""
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Call once the turn is over that is under way."""
 
     def wake(self, replica: Replica) -> None:
         """Give it a turn soon."""

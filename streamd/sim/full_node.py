@@ -72,6 +72,9 @@ class FullNode:
         )
         if self.jetstream.identity not in ("", self.net.node):
             raise StoreError(f"the store is that of {self.jetstream.identity}")
+        for stored in self.jetstream.journals.values():
+            if stored.damage is not None:
+                raise stored.damage
         self.jetstream.start()
         services = self.jetstream.services
         host = WatchedHost(
@@ -79,6 +82,7 @@ class FullNode:
             self.clock,
             self._rng,
             services.commits.join,
+            settle=services.commits.settle,
             options=world.options,
             log=_log,
             ledger=world.ledger,

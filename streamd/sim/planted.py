@@ -15,7 +15,7 @@ from streamd.sim.raft_world import RaftWorld
 from streamd.sim.seeds import run as run_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,13 @@ PLANTED: Final = {
 }
 
 
-def table(seeds: Iterable[int], *, jobs: int | None = None) -> tuple[list[str], list[str]]:
-    """Every bug under every seed. Returns lines to print, and the bugs that were to be caught and were not."""
+def table(seeds: Iterable[int], *, jobs: int | None = None) -> Iterator[tuple[str, str, bool]]:
+    """Every bug under every seed: its name, a line to print, and whether it was caught or needn't be."""
     numbers = list(seeds)
-    lines = [f"{'bug':<24} {'seeds':>6} {'caught':>6}  first seeds, and what the first one shows"]
-    missed = []
+    yield "", f"{'bug':<24} {'seeds':>6} {'caught':>6}  first seeds, and what the first one shows", True
     for name, bug in PLANTED.items():
         summary = run_seeds(bug.make, numbers, jobs=jobs)
         caught = sorted(summary.failures)
         first = f": {summary.failures[caught[0]]}" if caught else ""
-        lines.append(f"{name:<24} {summary.seeds:>6} {len(caught):>6}  {', '.join(map(str, caught[:3])) or '-'}{first}")
-        if bug.must and not caught:
-            missed.append(name)
-    return lines, missed
+        line = f"{name:<24} {summary.seeds:>6} {len(caught):>6}  {', '.join(map(str, caught[:3])) or '-'}{first}"
+        yield name, line, bool(caught) or not bug.must

@@ -74,12 +74,13 @@ class WatchedHost(Host):
         at_rest: Callable[[Job], None],
         *,
         options: Options,
+        settle: Callable[[], None] | None = None,
         log: logging.Logger,
         ledger: Callable[[str], Ledger],
         failed: Callable[[JournalDamaged], None],
     ) -> None:
         """`ledger`: that of a group. `failed`: hears that a journal can't be read any more."""
-        super().__init__(net, clock, rng, at_rest, options=options, log=log)
+        super().__init__(net, clock, rng, at_rest, options=options, settle=settle, log=log)
         self._ledger = ledger
         self._failed = failed
 

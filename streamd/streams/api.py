@@ -150,7 +150,7 @@ class Api:
             message = batch[index]
             found = subjects.find(message.subject)
             if found is not None:
-                self._serve(Call(self, *found, message))
+                self.serve(Call(self, *found, message))
 
     def receive_system(self, batch: Batch) -> None:
         """Requests of the system account that are about all accounts. Alone, a server is silent about the cluster's."""
@@ -158,7 +158,7 @@ class Api:
             message = batch[index]
             found = subjects.find_system(message.subject)
             if found is not None and (found[0].handler in self._handlers or found[0].refusal is not None):
-                self._serve(Call(self, *found, message, SYSTEM_ACCOUNT))
+                self.serve(Call(self, *found, message, SYSTEM_ACCOUNT))
 
     def refuse_system(self, batch: Batch) -> None:
         """Requests about streams of the system account, which has none."""
@@ -168,7 +168,8 @@ class Api:
             endpoint = subjects.Endpoint("", None, kind, "")
             Call(self, endpoint, [], message, SYSTEM_ACCOUNT).fail(NOT_ENABLED_FOR_ACCOUNT())
 
-    def _serve(self, call: Call) -> None:
+    def serve(self, call: Call) -> None:
+        """Find the handler and call it, unless that is for another server to do."""
         endpoint, message = call.endpoint, call.message
 
         def serve() -> None:

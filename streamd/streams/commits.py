@@ -145,6 +145,11 @@ class Commits:
         self._joining.append(job)
         self._kick()
 
+    def settle(self) -> None:
+        """Run now what joined, if no commit is under way."""
+        if self._joining and not (self._in_flight or self._filling or self.closed):
+            self._run()
+
     # for replicas
 
     def open(self) -> Work:
@@ -245,7 +250,11 @@ class Commits:
     def _kick(self) -> None:
         if not self._planned and not self._in_flight and not self.closed:
             self._planned = True
-            self._clock.call_soon(self._run)
+            self._clock.call_soon(self._planned_run)
+
+    def _planned_run(self) -> None:
+        if self._planned:
+            self._run()
 
     def _plan_save(self) -> None:
         if self._save_timer is None:
@@ -270,7 +279,7 @@ class Commits:
             jobs += self._jobs
             self._jobs = []
         work = self.open()
-        after, self._after_open = self._after_open, []
+        after: list[Callable[[Outcome], None]] = []
         self._filling = True
         try:
             for job in jobs:
@@ -282,6 +291,8 @@ class Commits:
             self._filling = False
             admitted, self._admitted = list(self._admitted.values()), {}
             self._open = None
+            after += self._after_open
+            self._after_open = []
         touched = self._close_parts(work)
         confirmations, self._confirmations = self._confirmations, []
         consumers = self._due(confirmations)

@@ -90,6 +90,8 @@ class JetStream:
         self.max_storage_bytes = max_storage_bytes
         self.environment = Environment.open(directory, sync=sync) if store is None else store[0]
         self.streams: dict[str, Stream] = {}
+        #: By name: from before this server joined a cluster that has others of these names or with these subjects. Not served.
+        self.aside: dict[str, Stream] = {}
         self.encryption = encryption or Encryption()
         self._shelves: dict[
             str, tuple[StoredStream, dict[str, Any]]
@@ -144,6 +146,14 @@ class JetStream:
                 consumer.start()
         self.api.bind()
 
+    def lay_aside(self, stream: Stream) -> None:
+        """Serve a stream of this server alone no more; what is stored stays."""
+        self.aside[stream.name] = stream
+        stream.rows = self.rows_of(stream)
+        stream.lay_down("409 Consumer Deleted")
+        stream.unlisten()
+        stream.direct.close()
+
     def close(self) -> None:
         """End all consumers' requests, commit what waits, and leave the mark of a clean stop."""
         for stream in self.streams.values():
@@ -186,7 +196,7 @@ class JetStream:
         if twin is not None and twin.uid == stream.uid and definition.get("fetching"):
             # The server ended while it fetched a damaged stream anew.
             stream.replaces.append(twin.stream_id)
-        self.streams[stream.name] = stream
+        self._file(stream)
         if definition.get("fetching") and offline is None:
             stream.await_state()
         if "group" in definition or stream.frozen:
@@ -199,6 +209,13 @@ class JetStream:
                 stream.kept[consumer.consumer] = (definition, consumer.state)
             else:
                 self._recover_consumer(stream, consumer, definition)
+
+    def _file(self, stream: Stream) -> None:
+        """A cluster says whether it takes a stream of this server alone; without a cluster that is the one to serve."""
+        if stream.alone and self.limits.clustered and self.identity:
+            self.aside[stream.name] = stream
+        elif stream.alone or stream.replaces or stream.name not in self.streams:
+            self.streams[stream.name] = stream
 
     def new_id(self) -> int:
         """A number for the store that no stream has had."""
@@ -253,7 +270,9 @@ class JetStream:
         log = stream.log
         assert isinstance(log, StreamLog)
         options = stream_options(stream.config, stream.channel) | fixed_options(stream.config, stream.channel)
-        return restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+        state = restore_state(self.environment, stored, log, now_ns=now_ns, **options)
+        stream.ids_found(len(stored.ids), now_ns or state.last_ts_ns)
+        return state
 
     @property
     def identity(self) -> str:

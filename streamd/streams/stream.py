@@ -97,6 +97,11 @@ class Stream:
         return self.config.storage == "memory"
 
     @property
+    def alone(self) -> bool:
+        """Whether no cluster knows of it."""
+        return not self.uid and not self.group and self.channel is None
+
+    @property
     def num_consumers(self) -> int:
         """Consumers, also where they are only rows."""
         if self.leads:
@@ -293,8 +298,8 @@ class Stream:
         self._changes = 0
 
     def ids_found(self, segments: int, now_ns: int) -> None:
-        """So many segments were stored before this run; when is not known."""
-        self._id_segments.extend([now_ns] * segments)
+        """So many segments are stored, since a time that isn't known; these were the last ones by `now_ns`."""
+        self._id_segments = [now_ns] * segments
 
     def damaged(self, error: CorruptRecord) -> None:
         """Something stored is not what was written."""

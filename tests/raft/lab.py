@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from streamd.raft import Host, Options, envelope
 from streamd.raft.envelope import CONFIG, NO_OP, REGULAR, Entry, Frame, Kind, Message
-from tests.raft.cluster import MS, Disk, NodeClock, World
+from tests.raft.doubles import MS, Disk, NodeClock, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

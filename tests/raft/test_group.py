@@ -9,7 +9,8 @@ import pytest
 from streamd.errors import StoreFull
 from streamd.raft import ChangeRefused, JournalDamaged, NotLeader, Options, Overloaded
 from streamd.raft.envelope import decode
-from tests.raft.cluster import MS, Cluster
+from tests.raft.cluster import Cluster
+from tests.raft.doubles import MS
 from tests.raft.lab import Kind, Lab, Message, regular
 
 SECOND = 1_000 * MS

@@ -15,7 +15,7 @@ from streamd.raft.envelope import CONFIG
 from streamd.raft.journal import Journal
 from streamd.raft.storage import BASE
 from streamd.store import Environment, Outcome, StreamLog, Sync, TailCache, Work, Writer, recover
-from tests.raft.cluster import MS, Disk, NodeClock, World
+from tests.raft.doubles import MS, Disk, NodeClock, World
 
 if TYPE_CHECKING:
     from pathlib import Path

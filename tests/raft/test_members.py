@@ -6,7 +6,8 @@ import pytest
 
 from streamd.raft import ChangeRefused, Config, NotLeader, Options
 from streamd.raft.membership import refusal
-from tests.raft.cluster import MS, Cluster
+from tests.raft.cluster import Cluster
+from tests.raft.doubles import MS
 from tests.raft.lab import CONFIG, Kind, Lab, Message, regular
 from tests.raft.test_group import SECOND, commands, started
 

@@ -196,7 +196,9 @@ class Nodes:
                 found = contents(replica)
                 assert found.keys() == expected.keys(), f"{group}: streams at {name}"
                 for uid, content in found.items():
-                    assert content == expected[uid], f"{group}: {replica.owners[uid]} at {name}"
+                    wanted = expected[uid]
+                    wrong = {part: (content[part], wanted[part]) for part in wanted if content[part] != wanted[part]}
+                    assert not wrong, f"{group}: {content.get('name', 'the shelf')} at {name}: {wrong}"
             counts |= {own.name: own.state.messages for own in first.owners.values() if isinstance(own, Stream)}
         self._where_they_belong()
         return counts

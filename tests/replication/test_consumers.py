@@ -195,7 +195,7 @@ async def test_update_and_delete(shared: Nodes) -> None:
     made = await js.add_consumer("CHANGE", ConsumerConfig(durable_name="one", filter_subject="CHANGE.1"))
     assert made.num_pending == 3
     assert made.cluster is not None
-    assert sorted(peer.name for peer in made.cluster.replicas or []) == sorted(set("abc") - {made.cluster.leader})
+    assert sorted(str(peer.name) for peer in made.cluster.replicas or []) == sorted(set("abc") - {made.cluster.leader})
     await step_down(shared, "CHANGE")
     await js.add_consumer("CHANGE", ConsumerConfig(durable_name="one", filter_subject="CHANGE.2", max_deliver=3))
     await js.add_consumer("CHANGE", ConsumerConfig(durable_name="two"))

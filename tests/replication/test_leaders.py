@@ -163,10 +163,9 @@ async def test_server_remove(tmp_path: Path) -> None:
             await js.publish(name, name.encode())
         await nodes.stop("d")
         admin = await system(nodes, "b")
+        await until(nodes.meta_leader)
         unknown = await api(admin, "SERVER.REMOVE", peer="nobody")
         assert unknown["error"]["err_code"] == 10044
-        await nodes.agree()
-        await until(nodes.meta_leader)
         assert (await api(admin, "SERVER.REMOVE", peer="d"))["success"] is True
         await until(lambda: "d" not in nodes.any.meta.state.nodes)
         await until(lambda: len(nodes.replication(nodes.meta_leader() or "a").meta.group.config.voters) == 3)

@@ -36,7 +36,9 @@ async def test_from_any_server(shared: Nodes) -> None:
         assert made.cluster is not None
         assert made.cluster.name == "C"
         assert made.cluster.leader == await shared.led(f"ANY{number}")
-        assert sorted(peer.name for peer in made.cluster.replicas or []) == sorted(set("abc") - {made.cluster.leader})
+        assert sorted(str(peer.name) for peer in made.cluster.replicas or []) == sorted(
+            set("abc") - {made.cluster.leader}
+        )
     for name in "abc":
         client = await shared.client(name)
         js = client.jetstream()

@@ -50,8 +50,10 @@ def test_planted_bug_is_caught(name: str) -> None:
 @pytest.mark.timeout(3 * 3600)
 def test_every_planted_bug_is_caught_by_some_seed() -> None:
     """The whole table, as far as a bug has an effect."""
-    lines, missed = table(range(1, 1 + int(os.environ.get("STREAMD_SIM_PLANTED_SEEDS", "300"))))
-    print("\n".join(lines))  # noqa: T201
+    missed = []
+    for name, line, fine in table(range(1, 1 + int(os.environ.get("STREAMD_SIM_PLANTED_SEEDS", "300")))):
+        print(line)  # noqa: T201
+        missed += [] if fine else [name]
 
     assert missed == []
 

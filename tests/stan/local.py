@@ -52,7 +52,8 @@ class StillClock:
     def now_ns(self) -> int:
         return self._now_ns
 
-    monotonic_ns = now_ns
+    def monotonic_ns(self) -> int:
+        return self._now_ns
 
     def call_later(self, delay_ns: int, call: Callable[[], None]) -> Planned:
         planned = Planned(call)

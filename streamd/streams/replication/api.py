@@ -1,7 +1,8 @@
 """The JetStream API of a cluster: who answers a request, and the requests that the meta leader decides.
 
 Every server hears every request. What is about one stream is answered by the server that leads it; what is about all of them,
-or makes, changes and removes streams, by the meta leader. While there is no leader, servers say so instead of being silent.
+or makes, changes and removes streams, by the meta leader. While there is no leader every server keeps the requests: the next
+leader answers its own copies, and if there is none for too long, all say so.
 Source: nats-server 2.15.2 for texts and codes.
 """
 
@@ -22,6 +23,7 @@ from streamd.api.errors import (
     STREAM_INVALID_CONFIG,
     STREAM_NAME_EXISTS,
     STREAM_NOT_FOUND,
+    STREAM_OFFLINE,
     SUBJECT_OVERLAP,
     ApiError,
 )
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from streamd.streams.replication.membership import HandOver
     from streamd.streams.replication.node import Replication
 
+#: Requests that are kept while there is no leader, and how often they are looked at.
+KEPT_MAX: Final = 10_000
+AGAIN_NS: Final = 50_000_000
 #: Requests that the meta leader answers; all others with a stream in their subject are its leader's.
 OF_META: Final = frozenset(
     {
@@ -61,35 +66,55 @@ class ClusterApi:
     def __init__(self, replication: Replication) -> None:
         self._replication = replication
         self._jetstream = replication.jetstream
+        self._kept = 0
 
     # who answers
 
     def serves(self, call: Call) -> bool:
         """Whether this server answers a request. Errors: ApiError if nobody could."""
         if call.endpoint.handler in OF_META:
-            return self._serves_meta()
+            return self._serves_meta(call)
         if not call.arguments:
             return self._replication.meta.leading
         name = call.arguments[0]
         stream = self._jetstream.streams.get(name)
         if stream is None:
-            return self._replication.meta.leading and name not in self._replication.meta.state.streams
-        if stream.leads:
-            return True
-        if stream.replica is None:
-            return False
+            return self._replication.meta.leading and self._is_nowhere(name)
+        if stream.leads or stream.replica is None:
+            return stream.leads
         lead = stream.replica.lead
-        if lead.leaderless_ns > PATIENCE_NS:
-            raise unavailable(lead.why())
+        return self._keep(call, lead.leaderless_ns, lead.why)
+
+    def _is_nowhere(self, name: str) -> bool:
+        """Whether no server can have a stream. Errors: ApiError 10118 if those that do can't be reached."""
+        replication = self._replication
+        wanted = replication.meta.state.streams.get(name)
+        if wanted is not None and not self._alive() & {*wanted.names, *wanted.moving_names}:
+            raise STREAM_OFFLINE()
+        return wanted is None
+
+    def _alive(self) -> set[str]:
+        """Names of servers that can be reached."""
+        return {name_of(node) for node in self._replication.net.linked()} | {self._replication.name}
+
+    def _keep(self, call: Call, leaderless_ns: int, why: Callable[[], str]) -> bool:
+        """Look at a request again while there is no leader. Returns False. Errors: ApiError when that takes too long."""
+        if leaderless_ns > PATIENCE_NS:
+            raise unavailable(why())
+        if leaderless_ns and self._kept < KEPT_MAX:
+            self._kept += 1
+            self._replication.services.clock.call_later(AGAIN_NS, lambda: self._serve_again(call))
         return False
 
-    def _serves_meta(self) -> bool:
+    def _serve_again(self, call: Call) -> None:
+        self._kept -= 1
+        self._jetstream.api.serve(call)
+
+    def _serves_meta(self, call: Call) -> bool:
         replication = self._replication
         if replication.meta.leading:
             return True
-        if replication.meta_leaderless_ns() > PATIENCE_NS:
-            raise unavailable(replication.why_no_meta())
-        return False
+        return self._keep(call, replication.meta_leaderless_ns(), replication.why_no_meta)
 
     # streams
 
@@ -119,8 +144,8 @@ class ClusterApi:
                 return
             if config.name in self._jetstream.streams:
                 raise STREAM_NAME_EXISTS()
-            self._check_overlap(config.subjects, None)
-            names = self._place(config, ())
+            self.check_overlap(config.subjects, None)
+            names = self.place(config, ())
             replication.assign(config, names, call.message.reply, lambda error: self._failed(call, error))
 
         self._serially(call, job)
@@ -129,13 +154,13 @@ class ClusterApi:
         if error is not None:
             call.fail(error)
 
-    def _place(self, config: StreamConfig, keep: Sequence[str]) -> tuple[str, ...]:
+    def place(self, config: StreamConfig, keep: Sequence[str]) -> tuple[str, ...]:
         """Servers for a stream. Errors: ApiError 10005, saying what was looked for."""
         replication = self._replication
         placement = config.placement
         cluster, tags = ("", []) if placement is None else (placement.cluster, placement.tags)
         state = replication.meta.state
-        alive = {name_of(node) for node in replication.net.linked()} | {replication.name}
+        alive = self._alive()
         names = state.place(config.num_replicas, alive, cluster, tags, keep)
         if names is None:
             fit = state.candidates(alive, cluster, tags)
@@ -146,7 +171,8 @@ class ClusterApi:
             )
         return names
 
-    def _check_overlap(self, subjects: Sequence[str], besides: Assignment | None) -> None:
+    def check_overlap(self, subjects: Sequence[str], besides: Assignment | None) -> None:
+        """Subjects belong to one stream. Errors: ApiError 10065."""
         state = self._replication.meta.state
         taken = [stream.config.get("subjects", []) for stream in state.streams.values() if stream is not besides]
         taken += [stream.config.subjects for stream in self._jetstream.streams.values() if stream.channel is not None]
@@ -172,10 +198,10 @@ class ClusterApi:
             found = self._assignment(call)
             old = self._jetstream.config_of(found.config)
             config = stream_update(old, request, call.arguments[0], self._jetstream.limits)
-            self._check_overlap(config.subjects, found)
+            self.check_overlap(config.subjects, found)
             moves = config.num_replicas != old.num_replicas or config.placement != old.placement
             if moves:
-                replication.mover.update(call, found, config, self._place(config, found.names))
+                replication.mover.update(call, found, config, self.place(config, found.names))
                 return
             command = {"do": "configure", "uid": found.uid, "config": config.wire(), "reply": call.message.reply}
             replication.meta.propose(command, lambda change: self.proposed(call, change))
@@ -339,8 +365,7 @@ class ClusterApi:
             state = replication.meta.state
             placement = config.placement
             cluster, tags = ("", []) if placement is None else (placement.cluster, placement.tags)
-            alive = {name_of(node) for node in replication.net.linked()} | {replication.name}
-            names = state.place(config.num_replicas, alive - {request.peer}, cluster, tags, keep)
+            names = state.place(config.num_replicas, self._alive() - {request.peer}, cluster, tags, keep)
             if names is None:
                 raise NO_PEERS(err=f"no server can take the place of {request.peer}")
 

@@ -10,20 +10,23 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from streamd._engine import Batch
 from streamd.api.errors import ApiError
+from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamd._engine import Batch
     from streamd.clock import Timer
     from streamd.raft.net import NodeId
+    from streamd.streams.replication.ops import Op
     from streamd.streams.replication.replica import Replica
     from streamd.streams.shelf import Shelf
-    from streamd.streams.stream import Stream
 
 #: Publishes wait so long for a new leader; an election takes a fraction of that.
 PATIENCE_NS: Final = 2_000_000_000
+#: A leader that lost touch with the others has waited for them already.
+LOST_NS: Final = 800_000_000
 #: And are looked at again so often.
 PATIENCE_STEP_NS: Final = 500_000_000
 #: What came to a leader that steps down goes on to the next, unless that takes longer than this.
@@ -59,8 +62,8 @@ class Leading:
         self._timer: Timer | None = None
         self._passing: list[tuple[Stream, Batch]] = []  # came to this leader alone before it stepped down
         self._passing_until_ns = 0
+        self._unsure: list[Op] = []  # publishes that were proposed; the next leader answers those that are committed
         self._taken_up: set[int] = set()
-        self._cut: set[NodeId] = set()  # who couldn't be reached at some time since there has been no leader
         self._cut: set[NodeId] = set()  # who couldn't be reached at some time since there has been no leader
 
     @property
@@ -86,10 +89,11 @@ class Leading:
         group = self._replica.group
         if not group.leading:
             self._begin_at = None
-            if self.leading:
+            led = self.leading
+            if led:
                 self._follow()
             if group.leader is None or group.leader == group.node:
-                self._park()
+                self._park(LOST_NS if led else PATIENCE_NS)
             else:
                 self._led_by_another()
 
@@ -102,7 +106,7 @@ class Leading:
             # Another one has led since, unnoticed, and has stored its copy.
             self._forget_parked()
             self.parking(True)
-        passing, self._passing = self._passing, []
+        passing, self._passing, self._unsure = self._passing, [], []
         self._replica.proposals.begin(passing)
         self._replica.services.log.info("RAFT: leading group %s", self._replica.name)
         self._take_up()
@@ -136,8 +140,8 @@ class Leading:
             if owner.uid in self._taken_up:
                 owner.lay_down("409 Leadership Change")
         self._taken_up.clear()
-        self._replica.proposals.abandon()
-        self._park()
+        self._unsure = self._replica.proposals.abandon()
+        self._park(LOST_NS)
 
     def opened(self, owner: Stream | Shelf) -> None:
         """A stream was made."""
@@ -155,7 +159,7 @@ class Leading:
 
     # without a leader
 
-    def _park(self) -> None:
+    def _park(self, patience_ns: int) -> None:
         if self._parked:
             return
         self._parked = self._listening = True
@@ -167,14 +171,19 @@ class Leading:
         for owner in self._replica.owners.values():
             owner.listen()
         if self._timer is None:
-            self._timer = self._clock.call_later(PATIENCE_NS, self._overdue)
+            self._timer = self._clock.call_later(patience_ns, self._overdue)
 
     def _overdue(self) -> None:
         """There has been no leader for long: who waits is told."""
         self._timer = None
         if not self._parked:
             return
-        self._refuse([*self._passing, *self._replica.proposals.forget_sources()], self.why())
+        why = self.why()
+        self._refuse([*self._passing, *self._replica.proposals.forget_sources()], why)
+        unsure, self._unsure = self._unsure, []
+        owners = ((op, self._replica.owners.get(op.uid)) for op in unsure)
+        proposed = [(owner, Batch.decode(op.body)) for op, owner in owners if isinstance(owner, Stream)]
+        self._refuse(proposed, f"{why}; it is stored if these have it already")
         self._passing.clear()
         self._timer = self._clock.call_later(PATIENCE_STEP_NS, self._overdue)
 
@@ -209,7 +218,7 @@ class Leading:
             self._refuse(replica.proposals.forget_sources(), why)
         # Else it has a copy of what came while there was none.
         self._forget_parked()
-        passing, self._passing = self._passing, []
+        passing, self._passing, self._unsure = self._passing, [], []
         in_time = self._clock.now_ns() <= self._passing_until_ns
         if passing and in_time:
             self.pass_publishes(passing)

@@ -152,7 +152,8 @@ class MetaGroup:
     # catching up
 
     def _serve_state(self, _node: NodeId, _payload: bytes, answer: Callable[[bytes], None]) -> None:
-        if not self.leading:
+        # A leader that doesn't serve yet may need the one who asks for that.
+        if self.group.leader != self.group.node:
             return
         term, config = self.group.at(self.applied)
         head = {

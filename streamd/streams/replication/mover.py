@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Batch
-from streamd.api.errors import MOVE_IN_PROGRESS
+from streamd.api.errors import MOVE_IN_PROGRESS, ApiError
 from streamd.streams.commits import Held
 from streamd.streams.replication import ops
 
@@ -103,6 +103,29 @@ class Mover:
                 meta.first(lambda: meta.propose(command, agreed))
 
         meta.propose(group, grouped)
+
+    def evacuate(self) -> None:
+        """The meta leader gives to others what servers have that are no more."""
+        meta = self._replication.meta
+        nodes = meta.state.nodes
+        for stream in meta.state.streams.values() if meta.leading else ():
+            if not all(name in nodes for name in stream.names) and any(name in nodes for name in stream.names):
+                meta.serially(partial(self._evacuate, stream.uid))
+
+    def _evacuate(self, uid: int) -> None:
+        state = self._replication.meta.state
+        stream = state.by_uid.get(uid)
+        if stream is None or stream.moving:
+            return
+        kept = tuple(name for name in stream.names if name in state.nodes)
+        config = self._replication.jetstream.config_of(stream.config)
+        try:
+            names = kept if kept == stream.names else self._replication.cluster_api.place(config, kept)
+        except ApiError as error:
+            self._replication.services.log.warning("stream %s lacks a replica: %s", stream.name, error.description)
+            return
+        if names != stream.names:
+            self.away(stream, names, lambda _change: None)
 
     def _serve_taken(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
         """All servers of the new place have their copy."""
@@ -209,7 +232,8 @@ class Mover:
         if stream is not None and replication.name not in wanted.names:
             self.lay_aside(stream)
             replication.remove(stream)
-        elif stream is not None and not wanted.group:
+        elif stream is not None and not wanted.group and wanted.uid not in self._adopting:
+            self._adopting.add(wanted.uid)
             replication.holding.settle(stream, lambda: self._served(wanted, stream))
         if wanted.group:
             self.look_for(wanted)
@@ -227,14 +251,16 @@ class Mover:
         body = json.dumps(fields).encode()
 
         def adopted(_result: tuple[Any, ...], error: Exception | None) -> None:
-            self._adopting.discard(wanted.uid)
             if error is None:
                 self._served(wanted, stream)
+            else:
+                self._adopting.discard(wanted.uid)
 
         replica.proposals.alone(ops.Op(ops.ADOPT, wanted.uid, body), adopted)
 
     def _served(self, wanted: Assignment, stream: Stream) -> None:
         """A stream has its new place; a configuration that came with the move is taken on next."""
+        self._adopting.discard(wanted.uid)
         if stream.version < wanted.version:
             self._replication.look_at(wanted)
         else:
@@ -247,9 +273,9 @@ class Mover:
         binding, stream.binding = stream.binding, None
         if binding is not None:
             self._left[stream.uid] = binding
-            self._clock.call_later(LEFT_NS, lambda: self._forget_left(stream.uid))
+            self._clock.call_later(LEFT_NS, lambda: self._drop_left(stream.uid))
 
-    def _forget_left(self, uid: int) -> None:
+    def _drop_left(self, uid: int) -> None:
         self._take_left(uid)
 
     def _take_left(self, uid: int) -> Batch | None:
@@ -293,7 +319,7 @@ class Mover:
             return
         stream.expecting = False
         had = [batch for _, batch in stream.take(0)]
-        # Whoever led it has listened a little longer than this server has not.
+        # For a moment both have listened.
         for batch in [*[batch.without(had) for batch in found], *had]:
             if len(batch):
                 stream.changes.ready(Held(stream, batch))

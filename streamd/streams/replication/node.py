@@ -19,6 +19,7 @@ from streamd.streams.journals import META
 from streamd.streams.replication import ops
 from streamd.streams.replication.answers import Answers
 from streamd.streams.replication.api import ClusterApi
+from streamd.streams.replication.bringing import Bringing
 from streamd.streams.replication.holding import Holding
 from streamd.streams.replication.infos import Infos
 from streamd.streams.replication.joining import Joining
@@ -89,6 +90,7 @@ class Replication:
         self.holding.laid_aside = self.mover.lay_aside
         self.holding.arrived = self.mover.expect
         self.passing = Passing(self)
+        self.bringing = Bringing(self)
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded
@@ -235,6 +237,7 @@ class Replication:
             self._ensure_group(change.group)
         if change.kind in ("node", "forgotten"):
             self.membership.look()
+            self.mover.evacuate()
         stream = change.stream
         if stream is not None and change.kind != "refused":
             if change.kind == "moved":
@@ -258,6 +261,7 @@ class Replication:
             ):
                 self._remove(held.uid)
         self.membership.look()
+        self.mover.evacuate()
 
     def look_at(self, wanted: Assignment) -> None:
         """Compare one stream."""
@@ -315,6 +319,9 @@ class Replication:
         if stream is not None and stream.uid == wanted.uid and stream.frozen:
             self.mover.moved(wanted)
         elif stream is None or stream.uid != wanted.uid:
+            if self.bringing.take(wanted, partial(self._made_own, wanted, None)):
+                self._opening.add(wanted.uid)
+                return
             if stream is not None:
                 self._remove(stream.uid)
             self._opening.add(wanted.uid)
@@ -330,7 +337,7 @@ class Replication:
             stream.version = wanted.version
             jetstream.update_stream(stream, config, lambda error: self._made_own(wanted, stream, error))
 
-    def _made_own(self, wanted: Assignment, _stream: Stream, error: ApiError | None) -> None:
+    def _made_own(self, wanted: Assignment, _stream: Stream | None, error: ApiError | None) -> None:
         self._opening.discard(wanted.uid)
         self.answers.made(wanted.uid, error)
         self.look_at(wanted)
@@ -372,7 +379,7 @@ class Replication:
             self.fail(self.meta.group.failed)
             return
         leader = self.meta.group.leader
-        if leader is None:
+        if leader is None or (leader == self.net.node and not self.meta.leading):
             self._leaderless_ns = self._leaderless_ns or self.services.clock.monotonic_ns()
         else:
             self._leaderless_ns = 0
@@ -381,6 +388,7 @@ class Replication:
     def _tend_due(self) -> None:
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
         self.joining.look()
+        self.bringing.look()
         self.membership.look()
         self._look_at_store()
         self._beats += 1

@@ -53,6 +53,7 @@ class Pending:
     """An entry on its way, and who waits for it."""
 
     term: int
+    publishes: list[Op] = field(default_factory=list)
     afters: list[After] = field(default_factory=list)
     finish: Callable[[tuple[Any, ...], StoreError | None], None] | None = None
     confirmations: list[tuple[Consumer, AckOutcome]] = field(default_factory=list)
@@ -278,12 +279,12 @@ class Proposals:
             found += light.ops
             size += sum(op.size for op in light.ops)
             pending.afters.append(light.after)
-        self._publishes(found, ENTRY_BYTES_MAX - size)
+        self._publishes(found, pending, ENTRY_BYTES_MAX - size)
         if self._confirmations or (self._saves and (found or self._save_timer is None)):
             self._states(found, pending)
         return found
 
-    def _publishes(self, found: list[Op], room: int) -> None:
+    def _publishes(self, found: list[Op], pending: Pending, room: int) -> None:
         """Take what waits in the taps, one batch a stream."""
         taken: set[int] = set()
         held: list[Source] = []
@@ -301,6 +302,7 @@ class Proposals:
                     op = Op(ops.PUBLISH, stream.uid, batch.encode())
                     room -= op.size
                     found.append(op)
+                    pending.publishes.append(op)
                     if self._lately is not None:
                         self._remember(op)
         self._sources.extendleft(reversed(held))
@@ -347,8 +349,9 @@ class Proposals:
         if pending.finish is not None:
             pending.finish((), error)
 
-    def abandon(self) -> None:
-        """This server doesn't lead any more: what is under way may or may not be committed; what waits won't be proposed."""
+    def abandon(self) -> list[Op]:
+        """This server doesn't lead any more: what is under way may or may not be committed; what waits won't be proposed.
+        Returns the publishes that are under way."""
         self._forget_lately()
         self._leadership += 1
         under_way, self._under_way = self._under_way, {}
@@ -363,6 +366,7 @@ class Proposals:
                 item.after(error)
             else:
                 item.finish((), error)
+        return [op for pending in under_way.values() for op in pending.publishes]
 
     def forget_sources(self) -> list[tuple[Stream, Batch]]:
         """Publishes that wait and that this server will not propose."""

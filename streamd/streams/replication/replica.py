@@ -177,7 +177,7 @@ class Replica:
     def _plan(self) -> None:
         if not (self._planned or self._closed):
             self._planned = True
-            self.services.clock.call_soon(self._go)
+            self.group.after_turn(self._go)
 
     def _go(self) -> None:
         """Apply what is committed, as far as it goes now."""

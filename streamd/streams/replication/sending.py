@@ -71,7 +71,7 @@ class Sending:
             self._serve_copy(request, answer)
             return
         replica = self._replication.replicas.get(request["group"])
-        if replica is None or not replica.leading:
+        if replica is None or not _elected(replica):
             answer(b"")
             return
         have = {int(uid): last for uid, last in request["have"].items()}
@@ -79,7 +79,7 @@ class Sending:
 
     def _when_clean(self, replica: Replica, have: dict[int, int], answer: Callable[[bytes], None]) -> None:
         """In a job: what is in memory must be what is stored."""
-        if not replica.leading or replica.damaged:
+        if not _elected(replica) or replica.damaged:
             answer(b"")
         elif not self._commits.clean or replica.busy:
             self._later(REST_NS, lambda: self._when_clean(replica, have, answer))
@@ -173,6 +173,11 @@ class Sending:
 
     def _held(self, uid: int) -> Stream | None:
         return next((each for each in self._replication.jetstream.streams.values() if each.uid == uid), None)
+
+
+def _elected(replica: Replica) -> bool:
+    """Whether this server is the leader, be it that it doesn't serve yet: for that it may need the vote of who is behind."""
+    return replica.group.leader == replica.group.node
 
 
 def rows_of(owner: Stream | Shelf) -> list[bytes]:
