@@ -103,7 +103,8 @@ class Replica:
         """When it needs a turn, whatever happens or doesn't."""
         if self.core.leads:
             return min(self._notice_at, self.transfer.next)
-        return self.core.deadline if self.may_campaign else _NEVER
+        # One that may not campaign has to notice as well that there is no leader.
+        return self.core.deadline if self.may_campaign or self.core.leader is not None else _NEVER
 
     # --- what comes in
 

@@ -101,6 +101,7 @@ class Replication:
         self._making: set[str] = set()  # groups whose journal is being stored
         self.meta = self._open_meta()
         self.membership = Membership(self)
+        net.on_link(self._linked)
         self.joining = Joining(self, expected)
         for group in [group for group in jetstream.journals if group != META]:
             self._open_group(group, jetstream.journals[group])
@@ -168,7 +169,7 @@ class Replication:
             if stream.group == name and not stream.partial
         }
         owners |= {shelf.uid: shelf for shelf in self.jetstream.replicated_shelves(name)}
-        replica = Replica(self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch)
+        replica = Replica(self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch, self.net.linked)
         self.replicas[name] = replica
         if (told := self._told.get(name)) is not None:
             told(replica)
@@ -283,6 +284,9 @@ class Replication:
             self._propose(replica, ops.OPEN, wanted)
         elif isinstance(stream, Stream) and stream.version < wanted.version:
             self._propose(replica, ops.CONFIGURE, wanted)
+        else:
+            # A leader before this one may have proposed it and not have come to answer.
+            self.answers.made(wanted.uid, None)
 
     def _propose(self, replica: Replica, kind: int, wanted: Assignment) -> None:
         if wanted.uid in self._opening:
@@ -390,6 +394,10 @@ class Replication:
         self._beats += 1
         if self._beats % LOOK_EVERY == 0:
             self.look()
+
+    def _linked(self, node: NodeId, up: bool) -> None:
+        for replica in self.replicas.values() if not up else ():
+            replica.lead.unlinked(node)
 
     # the end
 

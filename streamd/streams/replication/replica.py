@@ -50,9 +50,10 @@ class Replica:
         applied: int,
         owners: dict[int, Stream | Shelf],
         fetch: Callable[[Replica, NodeId], None],
+        linked: Callable[[], set[NodeId]],
     ) -> None:
         """`owners`: the streams and shelves of the group that the store has, by uid. `fetch`: gets the group's state from its
-        leader, which has no longer the entries that are needed, and calls `installed`."""
+        leader, which has no longer the entries that are needed, and calls `installed`. `linked`: who can be reached."""
         self.services = services
         self.holding = holding
         self.name = name
@@ -65,6 +66,7 @@ class Replica:
         self.lead = Leading(self)
         #: Told why the group is no more.
         self.failed: Callable[[Exception], None] = lambda error: None
+        self.linked = linked
         self._fetch = fetch
         self._entries: deque[tuple[int, int, bytes]] = deque()  # committed, not yet in a commit of the store
         self._handed = applied  # the last one that came
