@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from streamd.raft.errors import ChangeRefused, NotLeader, Overloaded
 from streamd.raft.options import Fixes, Options
 from streamd.sim.clock import MS, SECOND
+from streamd.sim.faults import FAULTS
 from streamd.sim.ledger import Ledger
 from streamd.sim.raft_node import RaftNode
 from streamd.sim.violation import Violation
@@ -49,27 +50,13 @@ QUICK: Final = replace(
 
 #: What has to happen somewhere in a run of seeds, or the run proves nothing.
 MUST_HAPPEN: Final = (
-    "elections",
-    "crashes",
-    "works lost",
-    "truncations",
-    "compactions",
-    "states installed",
-    "learners added",
-    "voters promoted",
-    "members removed",
-    "transfers done",
-    "partitions, split",
-    "partitions, pair",
-    "partitions, one way",
-    "pauses",
-    "full disks",
-    "commits refused, disk full",
-    "clock jumps",
-    "stores flipped",
-    "damaged stores found",
-    "entries torn",
+    *FAULTS,
     "acked",
+    "learners added",
+    "members removed",
+    "states installed",
+    "transfers done",
+    "voters promoted",
 )
 
 
