@@ -169,7 +169,9 @@ class Replication:
             if stream.group == name and not stream.partial
         }
         owners |= {shelf.uid: shelf for shelf in self.jetstream.replicated_shelves(name)}
-        replica = Replica(self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch, self.net.linked)
+        replica = Replica(
+            self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch, self.net.linked
+        )
         self.replicas[name] = replica
         if (told := self._told.get(name)) is not None:
             told(replica)
