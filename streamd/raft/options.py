@@ -30,10 +30,10 @@ class Fixes:
 class Options:
     """Durations in ns, sizes in bytes."""
 
-    heartbeat_ns: int = 100 * MILLISECOND_NS
+    heartbeat_ns: int = 200 * MILLISECOND_NS
     #: A follower that hears of no leader for a random time between these asks whether it may campaign.
-    election_min_ns: int = 600 * MILLISECOND_NS
-    election_max_ns: int = 1_200 * MILLISECOND_NS
+    election_min_ns: int = 800 * MILLISECOND_NS
+    election_max_ns: int = 1_600 * MILLISECOND_NS
     #: A leader that hears of no quorum for so long steps down.
     quorum_timeout_ns: int = 1_200 * MILLISECOND_NS
     #: After the link to the leader broke, and in a new group, the wait is random between 0 and this.
