@@ -36,7 +36,7 @@ class Options:
     election_max_ns: int = 1_600 * MILLISECOND_NS
     #: A leader that hears of no quorum for so long steps down.
     quorum_timeout_ns: int = 1_200 * MILLISECOND_NS
-    #: After the link to the leader broke, and in a new group, the wait is random between 0 and this.
+    #: After the link to the leader broke, at start, and when a link comes up while none leads: random between 0 and this.
     hasty_election_ns: int = 30 * MILLISECOND_NS
     #: Followers learn a new commit index with the next entries, or after so long.
     commit_notice_ns: int = 5 * MILLISECOND_NS
