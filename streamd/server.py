@@ -10,9 +10,7 @@ import contextlib
 import logging
 import os
 import random
-import secrets
 import shutil
-import string
 import sys
 import tempfile
 import time
@@ -298,6 +296,7 @@ class Server:
         if config is None or not config.port:
             return
         from streamd.cluster.mesh import Cluster
+        from streamd.raft.storage import new_node
 
         cluster = Cluster(
             self.core,
@@ -305,7 +304,7 @@ class Server:
             server_id=self.server_id,
             server_name=self.name,
             version=__version__,
-            node=None if self.jetstream is None else self.jetstream.identity or f"{self.name}#{_incarnation()}",
+            node=None if self.jetstream is None else self.jetstream.identity or new_node(self.name),
             changed=self._cluster_changed,
         )
         host, port = await cluster.listen()
@@ -444,11 +443,6 @@ def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:
         held = sum(entry.stat().st_blocks * 512 for entry in directory.iterdir())
         storage = held + shutil.disk_usage(directory).free * 3 // 4
     return memory, storage
-
-
-def _incarnation() -> str:
-    """What tells two stores of one name apart."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))
 
 
 def _reachable(host: str) -> str:
