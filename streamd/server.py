@@ -10,9 +10,7 @@ import contextlib
 import logging
 import os
 import random
-import secrets
 import shutil
-import string
 import sys
 import tempfile
 import time
@@ -298,6 +296,7 @@ class Server:
         if config is None or not config.port:
             return
         from streamd.cluster.mesh import Cluster
+        from streamd.raft.storage import new_node
 
         cluster = Cluster(
             self.core,
@@ -305,7 +304,7 @@ class Server:
             server_id=self.server_id,
             server_name=self.name,
             version=__version__,
-            node=None if self.jetstream is None else self.jetstream.identity or f"{self.name}#{_incarnation()}",
+            node=None if self.jetstream is None else self.jetstream.identity or new_node(self.name),
             changed=self._cluster_changed,
         )
         host, port = await cluster.listen()
@@ -359,7 +358,8 @@ class Server:
         from streamd.stan.service import Streaming
 
         assert self.jetstream is not None, "the configuration brings JetStream along"
-        startup.log_streaming(self.log, config, str(self.store_dir))
+        clustered = self.replication is not None and config.cluster is not None
+        startup.log_streaming(self.log, config, str(self.store_dir), self.name, clustered=clustered)
         log = self.log.getChild("stan")
         if config.stan_debug or config.stan_trace:
             log.setLevel(logging.DEBUG)
@@ -380,9 +380,7 @@ class Server:
     async def _start_system(self, stack: contextlib.AsyncExitStack) -> None:
         system = System(self.core, self.reports, self.server_id, self.log)
         system.bind()
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(tasks.cancel_scope.cancel)
-        tasks.start_soon(system.serve)
+        await stack.enter_async_context(self.core.beside(system.serve(), self._failed))
 
     def _statistics(self) -> StreamingStatistics | None:
         if self.config.streaming is None:
@@ -399,9 +397,8 @@ class Server:
         host = config.http_host or config.host
         monitor = MonitorServer(self.reports, host, config.http_port, self._statistics())
         monitor.bind()
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(monitor.stop)
-        await tasks.start(monitor.serve)
+        await stack.enter_async_context(self.core.beside(monitor.serve(), self._failed, monitor.stop))
+        await monitor.started.wait()
         self.monitor_port = monitor.port
         startup.log_monitoring(self.log, host, monitor.port)
 
@@ -446,11 +443,6 @@ def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:
         held = sum(entry.stat().st_blocks * 512 for entry in directory.iterdir())
         storage = held + shutil.disk_usage(directory).free * 3 // 4
     return memory, storage
-
-
-def _incarnation() -> str:
-    """What tells two stores of one name apart."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))
 
 
 def _reachable(host: str) -> str:

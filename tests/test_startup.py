@@ -48,7 +48,9 @@ def logged(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
     assert config.streaming is not None
     assert config.jetstream is not None
     with caplog.at_level(logging.INFO):
-        startup.log_streaming(logging.getLogger("test"), config.streaming, config.jetstream.store_dir)
+        startup.log_streaming(
+            logging.getLogger("test"), config.streaming, config.jetstream.store_dir, "a", clustered=False
+        )
     return caplog.messages
 
 

@@ -212,6 +212,10 @@ class Core(SyncObj):  # type: ignore[misc]
         self._SyncObj__raftLeader = None
         self.deadline = now + self._SyncObj__generateRaftTimeout()
 
+    def forget_leader(self) -> None:
+        """Nothing was heard of it for too long, and it may come back in this term."""
+        self._SyncObj__raftLeader = None
+
     def skip_to(self, index: int) -> None:
         """The machine has the state at this entry."""
         self.applied = max(self.applied, index)

@@ -49,6 +49,7 @@ class Elections:
         """The deadline passed: ask whether to campaign."""
         replica = self._replica
         core, config = replica.core, replica.config
+        core.forget_leader()  # cut off from all others this node never gets to campaign
         if not replica.may_campaign:
             core.deadline = now + self._prevote.again() if replica.node in config.voters else _NEVER
         elif config.quorum == 1 or not self._fixes.sticky:

@@ -103,7 +103,8 @@ class Replica:
         """When it needs a turn, whatever happens or doesn't."""
         if self.core.leads:
             return min(self._notice_at, self.transfer.next)
-        return self.core.deadline if self.may_campaign else _NEVER
+        # One that may not campaign has to notice as well that there is no leader.
+        return self.core.deadline if self.may_campaign or self.core.leader is not None else _NEVER
 
     # --- what comes in
 
@@ -155,7 +156,8 @@ class Replica:
         if up:
             self.replication.sender.link(node)
             self.replication.eager = True
-        elif node == self.core.leader:
+        if self.core.leader in (None, node):
+            # There is none, or there may be none any more: whoever knows better will refuse.
             self.elections.hurry(self._home.now())
         self._home.wake(self)
 

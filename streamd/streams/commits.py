@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from streamd import limits
 from streamd._engine import Admission, refuse_batch
 from streamd.api.errors import INSUFFICIENT_RESOURCES, STORAGE_EXCEEDED, STREAM_NOT_FOUND, STREAM_SEALED, ApiError
 from streamd.errors import StoreFull
 from streamd.store import Outcome, Work
+from streamd.streams.sources import Admitted, Held
 
 if TYPE_CHECKING:
     import logging
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Saved
     from streamd.streams.room import Room
+    from streamd.streams.sources import Source
     from streamd.streams.stream import Stream
 
 #: One stream contributes at most this to a commit; the rest is in the next one.
@@ -46,38 +47,6 @@ FULL_PAUSE_NS: Final = 500_000_000
 
 #: Runs when no commit is under way; adds to the work and returns what to do with the outcome.
 Job = Callable[[Work], Callable[[Outcome], None] | None]
-
-
-class Source(Protocol):
-    """Where publishes wait."""
-
-    def take(self, limit_bytes: int) -> Iterable[tuple[Stream, Batch]]:
-        """Up to about so many bytes of them, with the streams that they belong to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A batch for a stream that is in the work already: what a commit adds to a stream is admitted at once, or its limits
-    would have to remove what is neither in the log nor in the batch."""
-
-    stream: Stream
-    batch: Batch
-
-    def take(self, limit_bytes: int) -> Iterable[tuple[Stream, Batch]]:
-        """The batch."""
-        return [(self.stream, self.batch)]
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """What a work adds to a stream."""
-
-    stream: Stream
-    admission: Admission
-    first_seq: int  # of the stream then
-    promised: (
-        bool  # its publishers don't wait for this commit: a Raft group has it already, and this one is tried again
-    )
 
 
 class Commits:

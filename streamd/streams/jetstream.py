@@ -131,6 +131,7 @@ class JetStream:
         self.must_join = self._meta_says("joins")
         self.former_name = ""  # that the server had with the one that was set aside now
         self.api = Api(self)
+        self.replicas = 1  # that a channel has without a cluster
         #: What is shown of the cluster that this server is part of.
         self.view: View | None = None
         self.reads: Reads | None = None

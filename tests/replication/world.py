@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from streamd import _engine
-from streamd._engine import Engine
+from streamd._engine import CorruptRecord, Engine
 from streamd.core.bus import Bus
 from streamd.raft.config import Config
 from streamd.raft.host import Host
@@ -165,12 +165,12 @@ class Server:
         payload = json.dumps(body).encode() if isinstance(body, dict) else body
         self.core.bus.publish(subject, payload, reply=reply)
 
-    def kill(self) -> None:
-        """The power is cut."""
+    def kill(self, *, flip: bool = False) -> None:
+        """The power is cut, and maybe bits or sectors of its disk aren't what they were."""
         if not self.life.over:
             self.life.over = True
             self._world.network.leave(self.replication.net.node)
-        self.disk.stop()
+        self.disk.stop(flip=flip)
 
     def wipe(self) -> None:
         """The power is cut, and an empty disk takes the place of the old one."""
@@ -366,7 +366,11 @@ class World:
                 continue
             if stream is None or stream.offline is not None or stream.partial or stream.group != wanted.group:
                 return False
-            copies.append((self.content(server, name), stream.state.last_seq, sorted(stream.rows.items())))
+            try:
+                copies.append((self.content(server, name), stream.state.last_seq, sorted(stream.rows.items())))
+            except CorruptRecord as error:
+                stream.damaged(error)  # as it is found by whoever reads it
+                return False
         return len(copies) == len(wanted.names) and all(copy == copies[0] for copy in copies)
 
     def payloads(self, server: Server, name: str) -> list[bytes]:

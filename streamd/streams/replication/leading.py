@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamd.clock import Timer
+    from streamd.raft.net import NodeId
     from streamd.streams.replication.ops import Op
     from streamd.streams.replication.replica import Replica
     from streamd.streams.shelf import Shelf
@@ -63,6 +64,7 @@ class Leading:
         self._passing_until_ns = 0
         self._unsure: list[Op] = []  # publishes that were proposed; the next leader answers those that are committed
         self._taken_up: set[int] = set()
+        self._cut: set[NodeId] = set()  # who couldn't be reached at some time since there has been no leader
 
     @property
     def leaderless_ns(self) -> int:
@@ -162,6 +164,8 @@ class Leading:
             return
         self._parked = self._listening = True
         self._parked_term = self._replica.group.last_term
+        group = self._replica.group
+        self._cut = {*group.config.voters} - self._replica.linked() - {group.node}
         self.parking(True)
         self._leaderless_ns = self._clock.monotonic_ns()
         for owner in self._replica.owners.values():
@@ -174,26 +178,32 @@ class Leading:
         self._timer = None
         if not self._parked:
             return
-        replica = self._replica
-        error = ApiError(503, NO_LEADER, f"JetStream system temporarily unavailable: {self.why()}")
-        for stream, batch in [*self._passing, *replica.proposals.forget_sources()]:
-            replica.services.commits.refuse(stream, batch, error)
+        why = self.why()
+        self._refuse([*self._passing, *self._replica.proposals.forget_sources()], why)
         unsure, self._unsure = self._unsure, []
-        error = ApiError(503, NO_LEADER, f"{error.description}; it is stored if these have it already")
-        for op in unsure:
-            owner = replica.owners.get(op.uid)
-            if isinstance(owner, Stream):
-                replica.services.commits.refuse(owner, Batch.decode(op.body), error)
+        owners = ((op, self._replica.owners.get(op.uid)) for op in unsure)
+        proposed = [(owner, Batch.decode(op.body)) for op, owner in owners if isinstance(owner, Stream)]
+        self._refuse(proposed, f"{why}; it is stored if these have it already")
         self._passing.clear()
-        replica.services.bus.flush_soon()
         self._timer = self._clock.call_later(PATIENCE_STEP_NS, self._overdue)
 
     def why(self) -> str:
         """Why there is no leader, for people."""
         group = self._replica.group
         voters = group.config.voters
-        near = sum(status.connected for status in group.status() if status.node in voters) + (group.node in voters)
+        near = len({*voters} & {*self._replica.linked(), group.node})
         return f"group {self._replica.name} has no leader, {near} of its {len(voters)} voters can be reached from here"
+
+    def unlinked(self, node: NodeId) -> None:
+        """A node can't be reached."""
+        self._cut.add(node)
+
+    def _refuse(self, waiting: list[tuple[Stream, Batch]], why: str) -> None:
+        replica = self._replica
+        error = ApiError(503, NO_LEADER, f"JetStream system temporarily unavailable: {why}")
+        for stream, batch in waiting:
+            replica.services.commits.refuse(stream, batch, error)
+        replica.services.bus.flush_soon()
 
     def _led_by_another(self) -> None:
         self._leaderless_ns = 0
@@ -202,7 +212,11 @@ class Leading:
         if not self._listening:
             return
         self._parked = self._listening = False
-        # The leader has a copy of what came while there was none.
+        if replica.group.leader in self._cut:
+            # It led others meanwhile, or heard nothing of what came here.
+            why = f"the leader of group {replica.name} couldn't be reached from here"
+            self._refuse(replica.proposals.forget_sources(), why)
+        # Else it has a copy of what came while there was none.
         self._forget_parked()
         passing, self._passing, self._unsure = self._passing, [], []
         in_time = self._clock.monotonic_ns() <= self._passing_until_ns

@@ -101,6 +101,7 @@ class Replication:
         self._making: set[str] = set()  # groups whose journal is being stored
         self.meta = self._open_meta()
         self.membership = Membership(self)
+        net.on_link(self._linked)
         self.joining = Joining(self, expected)
         for group in [group for group in jetstream.journals if group != META]:
             self._open_group(group, jetstream.journals[group])
@@ -168,7 +169,9 @@ class Replication:
             if stream.group == name and not stream.partial
         }
         owners |= {shelf.uid: shelf for shelf in self.jetstream.replicated_shelves(name)}
-        replica = Replica(self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch)
+        replica = Replica(
+            self.services, self.holding, name, journal_id, applied, owners, self.transfer.fetch, self.net.linked
+        )
         self.replicas[name] = replica
         if (told := self._told.get(name)) is not None:
             told(replica)
@@ -283,6 +286,9 @@ class Replication:
             self._propose(replica, ops.OPEN, wanted)
         elif isinstance(stream, Stream) and stream.version < wanted.version:
             self._propose(replica, ops.CONFIGURE, wanted)
+        else:
+            # A leader before this one may have proposed it and not have come to answer.
+            self.answers.made(wanted.uid, None)
 
     def _propose(self, replica: Replica, kind: int, wanted: Assignment) -> None:
         if wanted.uid in self._opening:
@@ -391,12 +397,17 @@ class Replication:
         if self._beats % LOOK_EVERY == 0:
             self.look()
 
+    def _linked(self, node: NodeId, up: bool) -> None:
+        for replica in self.replicas.values() if not up else ():
+            replica.lead.unlinked(node)
+
     # the end
 
     def fail(self, error: Exception) -> None:
         """This server can't keep what it promised, or not in this process: it ends, and its start sees to the rest."""
         failed, self._failed = self._failed, None
         if failed is not None:
+            self.host.close()
             failed(error)
 
     def _look_at_store(self) -> None:
@@ -438,20 +449,20 @@ class Replication:
             if change is None:
                 assigned(None)
             else:
-                self.meta.first(lambda: self.meta.propose(command, assigned))
+                self.meta.first(lambda: self.meta.propose(command, assigned), lambda: assigned(None))
 
         self.meta.propose(group, grouped)
 
     def streaming_plan(self) -> GroupPlan:
         """The group of NATS Streaming: all servers that vote in the meta group, as many as five."""
         names = tuple(sorted(node.name for node in self.meta.state.nodes.values()))[:5]
-        first = tuple(self.meta.state.nodes[name].node for name in names)
+        first = tuple(node for name in names if (node := self.meta.state.nodes[name].node))
         return GroupPlan(STREAMING_GROUP, names, first)
 
     def node_named(self, name: str) -> NodeId | None:
         """A server's Raft id."""
         node = self.meta.state.nodes.get(name)
-        return None if node is None else node.node
+        return None if node is None else node.node or None
 
     async def leave(self) -> None:
         """A clean stop: others lead from now on, if they can."""
