@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from streamd.streams.replication.replica import Replica
     from streamd.streams.stream import Stream
 
+#: Subject, reply subject and payload of a publish.
+Publish = tuple[str, str, bytes]
+#: The leader before passes on what it has as soon as it knows the next one.
+PASSED_NS: Final = 2_000_000_000
 #: What came so long ago isn't kept for the next leader any more: clients wait for seconds.
 PARKED_NS: Final = 10_000_000_000
 
@@ -58,6 +62,8 @@ class ClusteredStreaming:
         self._service: Streaming | None = None
         self._parked: Binding | None = None
         self._left: Batch | None = None  # came to this server before it ceased to lead
+        self._taken: set[Publish] = set()  # what this leader took of what was parked
+        self._passed: Binding | None = None
         self._timer: Timer | None = None
         replication.when_there(STREAMING_GROUP, self._attach)
 
@@ -112,6 +118,7 @@ class ClusteredStreaming:
             if service is not None:
                 self._log.info("STREAM: server lost leadership, performing leader stepdown actions")
                 self._left = service.lay_down()
+                self._end_passing()
                 self._changed(None)
                 self._log.info("STREAM: finished leader stepdown actions")
             return
@@ -159,29 +166,50 @@ class ClusteredStreaming:
                     subjects.unsubscribe,
                     subjects.close_subscription,
                     subjects.close,
+                    self._passed_subject(""),
                 ],
                 lambda: None,
             )
 
     def _take_parked(self) -> None:
         """This server is the next leader: it takes its copy of what came meanwhile."""
-        batch = None if self._parked is None else self._parked.take()
+        services = self._replication.services
+        self._passed = services.bus.bind([self._passed_subject("")], lambda batch: self._take_passed(_publishes(batch)))
+        services.clock.call_later(PASSED_NS, self._end_passing)
+        found = [] if self._parked is None else _publishes(self._parked.take())
         self._left = None
         self._drop_parked()
-        self._publish(batch)
+        prefix = self._passed_subject("")[:-1]
+        own = [publish for publish in found if not publish[0].startswith(prefix)]
+        self._taken = set(own)
+        for subject, reply, payload in own:
+            services.bus.publish(subject, payload, reply=reply)
+        self._take_passed([publish for publish in found if publish[0].startswith(prefix)])
+
+    # handing over: the leader before has what the next one may have as well
+
+    def _passed_subject(self, subject: str) -> str:
+        return f"_STAN.passed.{self._config.cluster_id}.{subject or '>'}"
 
     def _pass_on(self, led: bool) -> None:
-        """Another server leads: what came here alone goes there."""
+        """Another server leads: what came here goes there."""
         left, self._left = self._left, None
-        if led:
-            self._publish(left)
+        for subject, reply, payload in _publishes(left) if led else ():
+            self._replication.services.bus.publish(self._passed_subject(subject), payload, reply=reply)
 
-    def _publish(self, batch: Batch | None) -> None:
-        bus = self._replication.services.bus
-        for index in range(0 if batch is None else len(batch)):
-            assert batch is not None
-            message = batch[index]
-            bus.publish(message.subject, message.payload, reply=message.reply, headers=message.headers)
+    def _take_passed(self, passed: list[Publish]) -> None:
+        """What came to the leader before and wasn't kept here too."""
+        start = len(self._passed_subject("")) - 1
+        for name, reply, payload in passed:
+            publish = (name[start:], reply, payload)
+            if publish not in self._taken:
+                self._replication.services.bus.publish(publish[0], payload, reply=reply)
+
+    def _end_passing(self) -> None:
+        self._taken.clear()
+        if self._passed is not None:
+            self._passed.close()
+            self._passed = None
 
     def _drop_parked(self) -> None:
         if self._timer is not None:
@@ -197,3 +225,9 @@ class ClusteredStreaming:
         if self._service is not None:
             self._service.close()
             self._service = None
+
+
+def _publishes(batch: Batch | None) -> list[Publish]:
+    """What a batch holds."""
+    messages = () if batch is None else (batch[index] for index in range(len(batch)))
+    return [(message.subject, message.reply, message.payload) for message in messages]
