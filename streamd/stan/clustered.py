@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from streamd.config import foreign
 from streamd.errors import StoreError
 from streamd.stan.complaints import Complaints
 from streamd.stan.followed import channel_of, clients_of
 from streamd.stan.group import SERVICE
-from streamd.stan.names import Subjects
+from streamd.stan.names import Subjects, shown
 from streamd.stan.service import Streaming
 from streamd.state.meta import STREAMING_GROUP
 from streamd.streams.replication.channels import GroupStreams
@@ -64,6 +65,7 @@ class ClusteredStreaming:
         self._left: Batch | None = None  # came to this server before it ceased to lead
         self._taken: set[Publish] = set()  # what this leader took of what was parked
         self._passed: Binding | None = None
+        self._members: Binding | None = None  # requests that add and remove nodes
         self._timer: Timer | None = None
         replication.when_there(STREAMING_GROUP, self._attach)
 
@@ -119,6 +121,9 @@ class ClusteredStreaming:
                 self._log.info("STREAM: server lost leadership, performing leader stepdown actions")
                 self._left = service.lay_down()
                 self._end_passing()
+                if self._members is not None:
+                    self._members.close()
+                    self._members = None
                 self._changed(None)
                 self._log.info("STREAM: finished leader stepdown actions")
             return
@@ -136,18 +141,33 @@ class ClusteredStreaming:
         assert replica is not None
         if not replica.leading or self._service is not None:
             return
-        jetstream = self._replication.jetstream
+        replication = self._replication
         try:
-            service = Streaming(jetstream, self._config, self._log, shelf=shelf, streams=GroupStreams(replica))
+            service = Streaming(
+                replication.jetstream, self._config, self._log, shelf=shelf, streams=GroupStreams(replica)
+            )
         except StoreError as error:
             self._log.critical("STREAM: %s", error)
             return
         self._service = service
         service.start()
         self._changed(service)
+        cluster = self._config.cluster
+        if cluster is not None and cluster.allow_add_remove_node:
+            subjects = [f"_STAN.raft.{self._config.cluster_id}.node.{verb}" for verb in ("add", "remove")]
+            self._members = replication.services.bus.bind(subjects, self._refuse_members)
         self._log.info("STREAM: finished leader promotion actions")
         self._log.info("STREAM: Streaming Server is ready")
         self._take_parked()
+
+    def _refuse_members(self, batch: Batch) -> None:
+        for index in range(len(batch)):
+            message = batch[index]
+            verb = "adding" if message.subject.endswith(".add") else "removing"
+            name = shown(message.payload.decode("utf-8", "surrogateescape"))
+            if message.reply:
+                answer = f'-ERR {verb} node "{name}": not supported: {foreign.MEMBERS}'
+                self._replication.services.bus.publish(message.reply, answer.encode())
 
     # without a leader
 
