@@ -43,6 +43,7 @@ FLOORS: Final = {
     "streams": 5,
     "stan": 6,
     "monitor": 7,
+    "settings": 7,
     "startup": 7,
     "server": 8,
     "testing": 9,

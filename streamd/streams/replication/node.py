@@ -407,6 +407,7 @@ class Replication:
         """This server can't keep what it promised, or not in this process: it ends, and its start sees to the rest."""
         failed, self._failed = self._failed, None
         if failed is not None:
+            self.host.close()
             failed(error)
 
     def _look_at_store(self) -> None:
@@ -455,13 +456,13 @@ class Replication:
     def streaming_plan(self) -> GroupPlan:
         """The group of NATS Streaming: all servers that vote in the meta group, as many as five."""
         names = tuple(sorted(node.name for node in self.meta.state.nodes.values()))[:5]
-        first = tuple(self.meta.state.nodes[name].node for name in names)
+        first = tuple(node for name in names if (node := self.meta.state.nodes[name].node))
         return GroupPlan(STREAMING_GROUP, names, first)
 
     def node_named(self, name: str) -> NodeId | None:
         """A server's Raft id."""
         node = self.meta.state.nodes.get(name)
-        return None if node is None else node.node
+        return None if node is None else node.node or None
 
     async def leave(self) -> None:
         """A clean stop: others lead from now on, if they can."""
