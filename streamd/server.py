@@ -273,8 +273,24 @@ class Server:
         )
         self.log.info("  Durability:      %s", sync.description)
         self._take_name(jetstream)
+        self._refuse_change_of_kind(jetstream)
         jetstream.start()
         self.jetstream = jetstream
+
+    def _refuse_change_of_kind(self, jetstream: JetStream) -> None:
+        """What NATS Streaming has stored alone isn't replicated later, nor the other way round. Errors: StoreError."""
+        streaming = self.config.streaming
+        group = None if streaming is None else jetstream.group_of("stan")
+        if streaming is None or group is None:
+            return
+        clustered = _clustered(self.config) and streaming.cluster is not None
+        if clustered and not group:
+            raise StoreError("stan: cannot restart server in clustered mode if it was not previously clustered")
+        if group and not clustered:
+            raise StoreError(
+                f"the store in {self.store_dir} is one replica of a cluster's NATS Streaming: "
+                f"give streaming a cluster block, beside one with listen and routes, or choose another dir"
+            )
 
     def _take_name(self, jetstream: JetStream) -> None:
         """A store that belongs to a cluster goes with the name that its server has there. Errors: StoreError."""

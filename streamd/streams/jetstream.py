@@ -290,6 +290,11 @@ class JetStream:
         stored = self.journals.get(META)
         return "" if stored is None else str(json.loads(stored.definition).get(what, ""))
 
+    def group_of(self, service: str) -> str | None:
+        """The Raft group that has a service's shelf, "" if it isn't replicated; None if there is no shelf."""
+        found = self._shelves.get(service)
+        return None if found is None else str(found[1].get("group", ""))
+
     def replicated_shelves(self, group: str) -> list[Shelf]:
         """The shelves of a Raft group that the store holds."""
         shelves = []
