@@ -103,7 +103,7 @@ class JetStream:
         try:
             found = recover_store(self.environment)
             self.journals, found = take_journals(found, directory, clustered=limits.clustered)
-            check_journals(self.journals, lambda number: self.stored_log(number, None), directory, clock)
+            check_journals(self.journals, lambda number: self.stored_log(number, None), directory)
             definitions = take_shelves(found, self._shelves)
             closed = self.encryption.closes(directory, [about for _, about in self._shelves.values()])
             self.writer = Writer(self.environment, notify=notify) if store is None else store[1]
