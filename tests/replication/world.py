@@ -293,17 +293,18 @@ class World:
     def ask(
         self, subject: str, body: bytes | dict[str, Any] = b"", *, at: Server | None = None, seconds: float = 5
     ) -> Any:
-        """The first answer to a request that every server hears, or one alone; None if none came."""
+        """The first answer, from any server, to a request that every server hears, or one alone; None if none came."""
         servers = self.running if at is None else [at]
         self._asked += 1
         inbox = f"{INBOX}.{self._asked}"
-        for server in servers:
+        for server in self.running:
             server.answers.clear()
+        for server in servers:
             server.request(subject, body, inbox)
         end_ns = self.time.now_ns + int(seconds * SECOND)
         while self.time.now_ns < end_ns:
             self.time.run(self.time.now_ns + MS)
-            for server in servers:
+            for server in self.running:
                 for reply, answer in server.answers:
                     if reply == inbox:
                         return answer
