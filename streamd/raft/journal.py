@@ -38,6 +38,11 @@ _BASE_COMMAND: Final = bytes((NO_OP,))
 _READ_RECORDS: Final = 1_024
 
 
+def term_and_vote(term: int, vote: NodeId | None) -> bytes:
+    """The stored form."""
+    return _TERM.pack(term, vote is not None) + (vote or "").encode()
+
+
 class _Flight(NamedTuple):
     """What a commit that is under way holds."""
 
@@ -58,11 +63,13 @@ class Journal(Entries):
         group: str,
         storage: Storage,
         at_rest: Callable[[Job], None],
-        clock: Clock,
+        clock: Clock | None,
         options: Options,
         changed: Callable[[], None],
     ) -> None:
-        """`changed`: called when `synced_seq` or `failing` moved. Errors: JournalDamaged."""
+        """`changed`: called when `synced_seq` or `failing` moved. `clock`: None if nothing is to be written.
+
+        Errors: JournalDamaged."""
         super().__init__()
         self.group = group
         self.term = 0
@@ -93,9 +100,9 @@ class Journal(Entries):
             raise JournalDamaged(group, str(error)) from error
 
     @classmethod
-    def found(cls, group: str, storage: Storage, clock: Clock) -> Journal:
+    def found(cls, group: str, storage: Storage) -> Journal:
         """As it lies in the store, to be looked at and not written. Errors: JournalDamaged."""
-        journal = cls(group, storage, lambda job: None, clock, Options(), lambda: None)
+        journal = cls(group, storage, lambda job: None, None, Options(), lambda: None)
         journal.close()
         return journal
 
@@ -178,11 +185,10 @@ class Journal(Entries):
             return None  # whoever ends that stages again
         base, last = self.terms.base, self.terms.last
         first = base if self._wipe else min(self._dirty_from, last + 1)
-        vote = (self.vote or "").encode()
-        term_and_vote = _TERM.pack(self.term, self.vote is not None) + vote
+        hard_state = term_and_vote(self.term, self.vote)
         if not self._options.fixes.persist_vote:
-            term_and_vote = self._stored.term_and_vote
-        self._flight = _Flight(first, last, self.seq, base, self._wipe, term_and_vote, self.commit)
+            hard_state = self._stored.term_and_vote
+        self._flight = _Flight(first, last, self.seq, base, self._wipe, hard_state, self.commit)
         self._dirty_from = _CLEAN
         self._wipe = False
         self._write(work, self._flight)
@@ -249,6 +255,7 @@ class Journal(Entries):
         self._wipe = self._wipe or flight.wipe
         self._stored_last = max(self._stored_last, flight.last)
         self.failing = True
+        assert self._clock is not None
         self._retry = self._clock.call_later(self._pause_ns, self._try_again)
         self._pause_ns = min(2 * self._pause_ns, self._options.retry_max_ns)
 
@@ -268,10 +275,10 @@ class Journal(Entries):
     def _load(self, storage: Storage) -> None:
         states = storage.states
         base = commit = 0
-        term_and_vote = states.get(places.TERM_AND_VOTE, b"")
-        if term_and_vote:
-            self.term, voted = _TERM.unpack_from(term_and_vote)
-            self.vote = term_and_vote[_TERM.size :].decode() if voted else None
+        hard_state = states.get(places.TERM_AND_VOTE, b"")
+        if hard_state:
+            self.term, voted = _TERM.unpack_from(hard_state)
+            self.vote = hard_state[_TERM.size :].decode() if voted else None
         if (state := states.get(places.BASE)) is not None:
             (base,) = _INDEX.unpack_from(state)
             self.configs = [(base, Config.decode(state[_INDEX.size :]))]
@@ -280,7 +287,7 @@ class Journal(Entries):
         self._load_entries(base)
         if commit > self.terms.last:
             raise ValueError(f"entry {commit} was committed, and the last one is {self.terms.last}")
-        self._stored = _Flight(1, self.terms.last, 0, base, False, term_and_vote, commit)
+        self._stored = _Flight(1, self.terms.last, 0, base, False, hard_state, commit)
         self._stored_last = self.terms.last
         self.commit = max(commit, base)
         self.term = max(self.term, self.terms.last_term)

@@ -7,6 +7,8 @@ states     of "consumers", as the store calls them: term and vote, commit hint, 
 from __future__ import annotations
 
 import json
+import secrets
+import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from streamd._engine import Records
+    from streamd.raft.net import NodeId
     from streamd.store import LogWork, Outcome, Work
     from streamd.store.recovery import StoredStream
 
@@ -25,6 +28,11 @@ COMMIT: Final = 2
 APPLIED: Final = 3  # written by the machine's owner, with the effects
 BASE: Final = 4
 _STATES: Final = (TERM_AND_VOTE, COMMIT, APPLIED, BASE)
+
+
+def new_node(name: str) -> NodeId:
+    """A Raft id for a server with an empty store: its name, and what tells two stores of one name apart."""
+    return f"{name}#{''.join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))}"
 
 
 class EntryLog(Protocol):

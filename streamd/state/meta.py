@@ -22,7 +22,7 @@ STREAMING_GROUP: Final = "STAN"
 
 @dataclass(slots=True)
 class Node:
-    """A server. `node`: its Raft id now, another one after its store was lost."""
+    """A server. `node`: its Raft id now, another one after its store was lost; "" while it is waited for."""
 
     name: str
     node: str
@@ -59,7 +59,7 @@ class Assignment:
 class Change:
     """What a command came to."""
 
-    kind: str  # node | forgotten | group | assigned | configured | removed | moving | moved | refused
+    kind: str  # all | node | forgotten | group | assigned | configured | removed | moving | moved | refused
     stream: Assignment | None = None
     node: Node | None = None
     group: GroupPlan | None = None
@@ -74,6 +74,8 @@ class MetaState:
     streams: dict[str, Assignment] = field(default_factory=dict)
     by_uid: dict[int, Assignment] = field(default_factory=dict)
     forgotten: list[str] = field(default_factory=list)  # names of servers that were removed, and didn't come back
+    #: Raft ids that an operator gave up: what their stores hold is no part of the cluster any more.
+    banned: set[str] = field(default_factory=set)
 
     # commands
 
@@ -88,6 +90,8 @@ class MetaState:
             return Change("node", node=node)
         if what == "forget":
             return self._forget(command["name"])
+        if what == "recover":
+            return self._recover(command)
         if what == "group":
             return self._group(command)
         if what == "assign":
@@ -125,7 +129,20 @@ class MetaState:
         """Who is to be in the meta group, by Raft id: the servers that are known, and of its members `now` those that nobody
         has written down yet."""
         unknown = {node for node in now if node.rpartition("#")[0] not in (*self.nodes, *self.forgotten)}
-        return {node.node for node in self.nodes.values()} | unknown
+        return {node.node for node in self.nodes.values() if node.node} | unknown
+
+    def _recover(self, command: dict[str, Any]) -> Change:
+        """One server is what is left of the cluster: the others are waited for, with empty stores."""
+        for node in self.nodes.values():
+            node.node = command["node"] if node.name == command["name"] else ""
+        self.banned.update(command["banned"])
+        for name in command["groups"]:
+            self.groups.pop(name, None)
+        for uid in command["uids"]:
+            stream = self.by_uid.pop(uid, None)
+            if stream is not None:
+                del self.streams[stream.name]
+        return Change("all")
 
     def _group(self, command: dict[str, Any]) -> Change:
         group = GroupPlan(command["name"], tuple(command["names"]), tuple(command["first"]))
@@ -152,13 +169,13 @@ class MetaState:
         """All of it."""
         lists: dict[str, dict[str, Any]] = {"nodes": self.nodes, "groups": self.groups, "streams": self.streams}
         fields: dict[str, Any] = {kind: [asdict(each) for each in held.values()] for kind, held in lists.items()}
-        return json.dumps(fields | {"forgotten": self.forgotten}).encode()
+        return json.dumps(fields | {"forgotten": self.forgotten, "banned": sorted(self.banned)}).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> MetaState:
         """What `encode` gave. Errors: ValueError, KeyError, TypeError for anything else."""
         fields = json.loads(data)
-        state = cls(forgotten=fields.get("forgotten", []))
+        state = cls(forgotten=fields.get("forgotten", []), banned=set(fields.get("banned", ())))
         for each in fields["nodes"]:
             state.nodes[each["name"]] = Node(**{**each, "tags": tuple(each["tags"])})
         for each in fields["groups"]:
@@ -214,7 +231,7 @@ class MetaState:
         for turn in range(len(ordered)):
             rotated = tuple(ordered[turn:] + ordered[:turn])
             name = "G." + ".".join(rotated)
-            first = tuple(self.nodes[each].node for each in rotated if each in self.nodes)
+            first = tuple(self.nodes[each].node for each in rotated if each in self.nodes and self.nodes[each].node)
             pool.append(self.groups.get(name) or GroupPlan(name, rotated, first))
         return pool
 

@@ -103,7 +103,7 @@ class JetStream:
         try:
             found = recover_store(self.environment)
             self.journals, found = take_journals(found, directory, clustered=limits.clustered)
-            check_journals(self.journals, lambda number: self.stored_log(number, None), directory, clock)
+            check_journals(self.journals, lambda number: self.stored_log(number, None), directory)
             definitions = take_shelves(found, self._shelves)
             closed = self.encryption.closes(directory, [about for _, about in self._shelves.values()])
             self.writer = Writer(self.environment, notify=notify) if store is None else store[1]
@@ -289,6 +289,11 @@ class JetStream:
         """From the definition of the meta group's journal, "" without it."""
         stored = self.journals.get(META)
         return "" if stored is None else str(json.loads(stored.definition).get(what, ""))
+
+    def group_of(self, service: str) -> str | None:
+        """The Raft group that has a service's shelf, "" if it isn't replicated; None if there is no shelf."""
+        found = self._shelves.get(service)
+        return None if found is None else str(found[1].get("group", ""))
 
     def replicated_shelves(self, group: str) -> list[Shelf]:
         """The shelves of a Raft group that the store holds."""

@@ -24,7 +24,6 @@ def filled(world: World) -> dict[str, list[bytes]]:
 
 def whole(world: World, acked: dict[str, list[bytes]]) -> None:
     """All servers have the same, nothing that was acked is missing, and the old incarnations are gone."""
-    # Who leads a stream has all that was acked; before that, equal ones may all lack it.
     world.until(
         lambda: world.formed() and all(world.leader(name) and world.equal(name) for name in acked),
         what="the cluster to be whole",

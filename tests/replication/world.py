@@ -293,18 +293,17 @@ class World:
     def ask(
         self, subject: str, body: bytes | dict[str, Any] = b"", *, at: Server | None = None, seconds: float = 5
     ) -> Any:
-        """The first answer, from any server, to a request that every server hears, or one alone; None if none came."""
+        """The first answer to a request that every server hears, or one alone; None if none came."""
         servers = self.running if at is None else [at]
         self._asked += 1
         inbox = f"{INBOX}.{self._asked}"
-        for server in self.running:
-            server.answers.clear()
         for server in servers:
+            server.answers.clear()
             server.request(subject, body, inbox)
         end_ns = self.time.now_ns + int(seconds * SECOND)
         while self.time.now_ns < end_ns:
             self.time.run(self.time.now_ns + MS)
-            for server in self.running:
+            for server in self.running:  # a leader that was handed the request answers where it is
                 for reply, answer in server.answers:
                     if reply == inbox:
                         return answer
@@ -330,14 +329,14 @@ class World:
         """Publish until so many are acked; returns those, in order."""
         acked: list[bytes] = []
         for number in range(count):
-            payload = b"%d of %d at %d " % (number, count, self.time.now_ns) + b"." * size
 
-            def stored(payload: bytes = payload) -> bool:
+            def stored(number: int = number) -> bytes | None:
+                # What wasn't answered may be stored, so each try is another message.
+                payload = b"%d of %d at %d " % (number, count, self.time.now_ns) + b"." * size
                 answer = self.publish(name, payload, 3)
-                return answer is not None and "error" not in answer
+                return payload if answer is not None and "error" not in answer else None
 
-            self.until(stored, 60, f"ack of {number}")
-            acked.append(payload)
+            acked.append(self.until(stored, 60, f"ack of {number}"))
         return acked
 
     # what is stored

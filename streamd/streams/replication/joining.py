@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from streamd.errors import StoreError
 from streamd.state.meta import STREAMING_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from streamd.raft.net import NodeId
     from streamd.streams.replication.node import Replication
@@ -22,6 +24,16 @@ HELLO: Final = "hello"
 HELLO_TIMEOUT_NS: Final = 1_000_000_000
 #: A server that expects no other waits so long for one that may know of a cluster.
 ALONE_NS: Final = 2_000_000_000
+
+
+class GivenUp(StoreError):
+    """The cluster was recovered from another server's store."""
+
+    def __init__(self, directory: Path, name: str, survivor: str) -> None:
+        super().__init__(
+            f'the cluster was recovered from the store of server "{survivor}", and what is in {directory} is no part of it any '
+            f"more: move that directory away, and this server joins the cluster anew as {name}"
+        )
 
 
 class Joining:
@@ -52,13 +64,14 @@ class Joining:
             "name": replication.name,
             "fresh": replication.fresh,
             "founded": replication.founded,
+            "banned": sorted(replication.meta.state.banned),
             "expected": None if expected is None else sorted(expected),
             "cluster": replication.cluster,
             "tags": replication.tags,
         }
 
     def _serve(self, node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
-        self._known[node] = json.loads(payload)
+        self._learn(node, json.loads(payload))
         answer(json.dumps(self._about()).encode())
         self.look()
 
@@ -78,10 +91,19 @@ class Joining:
         def answered(answer: bytes | None) -> None:
             self._asking.discard(node)
             if answer is not None:
-                self._known[node] = json.loads(answer)
+                self._learn(node, json.loads(answer))
                 self.look()
 
         self._net.call(node, HELLO, json.dumps(self._about()).encode(), answered, timeout_ns=HELLO_TIMEOUT_NS)
+
+    def _learn(self, node: NodeId, fields: dict[str, Any]) -> None:
+        """What another server says of itself."""
+        replication = self._replication
+        if node in replication.meta.state.banned:
+            return
+        self._known[node] = fields
+        if self._net.node in fields.get("banned", ()):
+            replication.fail(GivenUp(replication.services.store_dir, replication.name, fields["name"]))
 
     def look(self) -> None:
         """Found or extend the cluster as far as that is possible now."""

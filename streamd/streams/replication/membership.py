@@ -82,10 +82,13 @@ class Membership:
             for node in sorted(wanted - members):
                 group.add_learner(node)
                 return True
-            for node in sorted(wanted & {*config.learners}):
-                status = next((each for each in group.status() if each.node == node), None)
-                if status is not None and status.connected and status.lag <= LAG_MAX:
+            learners = sorted(wanted & {*config.learners})
+            near = {each.node for each in group.status() if each.connected and each.lag <= LAG_MAX}
+            for node in learners:
+                if node in near:
                     group.promote(node, LAG_MAX)
+                    return True
+            if learners:
                 return True
             for node in sorted(members - wanted):
                 if node == group.node:

@@ -186,7 +186,10 @@ class Replication:
 
     def _ensure_group(self, plan: GroupPlan) -> None:
         """This server is one of a group's: have its journal, and begin it with the others if it is new."""
-        if plan.name in self.replicas or plan.name in self._making or self.name not in plan.names:
+        if plan.name in self._making or self.name not in plan.names:
+            return
+        if plan.name in self.replicas:
+            self._start_group(plan)
             return
         self._making.add(plan.name)
         journal_id = self.jetstream.new_id()
@@ -199,11 +202,18 @@ class Replication:
             self._making.discard(plan.name)
             if outcome.error is not None:
                 return  # the next look tries again
-            replica = self._begin(plan.name, journal_id, Storage(self.jetstream.stored_log(journal_id, None), {}), 0)
-            if self.net.node in plan.first:
-                replica.group.bootstrap(plan.first)
+            self._begin(plan.name, journal_id, Storage(self.jetstream.stored_log(journal_id, None), {}), 0)
+            self._start_group(plan)
 
         self.services.commits.at_rest(job)
+
+    def _start_group(self, plan: GroupPlan) -> None:
+        """Begin a group with the others, unless it has begun. The journal may have been made in an earlier run that was cut
+        short, or for a group of that name of which nobody has anything any more."""
+        group = self.replicas[plan.name].group
+        current = self.meta.state.groups.get(plan.name) is plan
+        if current and self.net.node in plan.first and not group.last_index and not group.config.voters:
+            group.bootstrap(plan.first)
 
     def when_there(self, group: str, call: Callable[[Replica], None]) -> None:
         """Call with this server's replica of a group, as soon as there is one and before it does anything."""
@@ -407,6 +417,7 @@ class Replication:
         """This server can't keep what it promised, or not in this process: it ends, and its start sees to the rest."""
         failed, self._failed = self._failed, None
         if failed is not None:
+            self.host.close()
             failed(error)
 
     def _look_at_store(self) -> None:
@@ -455,13 +466,13 @@ class Replication:
     def streaming_plan(self) -> GroupPlan:
         """The group of NATS Streaming: all servers that vote in the meta group, as many as five."""
         names = tuple(sorted(node.name for node in self.meta.state.nodes.values()))[:5]
-        first = tuple(self.meta.state.nodes[name].node for name in names)
+        first = tuple(node for name in names if (node := self.meta.state.nodes[name].node))
         return GroupPlan(STREAMING_GROUP, names, first)
 
     def node_named(self, name: str) -> NodeId | None:
         """A server's Raft id."""
         node = self.meta.state.nodes.get(name)
-        return None if node is None else node.node
+        return None if node is None else node.node or None
 
     async def leave(self) -> None:
         """A clean stop: others lead from now on, if they can."""
