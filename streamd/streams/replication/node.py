@@ -94,6 +94,7 @@ class Replication:
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded
+        self._full = False  # the last commit found no room on the disk
         self._failed: Callable[[Exception], None] | None = failed
         self._opening: set[int] = set()  # uids whose OPEN is proposed
         self._told: dict[str, Callable[[Replica], None]] = {}
@@ -108,6 +109,7 @@ class Replication:
         self.view = jetstream.view = View(self)
         self.cluster_api = ClusterApi(self)
         jetstream.api.join(self.cluster_api)
+        self.services.commits.was_full = self._no_room
         self._leaderless_ns = self.services.clock.monotonic_ns()
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
 
@@ -182,6 +184,7 @@ class Replication:
         for owner in owners.values():
             owner.stand_by()
         replica.role_changed()
+        replica.lacks_room(self._full)
         return replica
 
     def _ensure_group(self, plan: GroupPlan) -> None:
@@ -403,6 +406,8 @@ class Replication:
         self.bringing.look()
         self.membership.look()
         self._look_at_store()
+        if self._full:
+            self.meta.try_to_store(lambda error: None if error is not None else self._set_full(False))
         self._beats += 1
         if self._beats % LOOK_EVERY == 0:
             self.look()
@@ -410,6 +415,19 @@ class Replication:
     def _linked(self, node: NodeId, up: bool) -> None:
         for replica in self.replicas.values() if not up else ():
             replica.lead.unlinked(node)
+
+    # a full disk
+
+    def _no_room(self) -> None:
+        if not self._full:
+            self.services.log.warning("RAFT: this server leads no group while its disk is full")
+            self._set_full(True)
+
+    def _set_full(self, full: bool) -> None:
+        self._full = full
+        self.meta.group.can_lead(not full)
+        for replica in self.replicas.values():
+            replica.lacks_room(full)
 
     # the end
 
