@@ -29,6 +29,7 @@ from streamd.streams.replication.mover import Mover
 from streamd.streams.replication.passing import Passing
 from streamd.streams.replication.reads import Reads
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
+from streamd.streams.replication.standing import Standing
 from streamd.streams.replication.transfer import Transfer
 from streamd.streams.replication.view import View
 from streamd.streams.stream import Stream
@@ -94,8 +95,7 @@ class Replication:
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded
-        self._full = False  # the last commit found no room on the disk
-        self._failed: Callable[[Exception], None] | None = failed
+        self.standing = Standing(self, failed)
         self._opening: set[int] = set()  # uids whose OPEN is proposed
         self._told: dict[str, Callable[[Replica], None]] = {}
         self._beats = 0
@@ -109,7 +109,6 @@ class Replication:
         self.view = jetstream.view = View(self)
         self.cluster_api = ClusterApi(self)
         jetstream.api.join(self.cluster_api)
-        self.services.commits.was_full = self._no_room
         self._leaderless_ns = self.services.clock.monotonic_ns()
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
 
@@ -179,12 +178,12 @@ class Replication:
             told(replica)
         replica.lead.began = partial(self._leads, replica)
         replica.lead.pass_publishes = partial(self.passing.on, replica)
-        replica.failed = self.fail
+        replica.failed = self.standing.fail
         replica.group = self.host.open(name, storage, replica, applied)
         for owner in owners.values():
             owner.stand_by()
         replica.role_changed()
-        replica.lacks_room(self._full)
+        replica.lacks_room(self.standing.full)
         return replica
 
     def _ensure_group(self, plan: GroupPlan) -> None:
@@ -391,7 +390,7 @@ class Replication:
 
     def _meta_role(self) -> None:
         if self.meta.group.failed is not None:
-            self.fail(self.meta.group.failed)
+            self.standing.fail(self.meta.group.failed)
             return
         leader = self.meta.group.leader
         if leader is None or (leader == self.net.node and not self.meta.leading):
@@ -405,9 +404,7 @@ class Replication:
         self.joining.look()
         self.bringing.look()
         self.membership.look()
-        self._look_at_store()
-        if self._full:
-            self.meta.try_to_store(lambda error: None if error is not None else self._set_full(False))
+        self.standing.look()
         self._beats += 1
         if self._beats % LOOK_EVERY == 0:
             self.look()
@@ -415,33 +412,6 @@ class Replication:
     def _linked(self, node: NodeId, up: bool) -> None:
         for replica in self.replicas.values() if not up else ():
             replica.lead.unlinked(node)
-
-    # a full disk
-
-    def _no_room(self) -> None:
-        if not self._full:
-            self.services.log.warning("RAFT: this server leads no group while its disk is full")
-            self._set_full(True)
-
-    def _set_full(self, full: bool) -> None:
-        self._full = full
-        self.meta.group.can_lead(not full)
-        for replica in self.replicas.values():
-            replica.lacks_room(full)
-
-    # the end
-
-    def fail(self, error: Exception) -> None:
-        """This server can't keep what it promised, or not in this process: it ends, and its start sees to the rest."""
-        failed, self._failed = self._failed, None
-        if failed is not None:
-            self.host.close()
-            failed(error)
-
-    def _look_at_store(self) -> None:
-        """A writer that has failed does nothing more; others have all that is replicated, and go on."""
-        if self.jetstream.writer.failed is not None:
-            self.fail(self.jetstream.writer.failed)
 
     # what handlers ask
 
