@@ -65,13 +65,24 @@ def log_jetstream(
     logger.info("  Sync Interval:   %s", interval)
 
 
-def log_streaming(logger: logging.Logger, streaming: StreamingConfig, store_dir: str | None) -> None:
+def log_streaming(
+    logger: logging.Logger, streaming: StreamingConfig, store_dir: str | None, node_id: str, *, clustered: bool
+) -> None:
     """What NATS Streaming serves, in the lines that operators of nats-streaming-server look for.
 
-    Shapes:  store_dir is where messages are kept, None for a store in memory.
+    Shapes:  store_dir is where messages are kept, None for a store in memory. clustered: whether there are others.
     """
     logger.info("STREAM: Starting streamd streaming[%s] version %s", streaming.cluster_id, __version__)
-    logger.info("STREAM: Message store is %s", streaming.store.upper())
+    cluster = streaming.cluster if clustered else None
+    if cluster is not None:
+        logger.info("STREAM: Cluster Node ID : %s", node_id)
+        logger.info("STREAM: Cluster Log Path: %s", store_dir)
+        if cluster.peers:
+            logger.info("STREAM: Cluster known peers:")
+            for number, peer in enumerate(cluster.peers, 1):
+                logger.info('STREAM:   peer %d: "%s"', number, peer)
+    kind = streaming.store.upper()
+    logger.info("STREAM: Message store is %s", kind if cluster is None else f"RAFT_{kind}")
     if streaming.store == "file" and store_dir is not None:
         logger.info("STREAM: Store location: %s", store_dir)
     for line in limits_table(streaming):

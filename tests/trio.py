@@ -30,6 +30,15 @@ def as_in_conf(place: Place, others: list[Place]) -> str:
     return f'{text}\nhttp: "{place.host}:{place.monitor_port}"\n'
 
 
+def streaming_trio(home: Path, block: str) -> Trio:
+    """The same with more lines in the streaming block of each."""
+
+    def text(place: Place, others: list[Place]) -> str:
+        return as_in_conf(place, others).replace("store: file\n", f"store: file\n{block}", 1)
+
+    return Trio(STREAMD, on_loopback(home), text, streaming=True)
+
+
 def trio(home: Path, software: Software = STREAMD) -> Trio:
     """A cluster that isn't started yet."""
     return Trio(software, on_loopback(home), as_in_conf, streaming=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamd.cli.main import fail
 from streamd.cli.signals import STOP, Signals
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from streamd.cli.logging import Log
     from streamd.config.models import Config
+
+
+#: A server makes few cycles and many objects that live for a batch: with Python's thresholds a twentieth of its time goes into
+#: looking at those.
+GC_THRESHOLDS: Final = (20_000, 20, 20)
 
 
 def run(read: Callable[[], Config], *, stores: bool = False) -> int:
@@ -113,6 +118,7 @@ def _serve(config: Config, log: Log, signals: Signals) -> int:
                 # Not before: what only the start needs goes back to the system.
                 keep_freed_memory()
                 gc.freeze()
+                gc.set_threshold(*GC_THRESHOLDS)
                 gc.enable()
                 if stopping:
                     # The stop came while the server started, when there was nothing to stop.

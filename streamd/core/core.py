@@ -7,6 +7,7 @@ output and passes the events on. Nothing here works per message.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ from streamd.core.link import listen
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from streamd._engine import Turn
     from streamd.core.link import Link
@@ -135,6 +136,30 @@ class Core:
             if connect is not None and connect.protocol >= 1:
                 self.engine.announce(connection.conn, identity.line(connection.conn, connection.client_ip))
         self.flush_soon()
+
+    @contextlib.asynccontextmanager
+    async def beside(
+        self,
+        work: Coroutine[Any, Any, None],
+        failed: Callable[[Exception], None],
+        stop: Callable[[], None] | None = None,
+    ) -> AsyncIterator[None]:
+        """Work that goes on until the block is left, which asks it to `stop` or cancels it; `failed` hears why it couldn't.
+
+        No task group: servers of one program may end in any order, each in any task.
+        """
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and isinstance(error := task.exception(), Exception):
+                failed(error)
+
+        task = self.loop.create_task(work)
+        task.add_done_callback(ended)
+        try:
+            yield
+        finally:
+            (stop or task.cancel)()
+            await asyncio.wait([task])
 
     # turns
 

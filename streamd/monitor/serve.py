@@ -46,6 +46,7 @@ class MonitorServer:
             timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_SHUTDOWN_S,
         )  # fmt: skip
         self._server = _Uvicorn(config)
+        self.started = self._server.answers  # set once requests are answered, or never will be
 
     def bind(self) -> None:
         """Takes the port, before anything else may depend on it."""
@@ -76,6 +77,7 @@ class MonitorServer:
             await self._server.serve(sockets=[self._socket])
         finally:
             self._server.release()
+            self.started.set()
             self._socket.close()
 
     def stop(self) -> None:
@@ -90,6 +92,10 @@ class _Uvicorn(uvicorn.Server):
 
     started_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answers = anyio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -97,6 +103,7 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.started_status.started()
+        self.answers.set()
 
     def release(self) -> None:
         """Closes what a cancelled shutdown would leave open."""

@@ -74,8 +74,8 @@ class Group:
         self.replica = Replica(name, node, self._journal, home, self, options, rng)
         self.replica.core.applied = applied
         self.replica.core.skip_to(min(applied, self._journal.terms.last))
-        if self.config.voters == (node,):
-            self.replica.elections.hurry(self._home.now())
+        # If there is a leader, those who hear it will refuse.
+        self.replica.elections.hurry(home.now())
 
     # --- what it is
 

@@ -30,13 +30,13 @@ class Fixes:
 class Options:
     """Durations in ns, sizes in bytes."""
 
-    heartbeat_ns: int = 100 * MILLISECOND_NS
+    heartbeat_ns: int = 200 * MILLISECOND_NS
     #: A follower that hears of no leader for a random time between these asks whether it may campaign.
-    election_min_ns: int = 600 * MILLISECOND_NS
-    election_max_ns: int = 1_200 * MILLISECOND_NS
+    election_min_ns: int = 800 * MILLISECOND_NS
+    election_max_ns: int = 1_600 * MILLISECOND_NS
     #: A leader that hears of no quorum for so long steps down.
     quorum_timeout_ns: int = 1_200 * MILLISECOND_NS
-    #: After the link to the leader broke, and in a new group, the wait is random between 0 and this.
+    #: After the link to the leader broke, at start, and when a link comes up while none leads: random between 0 and this.
     hasty_election_ns: int = 30 * MILLISECOND_NS
     #: Followers learn a new commit index with the next entries, or after so long.
     commit_notice_ns: int = 5 * MILLISECOND_NS

@@ -156,7 +156,8 @@ class Replica:
         if up:
             self.replication.sender.link(node)
             self.replication.eager = True
-        elif node == self.core.leader:
+        if self.core.leader in (None, node):
+            # There is none, or there may be none any more: whoever knows better will refuse.
             self.elections.hurry(self._home.now())
         self._home.wake(self)
 

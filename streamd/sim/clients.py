@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: As long as a client waits for an answer.
 TIMEOUT_NS: Final = 3 * SECOND
+#: An operator is less patient.
+API_NS: Final = SECOND
 PULL_NS: Final = 400 * MS
 
 
@@ -220,7 +222,7 @@ class Operator(Client):
             self.world.counts[f"requests {kind}"] += 1
             done(answer)
 
-        self.request(f"$JS.API.{what}", payload, answered)
+        self.request(f"$JS.API.{what}", payload, answered, timeout_ns=API_NS)
 
     def _next(self) -> None:
         if self.done:

@@ -35,6 +35,27 @@ FLIP: Final = 0.1
 STRIKE: Final = 0.6
 STRIKE_MS: Final = 200
 
+#: What has to happen somewhere in a run of seeds of any world.
+FAULTS: Final = (
+    "clock jumps",
+    "commits refused, disk full",
+    "compactions",
+    "configurations",
+    "crashes",
+    "damaged stores found",
+    "elections",
+    "entries torn",
+    "full disks",
+    "logs begun anew",
+    "partitions, one way",
+    "partitions, pair",
+    "partitions, split",
+    "pauses",
+    "stores flipped",
+    "truncations",
+    "works lost",
+)
+
 
 class Faults:
     """The misfortunes of one world."""

@@ -15,7 +15,7 @@ from streamd._engine import record_decode
 from streamd.raft.options import Fixes
 from streamd.sim.clients import Consumer, Operator, Publisher
 from streamd.sim.clock import SECOND
-from streamd.sim.faults import JUMP_SECONDS
+from streamd.sim.faults import FAULTS, JUMP_SECONDS
 from streamd.sim.full_node import FullNode
 from streamd.sim.history import Copies, History
 from streamd.sim.ledger import Ledger
@@ -34,6 +34,17 @@ WINDOWS: Final = (1, 1, 4, 8)
 TAIL_BYTES: Final = 3 << 10
 #: What a leader with a clock ahead has delivered comes again when the others' clocks are there too.
 CLOCKS_NS: Final = 2 * JUMP_SECONDS * SECOND
+#: What has to happen somewhere in a run of seeds, or the run proves nothing.
+MUST_HAPPEN: Final = (
+    *FAULTS,
+    "acked",
+    "acked, duplicate",
+    "acks confirmed",
+    "acks missing",
+    "delivered",
+    "publishes refused",
+    "requests answered",
+)
 _EVERYTHING: Final = 1 << 40
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamd._engine import record_decode
+from streamd.raft.envelope import CONFIG
 from streamd.raft.storage import BASE
 from streamd.sim.violation import Violation
 
@@ -98,6 +99,7 @@ class Ledger:
         before = disk.entries.get(index - 1)
         known = self._known.get((index, term))
         if known is None:
+            self._counts["configurations"] += record.payload[0] == CONFIG
             self._known[index, term] = (crc, before[0] if before is not None else -1)
         else:
             if known[0] != crc:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 from streamd.raft.errors import ChangeRefused, NotLeader, Overloaded
 from streamd.raft.options import Fixes, Options
 from streamd.sim.clock import MS, SECOND
+from streamd.sim.faults import FAULTS
 from streamd.sim.ledger import Ledger
+from streamd.sim.network import CHAOS
 from streamd.sim.raft_node import RaftNode
 from streamd.sim.violation import Violation
 from streamd.sim.world import World
@@ -49,36 +51,26 @@ QUICK: Final = replace(
 
 #: What has to happen somewhere in a run of seeds, or the run proves nothing.
 MUST_HAPPEN: Final = (
-    "elections",
-    "crashes",
-    "works lost",
-    "truncations",
-    "compactions",
-    "states installed",
-    "learners added",
-    "voters promoted",
-    "members removed",
-    "transfers done",
-    "partitions, split",
-    "partitions, pair",
-    "partitions, one way",
-    "pauses",
-    "full disks",
-    "commits refused, disk full",
-    "clock jumps",
-    "stores flipped",
-    "damaged stores found",
-    "entries torn",
+    *FAULTS,
     "acked",
+    "learners added",
+    "members removed",
+    "states installed",
+    "transfers done",
+    "voters promoted",
 )
 
 
 class RaftWorld(World):
     """One history of some groups."""
 
-    def __init__(self, seed: int, *, fixes: Fixes | None = None, eager: bool = False) -> None:
-        """`fixes`, `eager` (proposals are acked at once): to plant bugs."""
+    def __init__(
+        self, seed: int, *, fixes: Fixes | None = None, eager: bool = False, duplicates: float | None = None
+    ) -> None:
+        """`fixes`, `eager` (proposals are acked at once): to plant bugs. `duplicates`: so many frames come twice."""
         super().__init__(seed)
+        if duplicates is not None:
+            self.network.weather = replace(CHAOS, duplicates=duplicates)
         times = QUICK if seed % 4 in (0, 1) else SMALL
         self.options = replace(times, fixes=fixes or Fixes())
         self._eager = eager

@@ -42,6 +42,8 @@ class Activity(Protocol):
 class Streams(Protocol):
     """Who makes, changes and removes the streams of channels: JetStream, or a Raft group."""
 
+    replicas: int  # of each
+
     def create_stream(
         self, config: StreamConfig, done: Callable[[Stream, ApiError | None], None], *, channel: str | None = None
     ) -> None:
@@ -252,7 +254,7 @@ class Channels:
             "max_msgs_per_subject": -1,
             "max_msg_size": -1,
             "duplicate_window": window_ns,
-            "num_replicas": 1,
+            "num_replicas": self._streams.replicas,
             "allow_direct": True,
             "metadata": {},
         }

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from streamd._engine import AckOutcome
     from streamd.errors import StoreError
     from streamd.store import LogWork, Outcome, Work
-    from streamd.streams.commits import Commits, Source
+    from streamd.streams.commits import Commits
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Saved
+    from streamd.streams.sources import Source
     from streamd.streams.stream import Stream
 
     #: Hears what became of a change; the error if nothing did.

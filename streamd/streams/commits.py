@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from streamd import limits
 from streamd._engine import Admission, refuse_batch
 from streamd.api.errors import INSUFFICIENT_RESOURCES, STORAGE_EXCEEDED, STREAM_NOT_FOUND, STREAM_SEALED, ApiError
 from streamd.errors import StoreFull
 from streamd.store import Outcome, Work
+from streamd.streams.sources import Admitted, Held
 
 if TYPE_CHECKING:
     import logging
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Saved
     from streamd.streams.room import Room
+    from streamd.streams.sources import Source
     from streamd.streams.stream import Stream
 
 #: One stream contributes at most this to a commit; the rest is in the next one.
@@ -46,38 +47,6 @@ FULL_PAUSE_NS: Final = 500_000_000
 
 #: Runs when no commit is under way; adds to the work and returns what to do with the outcome.
 Job = Callable[[Work], Callable[[Outcome], None] | None]
-
-
-class Source(Protocol):
-    """Where publishes wait."""
-
-    def take(self, limit_bytes: int) -> Iterable[tuple[Stream, Batch]]:
-        """Up to about so many bytes of them, with the streams that they belong to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A batch for a stream that is in the work already: what a commit adds to a stream is admitted at once, or its limits
-    would have to remove what is neither in the log nor in the batch."""
-
-    stream: Stream
-    batch: Batch
-
-    def take(self, limit_bytes: int) -> Iterable[tuple[Stream, Batch]]:
-        """The batch."""
-        return [(self.stream, self.batch)]
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """What a work adds to a stream."""
-
-    stream: Stream
-    admission: Admission
-    first_seq: int  # of the stream then
-    promised: (
-        bool  # its publishers don't wait for this commit: a Raft group has it already, and this one is tried again
-    )
 
 
 class Commits:
@@ -130,7 +99,7 @@ class Commits:
         self._ready.append(source)
         if self._planned or self._filling or self._in_flight or self.closed:
             return
-        if self._clock.now_ns() - self._ended_ns > BACK_TO_BACK_NS:
+        if self._clock.monotonic_ns() - self._ended_ns > BACK_TO_BACK_NS:
             # Nothing else is going on: the next iteration of the loop would only add its delay.
             self._run()
         else:
@@ -260,7 +229,7 @@ class Commits:
 
     def _plan_save(self) -> None:
         if self._save_timer is None:
-            delay_ns = self._saved_at_ns + SAVE_PAUSE_NS - self._clock.now_ns()
+            delay_ns = self._saved_at_ns + SAVE_PAUSE_NS - self._clock.monotonic_ns()
             self._save_timer = self._clock.call_later(delay_ns, self._save_due)
 
     def _save_due(self) -> None:
@@ -302,7 +271,7 @@ class Commits:
             part = work.of(consumer.stream.stream_id)
             part.consumer_states[consumer.consumer_id] = consumer.state.encode()
         if consumers:
-            self._saved_at_ns = self._clock.now_ns()
+            self._saved_at_ns = self._clock.monotonic_ns()
 
         acked = False
 
@@ -310,7 +279,7 @@ class Commits:
             nonlocal acked
             if not self._ready:
                 acked = True
-                self._ended_ns = self._clock.now_ns()
+                self._ended_ns = self._clock.monotonic_ns()
                 admitted[0].admission.ack(self._bus.engine)
                 self._bus.flush()
 
@@ -338,7 +307,7 @@ class Commits:
                 call(outcome)
             self._bus.flush()
             if not acked:
-                self._ended_ns = self._clock.now_ns()
+                self._ended_ns = self._clock.monotonic_ns()
             if self._ready or self._jobs or self._joining or self._hurrying or self._confirmations:
                 self._kick()
             elif self._open is not None:
@@ -380,7 +349,7 @@ class Commits:
             if work.full():
                 break
             for stream, batch in self._ready.popleft().take(BATCH_BYTES_MAX):
-                refusal = self.refusal(stream, batch, now_ns)
+                refusal = self.refusal(stream, batch)
                 if refusal is not None:
                     self.refuse(stream, batch, refusal)
                 elif not self.admits(stream):
@@ -389,7 +358,7 @@ class Commits:
                     self.admit(work, stream, batch, now_ns)
         self._ready.extendleft(reversed(held))
 
-    def refusal(self, stream: Stream, batch: Batch, now_ns: int) -> ApiError | None:
+    def refusal(self, stream: Stream, batch: Batch) -> ApiError | None:
         """Why nothing can be stored in a stream now."""
         if stream.closed:
             return STREAM_NOT_FOUND()
@@ -397,7 +366,7 @@ class Commits:
             return ApiError(503, 10077, stream.offline)
         if stream.config.sealed:
             return STREAM_SEALED()
-        if now_ns < self._full_until_ns and not stream.in_memory:
+        if self._clock.monotonic_ns() < self._full_until_ns and not stream.in_memory:
             return STORAGE_EXCEEDED()
         if not self._rooms[stream.in_memory].take(batch.size()):
             if not self._crowded:
@@ -436,7 +405,7 @@ class Commits:
         error = outcome.error
         assert error is not None
         full = isinstance(error, StoreFull)
-        now_ns = self._clock.now_ns()
+        now_ns = self._clock.monotonic_ns()
         if not full or now_ns >= self._full_until_ns:
             self._log.error("%s", error)
         if full:

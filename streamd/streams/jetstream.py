@@ -131,6 +131,7 @@ class JetStream:
         self.must_join = self._meta_says("joins")
         self.former_name = ""  # that the server had with the one that was set aside now
         self.api = Api(self)
+        self.replicas = 1  # that a channel has without a cluster
         #: What is shown of the cluster that this server is part of.
         self.view: View | None = None
         self.reads: Reads | None = None
@@ -288,6 +289,11 @@ class JetStream:
         """From the definition of the meta group's journal, "" without it."""
         stored = self.journals.get(META)
         return "" if stored is None else str(json.loads(stored.definition).get(what, ""))
+
+    def group_of(self, service: str) -> str | None:
+        """The Raft group that has a service's shelf, "" if it isn't replicated; None if there is no shelf."""
+        found = self._shelves.get(service)
+        return None if found is None else str(found[1].get("group", ""))
 
     def replicated_shelves(self, group: str) -> list[Shelf]:
         """The shelves of a Raft group that the store holds."""

@@ -9,6 +9,7 @@ from zlib import crc32
 
 from streamd.raft import Config, Group, Host, Options
 from tests.raft.doubles import MS, Disk, NodeClock, World
+from tests.raft.quick import quick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -147,7 +148,7 @@ class Cluster:
     ) -> None:
         self.seed = seed
         self.world = World(seed)
-        self.options = options or Options()
+        self.options = options or quick()
         self.numbers: dict[str, int] = {}
         self.latency_ns = (MS // 5, MS // 2)
         self.loss = self.doubles = self.delays = 0.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from streamd.raft import Host, Options, envelope
 from streamd.raft.envelope import CONFIG, NO_OP, REGULAR, Entry, Frame, Kind, Message
 from tests.raft.doubles import MS, Disk, NodeClock, World
+from tests.raft.quick import quick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +63,7 @@ class Lab:
         self._handler: Callable[[bytes], None]
         self._link: Callable[[NodeId, bool], None]
         self.voters = voters
-        self.options = options or Options()
+        self.options = options or quick()
         self.machine = Recorder()
         self.open()
         self.group.bootstrap(voters)

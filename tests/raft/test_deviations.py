@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from streamd.raft import Options
 from tests.raft.cluster import Cluster
 from tests.raft.doubles import MS
 from tests.raft.lab import Kind, Lab, Message, no_op, regular
+from tests.raft.quick import quick
 from tests.raft.stock import Stock
 
 OLD = (b"\0x", 3, 1)
@@ -205,7 +205,7 @@ def test_7_sign_of_life_does_not_wait_for_entries() -> None:
 
 def test_8_and_9_conflicting_tail_is_replaced_in_a_few_steps() -> None:
     """The library never gets there if the tail is longer than a batch; and goes back an entry a heartbeat."""
-    options = Options(batch_bytes=100)
+    options = quick(batch_bytes=100)
     cluster = Cluster(3, options=options)
     cluster.bootstrap()
     leader = cluster.elect()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from pysyncobj.config import FAIL_REASON
 
-from streamd.raft import ChangeRefused, Config, JournalDamaged, Options
+from streamd.raft import ChangeRefused, Config, JournalDamaged
 from streamd.raft.journal import Journal
 from streamd.raft.node import PeerNode
 from tests.raft.cluster import Cluster
 from tests.raft.doubles import MS
 from tests.raft.lab import Kind, Lab, Message, no_op, regular
+from tests.raft.quick import quick
 from tests.raft.stock import Stock
 
 
@@ -95,7 +96,7 @@ def test_13_configuration_survives_a_restart_and_a_truncation() -> None:
 
 def test_14_offers_come_at_heartbeat_pace() -> None:
     """To a follower behind what is kept the library sends without a pause until its period is over."""
-    lab = Lab(options=Options(tail_bytes=100))
+    lab = Lab(options=quick(tail_bytes=100))
     lab.lead()
     for _ in range(50):
         lab.group.propose(b"x" * 20)
@@ -125,7 +126,7 @@ def test_15_older_state_is_not_installed() -> None:
 
 
 def test_16_entries_are_applied_after_compaction_and_restart() -> None:
-    lab = Lab(options=Options(tail_bytes=50))
+    lab = Lab(options=quick(tail_bytes=50))
     lab.append("b", 2, 1, 0, *(regular(2, "x" * 20) for _ in range(20)), commit=21)
     lab.run()
     lab.group.applied(21)
@@ -212,7 +213,7 @@ def test_10_node_with_a_later_term_is_not_stuck() -> None:
 
 def test_14_state_is_offered_only_to_who_lacks_the_base() -> None:
     """A term that began before the base and parts behind it: the hint points before the base, the logs agree there."""
-    lab = Lab(options=Options(tail_bytes=100))
+    lab = Lab(options=quick(tail_bytes=100))
     lab.lead()
     for _ in range(50):
         lab.group.propose(b"x" * 20)

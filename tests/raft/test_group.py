@@ -7,11 +7,12 @@ import statistics
 import pytest
 
 from streamd.errors import StoreFull
-from streamd.raft import ChangeRefused, JournalDamaged, NotLeader, Options, Overloaded
+from streamd.raft import ChangeRefused, JournalDamaged, NotLeader, Overloaded
 from streamd.raft.envelope import decode
 from tests.raft.cluster import Cluster
 from tests.raft.doubles import MS
 from tests.raft.lab import Kind, Lab, Message, regular
+from tests.raft.quick import quick
 
 SECOND = 1_000 * MS
 
@@ -155,7 +156,7 @@ def test_clocks_that_disagree_matter_to_nobody() -> None:
 
 
 def test_as_much_as_may_wait_is_bounded() -> None:
-    lab = Lab(options=Options(proposed_bytes_max=1_000))
+    lab = Lab(options=quick(proposed_bytes_max=1_000))
     lab.lead()
     index = lab.group.propose(b"x" * 5_000)  # alone it may be bigger
     with pytest.raises(Overloaded):
@@ -170,7 +171,7 @@ def test_as_much_as_may_wait_is_bounded() -> None:
 
 
 def test_what_is_under_way_to_a_peer_is_bounded() -> None:
-    lab = Lab(options=Options(batch_bytes=1_000, window_bytes=3_000, proposed_bytes_max=1 << 20))
+    lab = Lab(options=quick(batch_bytes=1_000, window_bytes=3_000, proposed_bytes_max=1 << 20))
     lab.lead()
     first = lab.group.last_index + 1
     for _ in range(30):
@@ -297,7 +298,7 @@ def test_groups_share_frames_and_heartbeats() -> None:
 
 
 def test_big_frames_are_split() -> None:
-    lab = Lab(options=Options(frame_bytes=2_000, batch_bytes=500))
+    lab = Lab(options=quick(frame_bytes=2_000, batch_bytes=500))
     lab.lead()
     for _ in range(10):
         lab.group.propose(b"x" * 400)
@@ -335,7 +336,7 @@ def test_late_data_of_a_broken_link_is_no_sign_of_life() -> None:
 
 def test_journal_damaged_while_running_ends_the_group() -> None:
     """An entry that was written is another when it is read again, for a peer that needs it."""
-    lab = Lab(options=Options(recent_bytes=10))
+    lab = Lab(options=quick(recent_bytes=10))
     lab.append("b", 1, 1, 0, *(regular(1, "x" * 50) for _ in range(5)), commit=6)
     lab.run()
     roles = lab.machine.roles

@@ -9,6 +9,7 @@ from streamd.raft.membership import refusal
 from tests.raft.cluster import Cluster
 from tests.raft.doubles import MS
 from tests.raft.lab import CONFIG, Kind, Lab, Message, regular
+from tests.raft.quick import quick
 from tests.raft.test_group import SECOND, commands, started
 
 
@@ -73,6 +74,7 @@ def test_removed_voter_counts_no_more_and_disturbs_nobody() -> None:
     cluster = started(3)
     leader = cluster.elect()
     gone = next(node for node in cluster.nodes if node != leader.node)
+    cluster.settle()
     leader.remove(gone)
     cluster.world.run(5 * SECOND)
     cluster.nodes[gone].crash()
@@ -261,7 +263,7 @@ def test_alone_a_confirmation_needs_nobody() -> None:
 # --- compaction
 
 
-SMALL = Options(tail_bytes=2_000, recent_bytes=1_000)
+SMALL = quick(tail_bytes=2_000, recent_bytes=1_000)
 
 
 def test_node_that_is_far_behind_fetches_the_state() -> None:
@@ -374,7 +376,7 @@ def test_journal_follows_the_machine_after_such_a_crash() -> None:
 
 
 def test_committed_commands_can_be_read_again() -> None:
-    lab = Lab(options=Options(recent_bytes=10))
+    lab = Lab(options=quick(recent_bytes=10))
     lab.append("b", 3, 1, 0, *(regular(3, f"{number}") for number in range(9)), commit=8)
     lab.run()
 

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import nats
+import pytest
 
 from streamd import Server
 from streamd.config.models import Config, JetStreamConfig, SystemUser
@@ -196,9 +197,13 @@ class Nodes:
                 found = contents(replica)
                 assert found.keys() == expected.keys(), f"{group}: streams at {name}"
                 for uid, content in found.items():
-                    wanted = expected[uid]
-                    wrong = {part: (content[part], wanted[part]) for part in wanted if content[part] != wanted[part]}
-                    assert not wrong, f"{group}: {content.get('name', 'the shelf')} at {name}: {wrong}"
+                    wrong = [
+                        f"{part}: {str(content[part])[-200:]} instead of {str(expected[uid][part])[-200:]}"
+                        for part in content
+                        if content[part] != expected[uid][part]
+                    ]
+                    if wrong:
+                        pytest.fail(f"{group}: {content.get('name', 'the shelf')} at {name}: {'; '.join(wrong)}")
             counts |= {own.name: own.state.messages for own in first.owners.values() if isinstance(own, Stream)}
         self._where_they_belong()
         return counts

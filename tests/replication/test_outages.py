@@ -186,13 +186,13 @@ async def test_streams_in_memory(trio: Nodes) -> None:
     await js.add_stream(name="RAM3", subjects=["ram3"], num_replicas=3, **options)
     for number in range(3):
         await js.add_stream(name=f"RAM{number}", subjects=[f"ram.{number}"], **options)
-    owners = {trio.any.meta.state.streams[f"RAM{number}"].names[0] for number in range(3)}
-    assert owners == set("abc")
+    owners = [await trio.led(f"RAM{number}") for number in range(3)]
+    assert set(owners) == set("abc")
     for _ in range(10):
         await js.publish("ram3", b"x")
         for number in range(3):
             await js.publish(f"ram.{number}", b"x")
-    gone = await trio.led("RAM0")
+    gone = owners[0]
     await trio.alike()
     await trio.stop(gone)
     await trio.start(gone)

@@ -11,16 +11,26 @@ import pytest
 
 from streamd.sim.planted import PLANTED, table
 from streamd.sim.raft_world import MUST_HAPPEN, RaftWorld
-from streamd.sim.seeds import one, run
+from streamd.sim.seeds import run
 
-#: The first seed that catches each bug; those without one are only in the table of the long run.
-CATCHING: Final[dict[str, int]] = {}
+#: The first seed that catches each bug, when this was written; another one soon after it does otherwise.
+CATCHING: Final = {
+    "ack-before-quorum": 1,
+    "vote-not-persisted": 4,
+    "truncation-not-atomic": 2,
+    "no-barrier": 1,
+    "no-clip": 6,
+    "no-term": 16,
+    "no-guard": 1,
+    "no-dedupe-no-sticky": 4,
+}
+TRIES: Final = 60
 
 
 @pytest.mark.timeout(600)
 def test_no_seed_breaks_a_promise() -> None:
-    """200 seeds, and nothing that faults are for is missing."""
-    summary = run(RaftWorld, range(1, 201))
+    """100 seeds, and nothing that faults are for is missing."""
+    summary = run(RaftWorld, range(1, 101))
 
     assert summary.failures == {}
     assert summary.missing(MUST_HAPPEN) == []
@@ -29,9 +39,9 @@ def test_no_seed_breaks_a_promise() -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(6 * 3600)
 def test_no_seed_of_very_many_breaks_a_promise() -> None:
-    """STREAMD_SIM_SEEDS of them, 20,000 unless told otherwise, from STREAMD_SIM_FIRST on."""
+    """Half of STREAMD_SIM_SEEDS, 20,000 unless told otherwise, from STREAMD_SIM_FIRST on; whole servers have the others."""
     first = int(os.environ.get("STREAMD_SIM_FIRST", "1001"))
-    summary = run(RaftWorld, range(first, first + int(os.environ.get("STREAMD_SIM_SEEDS", "20000"))))
+    summary = run(RaftWorld, range(first, first + int(os.environ.get("STREAMD_SIM_SEEDS", "20000")) // 2))
 
     assert summary.failures == {}
     assert summary.missing(MUST_HAPPEN) == []
@@ -40,10 +50,10 @@ def test_no_seed_of_very_many_breaks_a_promise() -> None:
 @pytest.mark.parametrize("name", CATCHING)
 def test_planted_bug_is_caught(name: str) -> None:
     """The checker can fail: a world with this bug breaks a promise."""
-    _, _, failure = one(PLANTED[name].make, CATCHING[name])
+    first = CATCHING[name]
+    summary = run(PLANTED[name].make, range(first, first + TRIES), jobs=1, first_only=True)
 
-    assert failure is not None
-    assert f"seed {CATCHING[name]} at" in failure
+    assert len(summary.failures) == 1
 
 
 @pytest.mark.soak
@@ -58,9 +68,10 @@ def test_every_planted_bug_is_caught_by_some_seed() -> None:
     assert missed == []
 
 
-def test_a_seed_is_one_history() -> None:
+@pytest.mark.parametrize("kind", [["--raft"], []], ids=["groups", "servers"])
+def test_a_seed_is_one_history(kind: list[str]) -> None:
     """In every process, whatever Python hashes by; or a failure could not be seen again."""
-    command = [sys.executable, "-m", "streamd", "sim", "--seed", "6"]
+    command = [sys.executable, "-m", "streamd", "sim", "--seed", "6", *kind]
     runs = [
         subprocess.run(
             command, env=os.environ | {"PYTHONHASHSEED": str(number)}, capture_output=True, text=True, check=False

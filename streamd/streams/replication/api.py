@@ -127,7 +127,7 @@ class ClusterApi:
             except ApiError as error:
                 call.fail(error)
 
-        self._replication.meta.serially(guarded)
+        self._replication.meta.serially(guarded, lambda: self.proposed(call, None))
 
     def stream_create(self, call: Call, request: wire.StreamConfigRequest) -> None:
         """Place a new stream."""

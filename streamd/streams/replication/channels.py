@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from streamd.state.limits import REPLICAS_MAX
 from streamd.streams.failures import storage_error
 from streamd.streams.replication import ops
 from streamd.streams.stream import Stream
@@ -30,6 +31,8 @@ class GroupStreams:
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._clock = replica.services.clock
+        #: How many servers have each stream, as far as its configuration can tell.
+        self.replicas = min(len(replica.group.config.voters), REPLICAS_MAX)
 
     def create_stream(
         self, config: StreamConfig, done: Callable[[Stream, ApiError | None], None], *, channel: str | None = None

@@ -115,10 +115,8 @@ class Holding:
 
     # moves
 
-    def copy_of(self, uid: int, meta_index: int) -> Stream | None:
-        """This server's copy of a stream that has moved, once it knows of the move."""
-        if not self.known(meta_index):
-            return None
+    def copy_of(self, uid: int) -> Stream | None:
+        """This server's copy of a stream that has moved."""
         return next((stream for stream in self._jetstream.streams.values() if stream.uid == uid), None)
 
     def freeze(self, stream: Stream, move: int, done: Callable[..., None]) -> None:

@@ -216,4 +216,4 @@ class Joining:
                 self._clock.call_soon(self.look)
 
         meta = self._replication.meta
-        meta.serially(lambda: meta.propose(command, done))
+        meta.serially(lambda: meta.propose(command, done), lambda: done(None))

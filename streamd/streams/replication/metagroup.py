@@ -60,7 +60,7 @@ class MetaGroup:
         self._storing = False
         self._news: deque[tuple[Change, dict[str, Any]]] = deque()
         self._waiting: tuple[int, int, Callable[[Change | None], None]] | None = None
-        self._jobs: deque[Callable[[], None]] = deque()
+        self._jobs: deque[tuple[Callable[[], None], Callable[[], None]]] = deque()
         self._fetching = False
         net.serve(FETCH, self._serve_state)
 
@@ -95,7 +95,9 @@ class MetaGroup:
         self.leading = self.group.leading
         if not self.leading:
             waiting, self._waiting = self._waiting, None
-            self._jobs.clear()
+            jobs, self._jobs = self._jobs, deque()
+            for _job, lost in jobs:
+                self._services.clock.call_soon(lost)
             if waiting is not None:
                 self._services.clock.call_soon(lambda: waiting[2](None))
         self._services.clock.call_soon(self._next)
@@ -103,19 +105,19 @@ class MetaGroup:
 
     # proposing
 
-    def serially(self, job: Callable[[], None]) -> None:
-        """Run a job once nothing is under way; it may propose one thing. If this server ceases to lead it isn't run."""
-        self._jobs.append(job)
+    def serially(self, job: Callable[[], None], lost: Callable[[], None] = lambda: None) -> None:
+        """Run a job once nothing is under way; it may propose one thing. If this server ceases to lead, `lost` is called."""
+        self._jobs.append((job, lost))
         self._next()
 
-    def first(self, job: Callable[[], None]) -> None:
+    def first(self, job: Callable[[], None], lost: Callable[[], None] = lambda: None) -> None:
         """As `serially`, before all others: the rest of a job that proposes more than one thing."""
-        self._jobs.appendleft(job)
+        self._jobs.appendleft((job, lost))
         self._next()
 
     def _next(self) -> None:
         while self._jobs and self._waiting is None and self.leading and self.group.accepts:
-            self._jobs.popleft()()
+            self._jobs.popleft()[0]()
 
     def propose(self, command: dict[str, Any], done: Callable[[Change | None], None]) -> None:
         """Put a command into the log; `done` with what it came to, or None if that isn't known. Only in a job."""

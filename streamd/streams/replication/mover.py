@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Batch
 from streamd.api.errors import MOVE_IN_PROGRESS, ApiError
-from streamd.streams.commits import Held
 from streamd.streams.replication import ops
+from streamd.streams.sources import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ class Mover:
             if change is None:
                 agreed(None)
             else:
-                meta.first(lambda: meta.propose(command, agreed))
+                meta.first(lambda: meta.propose(command, agreed), lambda: agreed(None))
 
         meta.propose(group, grouped)
 

@@ -447,7 +447,7 @@ class Replication:
             if change is None:
                 assigned(None)
             else:
-                self.meta.first(lambda: self.meta.propose(command, assigned))
+                self.meta.first(lambda: self.meta.propose(command, assigned), lambda: assigned(None))
 
         self.meta.propose(group, grouped)
 

@@ -16,9 +16,9 @@ from streamd._engine import Batch
 from streamd.api.errors import NOT_AVAILABLE
 from streamd.errors import LeadershipLost
 from streamd.raft.errors import NotLeader, Overloaded
-from streamd.streams.commits import Held
 from streamd.streams.replication import ops
 from streamd.streams.replication.ops import Op
+from streamd.streams.sources import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from streamd.errors import StoreError
     from streamd.store import Outcome, Work
     from streamd.streams.changes import After, Change, Shelved
-    from streamd.streams.commits import Source
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Saved
     from streamd.streams.replication.replica import Replica
+    from streamd.streams.sources import Source
     from streamd.streams.stream import Stream
 
 #: Entries on their way: one is written while the one before is acknowledged.
@@ -288,14 +288,13 @@ class Proposals:
         """Take what waits in the taps, one batch a stream."""
         taken: set[int] = set()
         held: list[Source] = []
-        now_ns = self._clock.now_ns()
         for _ in range(len(self._sources)):
             if room <= 0 or len(taken) >= limits.COMMIT_STREAMS_MAX:
                 break
             for stream, batch in self._sources.popleft().take(room):
                 if stream.uid in taken:
                     held.append(Held(stream, batch))
-                elif (refusal := self._commits.refusal(stream, batch, now_ns)) is not None:
+                elif (refusal := self._commits.refusal(stream, batch)) is not None:
                     self._commits.refuse(stream, batch, refusal)
                 else:
                     taken.add(stream.uid)

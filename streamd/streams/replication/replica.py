@@ -363,24 +363,20 @@ class Replica:
     def _adopt(self, index: int, term: int, now_ns: int, op: Op, done: Callable[..., None]) -> None:
         """A stream has moved here: take the copy that this server has, or wait for it."""
         fields = json.loads(op.body)
-        stream = self.holding.copy_of(op.uid, fields["at"])
+        if not self.holding.known(fields["at"]):
+            self._adopt_later(index, term, now_ns, op, done)
+            return
+        stream = self.holding.copy_of(op.uid)
         if not self.holding.wanted(op.uid, self.name) or (stream is not None and self._is_in(stream, fields["move"])):
             done(None, None)
         elif stream is None or not stream.frozen or stream.partial or stream.move != fields["move"]:
-            if self._closed:
-                return
-            if self._held:
-                # What is fetched holds this, or the next try finds it here.
-                self._busy = False
-                self._entries.appendleft((index, term, ops.encode(now_ns, [op])))
-                return
-            if self.group.leader not in (None, self.group.node) and self.holding.known(fields["at"]):
+            if self.group.leader not in (None, self.group.node) and not (self._closed or self._held):
                 # There was a copy before the move was agreed on; so it was lost since.
                 self._busy = False
                 self._entries.appendleft((index, term, ops.encode(now_ns, [op])))
                 self._fetch(self, self.group.leader)
                 return
-            self.services.clock.call_later(RETRY_NS, lambda: self._adopt(index, term, now_ns, op, done))
+            self._adopt_later(index, term, now_ns, op, done)
         else:
 
             def adopted(_stream: Stream, error: StoreError | None) -> None:
@@ -390,6 +386,15 @@ class Replica:
                 done(stream, error)
 
             self.holding.adopt(stream, self, adopted)
+
+    def _adopt_later(self, index: int, term: int, now_ns: int, op: Op, done: Callable[..., None]) -> None:
+        if self._closed:
+            return
+        if self._held:  # the state that is being fetched may have it
+            self._busy = False
+            self._entries.appendleft((index, term, ops.encode(now_ns, [op])))
+            return
+        self.services.clock.call_later(RETRY_NS, lambda: self._adopt(index, term, now_ns, op, done))
 
     def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:
         """Remove a stream of the group from this node."""
