@@ -151,6 +151,15 @@ class MetaGroup:
 
         self._services.commits.at_rest(job)
 
+    def try_to_store(self, done: Callable[[Exception | None], None]) -> None:
+        """Store what is stored already, to see whether that can be done."""
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            work.of(self.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(self._stored)
+            return lambda outcome: done(outcome.error)
+
+        self._services.commits.at_rest(job)
+
     # catching up
 
     def _serve_state(self, _node: NodeId, _payload: bytes, answer: Callable[[bytes], None]) -> None:
