@@ -283,7 +283,7 @@ class Server:
         group = None if streaming is None else jetstream.group_of("stan")
         if streaming is None or group is None:
             return
-        clustered = _clustered(self.config) and streaming.cluster is not None
+        clustered = settings.clustered(self.config) and streaming.cluster is not None
         if clustered and not group:
             raise StoreError("stan: cannot restart server in clustered mode if it was not previously clustered")
         if group and not clustered:
