@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -20,11 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from streamd import __version__, startup
+from streamd import __version__, settings, startup
 from streamd.config.models import Config, JetStreamConfig
 from streamd.config.reading import host_port
 from streamd.core.access import Access
-from streamd.core.core import Core, CoreLimits
+from streamd.core.core import Core
 from streamd.core.info import Identity, new_server_id
 from streamd.errors import StoreError
 from streamd.monitor.reports import Reports
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     from streamd.stan.clustered import ClusteredStreaming
     from streamd.stan.service import Streaming
     from streamd.stan.views import StreamingStatistics
-    from streamd.streams.encryption import Encryption
     from streamd.streams.jetstream import JetStream
     from streamd.streams.replication.node import Replication
 
@@ -82,21 +79,21 @@ class Server:
     @property
     def client_url(self) -> str:
         """What clients connect to."""
-        return f"nats://{_reachable(self.host)}:{self.port}"
+        return f"nats://{settings.reachable(self.host)}:{self.port}"
 
     @property
     def monitor_url(self) -> str | None:
         """Where /varz and /healthz are, if monitoring is on."""
         if self.monitor_port is None:
             return None
-        return f"http://{_reachable(self.config.http_host or self.host)}:{self.monitor_port}"
+        return f"http://{settings.reachable(self.config.http_host or self.host)}:{self.monitor_port}"
 
     @property
     def cluster_url(self) -> str | None:
         """Where other servers connect, if routes are on."""
         if self.cluster is None:
             return None
-        return f"nats://{_reachable(self.cluster.host)}:{self.cluster.port}"
+        return f"nats://{settings.reachable(self.cluster.host)}:{self.cluster.port}"
 
     # life
 
@@ -138,7 +135,7 @@ class Server:
         sys.setswitchinterval(SWITCH_SECONDS)
         stack.callback(sys.setswitchinterval, switch_seconds)
         self.core = Core(
-            _core_limits(config),
+            settings.core_limits(config),
             log=self.log,
             access=Access(config.authorization, config.system_users),
             headers=not config.no_header_support,
@@ -240,8 +237,8 @@ class Server:
             else Sync("interval", config.sync_interval)
         )
         directory.mkdir(parents=True, exist_ok=True)
-        max_memory, max_storage = _bounds(config, directory)
-        clustered = _clustered(self.config)
+        max_memory, max_storage = settings.bounds(config, directory)
+        clustered = settings.clustered(self.config)
 
         def make(directory: Path) -> JetStream:
             directory.mkdir(exist_ok=True)
@@ -262,7 +259,7 @@ class Server:
                 max_memory_bytes=max_memory,
                 max_storage_bytes=max_storage,
                 notify=self.core.loop.call_soon_threadsafe,
-                encryption=_encryption(self.config.streaming),
+                encryption=settings.encryption(self.config.streaming),
             )
 
         jetstream = open_member(directory, make, self.log) if clustered else make(directory)
@@ -276,8 +273,24 @@ class Server:
         )
         self.log.info("  Durability:      %s", sync.description)
         self._take_name(jetstream)
+        self._refuse_change_of_kind(jetstream)
         jetstream.start()
         self.jetstream = jetstream
+
+    def _refuse_change_of_kind(self, jetstream: JetStream) -> None:
+        """What NATS Streaming has stored alone isn't replicated later, nor the other way round. Errors: StoreError."""
+        streaming = self.config.streaming
+        group = None if streaming is None else jetstream.group_of("stan")
+        if streaming is None or group is None:
+            return
+        clustered = settings.clustered(self.config) and streaming.cluster is not None
+        if clustered and not group:
+            raise StoreError("stan: cannot restart server in clustered mode if it was not previously clustered")
+        if group and not clustered:
+            raise StoreError(
+                f"the store in {self.store_dir} is one replica of a cluster's NATS Streaming: "
+                f"give streaming a cluster block, beside one with listen and routes, or choose another dir"
+            )
 
     def _take_name(self, jetstream: JetStream) -> None:
         """A store that belongs to a cluster goes with the name that its server has there. Errors: StoreError."""
@@ -401,52 +414,3 @@ class Server:
         await monitor.started.wait()
         self.monitor_port = monitor.port
         startup.log_monitoring(self.log, host, monitor.port)
-
-
-def _clustered(config: Config) -> bool:
-    """Whether this server is one of several that may replicate streams."""
-    return config.cluster is not None and bool(config.cluster.port)
-
-
-def _core_limits(config: Config) -> CoreLimits:
-    return CoreLimits(
-        max_connections=config.max_connections if config.max_connections > 0 else 1 << 31,
-        max_payload_bytes=config.max_payload,
-        max_control_line_bytes=config.max_control_line,
-        max_pending_bytes=config.max_pending,
-        max_subscriptions=max(config.max_subscriptions, 0),
-        max_subscription_tokens=config.max_sub_tokens,
-        ping_interval_seconds=config.ping_interval_ns / SECOND_NS,
-        ping_max=config.ping_max,
-        write_deadline_seconds=config.write_deadline_ns / SECOND_NS,
-        auth_timeout_seconds=config.authorization.timeout_ns / SECOND_NS if config.authorization else 2.0,
-        producer_stall=not config.no_fast_producer_stall,
-    )
-
-
-def _encryption(config: StreamingConfig | None) -> Encryption:
-    """With channels in memory there is nothing to encrypt."""
-    from streamd.streams.encryption import Encryption
-
-    if config is None or config.store != "file":
-        return Encryption()
-    return Encryption(config.encryption_key if config.encrypt else None, config.encryption_cipher, serves=True)
-
-
-def _bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:
-    """(bytes of memory, bytes of storage) that streams may use: as configured, else three quarters of what there is free."""
-    memory, storage = config.max_memory_bytes, config.max_storage_bytes
-    if memory is None:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
-    if storage is None:
-        # What the store has already is not free any more, but it is the store's.
-        held = sum(entry.stat().st_blocks * 512 for entry in directory.iterdir())
-        storage = held + shutil.disk_usage(directory).free * 3 // 4
-    return memory, storage
-
-
-def _reachable(host: str) -> str:
-    """An address that a client on this machine can connect to."""
-    if host in ("", "0.0.0.0", "::"):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streamd import Server, __version__, startup
-from streamd.config.load import load_file, load_text
+from streamd.config.load import load_text
 from streamd.config.models import Config
 from streamd.config.scalars import duration_text
 from streamd.config.streaming import StreamingConfig
@@ -76,13 +76,13 @@ def test_store_in_memory_has_no_place(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_notes_are_logged_at_start(caplog: pytest.LogCaptureFixture) -> None:
-    config = load_file("conf/a.conf")
+    config = load_text("streaming { id: x, store: file, dir: d, cluster { node_id: a, peers: [b] } }")
 
     startup.log_starting(logging.getLogger("test"), config, server_id="ID", server_name="a")
 
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert list(config.notes) == warned
-    assert warned[0].startswith('replication is not supported yet: this server "a" stores')
+    assert warned[0].startswith("streaming.cluster has no effect without a cluster block with listen and routes")
 
 
 @pytest.mark.parametrize(

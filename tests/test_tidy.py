@@ -43,6 +43,7 @@ FLOORS: Final = {
     "streams": 5,
     "stan": 6,
     "monitor": 7,
+    "settings": 7,
     "startup": 7,
     "server": 8,
     "testing": 9,
@@ -205,4 +206,4 @@ def test_what_is_refused_or_without_effect_is_documented() -> None:
 
     assert undocumented([*later, *stan_file.REFUSED, *idle, *foreign.CLUSTER]) == []
     assert {key.name for key in stan_file.IDLE_FILE} <= foreign.FILE.keys()
-    assert foreign.CLUSTER.keys() <= StreamingClusterConfig.model_fields.keys()
+    assert foreign.CLUSTER.keys() <= {name.removesuffix("_ns") for name in StreamingClusterConfig.model_fields}

@@ -19,6 +19,10 @@ _PAGES = "LMDB reads and writes through the system's page cache"
 _CHECKSUM = "every record has a CRC-32C that is always checked"
 _SLICES = "the log is one file without slices"
 _FLOW = "publishes are stored in batches that form by themselves"
+_LOG = "the log is part of the store, as its messages are"
+_TIMES = "a leader is missed after 0.6 to 1.2 s, at once where its connections end"
+#: Why the original's requests that add and remove nodes are refused.
+MEMBERS: Final = "servers join by themselves; `nats server cluster peer-remove` takes one out"
 
 #: Without effect: `file_options`, by the first name of the key.
 FILE: Final = {
@@ -41,6 +45,17 @@ FILE: Final = {
 
 #: Without effect: `streaming { cluster { } }`, by field of StreamingClusterConfig.
 CLUSTER: Final = {
+    "bootstrap": "the servers that peers or routes name found the cluster together",
+    "log_path": _LOG,
+    "log_snapshots": _LOG,
+    "trailing_logs": "the log keeps 32 MiB behind what is stored",
+    "raft_logging": "elections are logged in any case",
+    "raft_heartbeat_timeout": _TIMES,
+    "raft_election_timeout": _TIMES,
+    "raft_lease_timeout": _TIMES,
+    "raft_commit_timeout": _TIMES,
+    "proceed_on_restore_failure": "a replica that can't be read is made anew from the others",
+    "allow_add_remove_node": MEMBERS,
     "log_cache_size": "the log's pages are cached by the system",
     "bolt_free_list_sync": "the log isn't kept in Bolt",
     "bolt_free_list_map": "the log isn't kept in Bolt",

@@ -118,7 +118,7 @@ def merge(values: dict[str, Any] | None, flags: Mapping[str, Any] | None, proble
         problems.places.pop((*_PATH, name), None)
     for name in cluster:
         problems.places.pop((*_PATH, "cluster", name.removeprefix("cluster_")), None)
-        if (why := foreign.CLUSTER.get(name.removeprefix("cluster_"))) is not None:
+        if (why := foreign.CLUSTER.get(name.removeprefix("cluster_"))) is not None and cluster[name]:
             problems.notes.append(foreign.note(f"--{name}", why))
     if clustered or (clustered is None and merged.get("cluster") is not None):
         merged["cluster"] = {**(merged.get("cluster") or {}), **_cluster_fields(cluster)}
@@ -194,7 +194,8 @@ def _cluster(entry: Entry, problems: Problems, values: dict[str, Any]) -> None:
     cluster = read_fields(StreamingClusterConfig, entries, problems, path, frozenset(), {})
     values["cluster"] = cluster
     for name, inner in entries.items():
-        if (why := foreign.CLUSTER.get(name.lower())) is not None and name.lower() in cluster:
+        field = name.lower() if name.lower() in cluster else f"{name.lower()}_ns"
+        if (why := foreign.CLUSTER.get(name.lower())) is not None and cluster.get(field):
             _note(inner.position, f"cluster.{inner.name}", why, problems)
     for peer in cluster.get("peers", ()):
         if "," in peer:

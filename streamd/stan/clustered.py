@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from streamd.config import foreign
 from streamd.errors import StoreError
 from streamd.stan.complaints import Complaints
 from streamd.stan.followed import channel_of, clients_of
 from streamd.stan.group import SERVICE
-from streamd.stan.names import Subjects
+from streamd.stan.names import Subjects, shown
 from streamd.stan.service import Streaming
 from streamd.state.meta import STREAMING_GROUP
 from streamd.streams.replication.channels import GroupStreams
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from streamd.streams.replication.replica import Replica
     from streamd.streams.stream import Stream
 
+#: Subject, reply subject and payload of a publish.
+Publish = tuple[str, str, bytes]
+#: The leader before passes on what it has as soon as it knows the next one.
+PASSED_NS: Final = 2_000_000_000
 #: What came so long ago isn't kept for the next leader any more: clients wait for seconds.
 PARKED_NS: Final = 10_000_000_000
 
@@ -58,6 +63,9 @@ class ClusteredStreaming:
         self._service: Streaming | None = None
         self._parked: Binding | None = None
         self._left: Batch | None = None  # came to this server before it ceased to lead
+        self._taken: set[Publish] = set()  # what this leader took of what was parked
+        self._passed: Binding | None = None
+        self._members: Binding | None = None  # requests that add and remove nodes
         self._timer: Timer | None = None
         replication.when_there(STREAMING_GROUP, self._attach)
 
@@ -112,6 +120,10 @@ class ClusteredStreaming:
             if service is not None:
                 self._log.info("STREAM: server lost leadership, performing leader stepdown actions")
                 self._left = service.lay_down()
+                self._end_passing()
+                if self._members is not None:
+                    self._members.close()
+                    self._members = None
                 self._changed(None)
                 self._log.info("STREAM: finished leader stepdown actions")
             return
@@ -129,18 +141,33 @@ class ClusteredStreaming:
         assert replica is not None
         if not replica.leading or self._service is not None:
             return
-        jetstream = self._replication.jetstream
+        replication = self._replication
         try:
-            service = Streaming(jetstream, self._config, self._log, shelf=shelf, streams=GroupStreams(replica))
+            service = Streaming(
+                replication.jetstream, self._config, self._log, shelf=shelf, streams=GroupStreams(replica)
+            )
         except StoreError as error:
             self._log.critical("STREAM: %s", error)
             return
         self._service = service
         service.start()
         self._changed(service)
+        cluster = self._config.cluster
+        if cluster is not None and cluster.allow_add_remove_node:
+            subjects = [f"_STAN.raft.{self._config.cluster_id}.node.{verb}" for verb in ("add", "remove")]
+            self._members = replication.services.bus.bind(subjects, self._refuse_members)
         self._log.info("STREAM: finished leader promotion actions")
         self._log.info("STREAM: Streaming Server is ready")
         self._take_parked()
+
+    def _refuse_members(self, batch: Batch) -> None:
+        for index in range(len(batch)):
+            message = batch[index]
+            verb = "adding" if message.subject.endswith(".add") else "removing"
+            name = shown(message.payload.decode("utf-8", "surrogateescape"))
+            if message.reply:
+                answer = f'-ERR {verb} node "{name}": not supported: {foreign.MEMBERS}'
+                self._replication.services.bus.publish(message.reply, answer.encode())
 
     # without a leader
 
@@ -159,29 +186,50 @@ class ClusteredStreaming:
                     subjects.unsubscribe,
                     subjects.close_subscription,
                     subjects.close,
+                    self._passed_subject(""),
                 ],
                 lambda: None,
             )
 
     def _take_parked(self) -> None:
         """This server is the next leader: it takes its copy of what came meanwhile."""
-        batch = None if self._parked is None else self._parked.take()
+        services = self._replication.services
+        self._passed = services.bus.bind([self._passed_subject("")], lambda batch: self._take_passed(_publishes(batch)))
+        services.clock.call_later(PASSED_NS, self._end_passing)
+        found = [] if self._parked is None else _publishes(self._parked.take())
         self._left = None
         self._drop_parked()
-        self._publish(batch)
+        prefix = self._passed_subject("")[:-1]
+        own = [publish for publish in found if not publish[0].startswith(prefix)]
+        self._taken = set(own)
+        for subject, reply, payload in own:
+            services.bus.publish(subject, payload, reply=reply)
+        self._take_passed([publish for publish in found if publish[0].startswith(prefix)])
+
+    # handing over: the leader before has what the next one may have as well
+
+    def _passed_subject(self, subject: str) -> str:
+        return f"_STAN.passed.{self._config.cluster_id}.{subject or '>'}"
 
     def _pass_on(self, led: bool) -> None:
-        """Another server leads: what came here alone goes there."""
+        """Another server leads: what came here goes there."""
         left, self._left = self._left, None
-        if led:
-            self._publish(left)
+        for subject, reply, payload in _publishes(left) if led else ():
+            self._replication.services.bus.publish(self._passed_subject(subject), payload, reply=reply)
 
-    def _publish(self, batch: Batch | None) -> None:
-        bus = self._replication.services.bus
-        for index in range(0 if batch is None else len(batch)):
-            assert batch is not None
-            message = batch[index]
-            bus.publish(message.subject, message.payload, reply=message.reply, headers=message.headers)
+    def _take_passed(self, passed: list[Publish]) -> None:
+        """What came to the leader before and wasn't kept here too."""
+        start = len(self._passed_subject("")) - 1
+        for name, reply, payload in passed:
+            publish = (name[start:], reply, payload)
+            if publish not in self._taken:
+                self._replication.services.bus.publish(publish[0], payload, reply=reply)
+
+    def _end_passing(self) -> None:
+        self._taken.clear()
+        if self._passed is not None:
+            self._passed.close()
+            self._passed = None
 
     def _drop_parked(self) -> None:
         if self._timer is not None:
@@ -197,3 +245,9 @@ class ClusteredStreaming:
         if self._service is not None:
             self._service.close()
             self._service = None
+
+
+def _publishes(batch: Batch | None) -> list[Publish]:
+    """What a batch holds."""
+    messages = () if batch is None else (batch[index] for index in range(len(batch)))
+    return [(message.subject, message.reply, message.payload) for message in messages]

@@ -124,9 +124,16 @@ class Group:
 
     @classmethod
     def restored(
-        cls, channel: Channel, consumer_id: int, definition: dict[str, Any], state: bytes | None, sent: Sent
+        cls,
+        channel: Channel,
+        consumer_id: int,
+        definition: dict[str, Any],
+        state: bytes | None,
+        sent: Sent,
+        *,
+        at_once: bool = False,
     ) -> Group:
-        """From the store. Errors: CorruptRecord."""
+        """From the store. `at_once`: what is pending is sent again at once. Errors: CorruptRecord."""
         machine = StanGroup(channel.name, queue=bool(definition["queue"]))
         group = cls(
             channel,
@@ -141,9 +148,11 @@ class Group:
         group.members = {fields["number"]: Member(**fields) for fields in definition["members"]}
         group.last = None if definition["last"] is None else Member(**definition["last"])
         for member in group.members.values():
-            group._join_machine(member)
+            group._join_machine(member, ack_wait=0 if at_once else member.ack_wait)
         if state is not None:
             machine.decode(state)
+        for member in group.members.values() if at_once else ():
+            group._join_machine(member, ack_wait=member.ack_wait)
         if channel.stream.offline is None:
             group._forget_gone()
         return group
@@ -173,7 +182,7 @@ class Group:
     def join(self, member: Member) -> None:
         """Listen for a member's acks, and let it have messages from the next loop iteration on."""
         self._listen(member)
-        self._join_machine(member)
+        self._join_machine(member, ack_wait=member.ack_wait)
         self.wake()
 
     def start(self) -> None:
@@ -188,11 +197,9 @@ class Group:
         binding = self._bus.bind([member.ack_inbox], lambda batch: self._on_acks(number, batch))
         self._bindings[number] = binding
 
-    def _join_machine(self, member: Member) -> None:
+    def _join_machine(self, member: Member, *, ack_wait: int) -> None:
         inbox = member.inbox if inbox_usable(member.inbox) else NOWHERE
-        self.state.join(
-            member.number, inbox, ack_wait_ns=member.ack_wait * SECOND_NS, max_in_flight=member.max_in_flight
-        )
+        self.state.join(member.number, inbox, ack_wait_ns=ack_wait * SECOND_NS, max_in_flight=member.max_in_flight)
 
     def leave(self, member: Member) -> None:
         """Let a member go; what it holds goes to the others, or waits for the next."""

@@ -99,6 +99,7 @@ class Streaming:
         )
         self.channels.activity = self.publishes
         self.subscribing = Subscribing(self.channels, self.clients, config, log)
+        self._taken_over = shelf is not None  # from another leader
         self._laid_down = False
         self._bindings: list[Binding] = []
         self._examined: set[str] = set()  # client ids that somebody else wants
@@ -135,7 +136,10 @@ class Streaming:
         self, channel: Channel, consumer_id: int, definition: dict[str, Any], state: bytes | None
     ) -> None:
         try:
-            group = Group.restored(channel, consumer_id, definition, state, self.subscribing.sent)
+            # Acks may have been on their way to a leader that is gone.
+            group = Group.restored(
+                channel, consumer_id, definition, state, self.subscribing.sent, at_once=self._taken_over
+            )
         except CorruptRecord as error:
             channel.stream.go_offline(
                 f'channel "{shown(channel.name)}": {error}; it is offline and nothing of it was deleted'

@@ -79,7 +79,8 @@ def test_blocks_given_in_python_mean_the_same() -> None:
 
     assert config.jetstream == JetStreamConfig(store_dir="d")
     assert config.server_name == "a"
-    assert config.notes == ('replication is not supported yet: this server "a" stores its streams and channels alone',)
+    alone = 'without a cluster block with listen and routes: this server "a" serves alone'
+    assert config.notes == (f"streaming.cluster has no effect {alone}",)
     for values in ({"streaming": StreamingConfig(store="file")}, {"streaming": 5}, {"streaming": {"store": "x"}}):
         with pytest.raises(ValidationError):
             Config.model_validate(values)
@@ -89,7 +90,7 @@ def test_blocks_given_in_python_mean_the_same() -> None:
         StreamingConfig(encrypt="x", encryption_key="k")  # type: ignore[arg-type]
 
 
-def test_conf_of_the_cluster_loads_and_says_that_it_stores_alone() -> None:
+def test_conf_of_the_cluster_loads() -> None:
     config = load_file("conf/a.conf")
 
     assert config.streaming is not None
@@ -100,10 +101,7 @@ def test_conf_of_the_cluster_loads_and_says_that_it_stores_alone() -> None:
     assert (config.cluster.host, config.cluster.port) == ("0.0.0.0", 6221)
     assert config.cluster.routes == ("nats-route://localhost:6222", "nats-route://localhost:6223")
     assert config.cluster.name == "test"
-    assert config.notes == (
-        'replication is not supported yet: this server "a" stores its streams and channels alone, '
-        "its peers b, c have none of them",
-    )
+    assert config.notes == ()
 
 
 @pytest.mark.parametrize(

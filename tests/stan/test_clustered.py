@@ -324,7 +324,7 @@ def test_heartbeats_and_limits_go_on_with_the_next_leader(tmp_path: Path, progra
             assert payloads(me.subscribe("many", ("first", 0)), 5) == ["4", "5", "6", "7", "8"]
 
             def aged() -> bool:
-                return leader.ask("/streaming/channelsz?channel=aged")["msgs"] == 0
+                return bool(leader.ask("/streaming/channelsz?channel=aged")["msgs"] == 0)
 
             cluster.until("end of old messages", aged, 10)
         for page in everywhere(cluster, "/streaming/channelsz?channel=aged"):
