@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from streamd.cli.import_stan import run
 
         return run(given[1:])
+    if given[:1] == ["recover"]:
+        from streamd.cli.recover import run as recover
+
+        return recover(given[1:])
     if given[:1] == ["sim"]:
         from streamd.sim.command import run as simulate
 

@@ -63,11 +63,13 @@ class Journal(Entries):
         group: str,
         storage: Storage,
         at_rest: Callable[[Job], None],
-        clock: Clock,
+        clock: Clock | None,
         options: Options,
         changed: Callable[[], None],
     ) -> None:
-        """`changed`: called when `synced_seq` or `failing` moved. Errors: JournalDamaged."""
+        """`changed`: called when `synced_seq` or `failing` moved. `clock`: None if nothing is to be written.
+
+        Errors: JournalDamaged."""
         super().__init__()
         self.group = group
         self.term = 0
@@ -98,9 +100,9 @@ class Journal(Entries):
             raise JournalDamaged(group, str(error)) from error
 
     @classmethod
-    def found(cls, group: str, storage: Storage, clock: Clock) -> Journal:
+    def found(cls, group: str, storage: Storage) -> Journal:
         """As it lies in the store, to be looked at and not written. Errors: JournalDamaged."""
-        journal = cls(group, storage, lambda job: None, clock, Options(), lambda: None)
+        journal = cls(group, storage, lambda job: None, None, Options(), lambda: None)
         journal.close()
         return journal
 
@@ -253,6 +255,7 @@ class Journal(Entries):
         self._wipe = self._wipe or flight.wipe
         self._stored_last = max(self._stored_last, flight.last)
         self.failing = True
+        assert self._clock is not None
         self._retry = self._clock.call_later(self._pause_ns, self._try_again)
         self._pause_ns = min(2 * self._pause_ns, self._options.retry_max_ns)
 

@@ -41,7 +41,10 @@ PLANTED: Final = {
     "no-term": _without("answers of an earlier term are taken, stale senders are not told", "term"),
     "no-guard": _without("followers cut their logs at every append", "guard"),
     "no-dedupe": _without("a vote counts as often as it comes", "dedupe", must=False),
-    "no-dedupe-no-sticky": _without("the same, and without pre-vote", "dedupe", "sticky"),
+    "no-dedupe-no-sticky": Bug(
+        "the same, without pre-vote and with most frames doubled",
+        partial(RaftWorld, fixes=Fixes(dedupe=False, sticky=False), duplicates=0.7),
+    ),
     "no-sticky": _without("no pre-vote, a returning node deposes a leader", "sticky", must=False),
     "no-applied-gate": _without("entries are applied before they are durable here", "applied_gate"),
     "no-one-at-a-time": _without("configurations overlap without a common quorum", "one_at_a_time"),

@@ -15,6 +15,7 @@ from streamd.raft.options import Fixes, Options
 from streamd.sim.clock import MS, SECOND
 from streamd.sim.faults import FAULTS
 from streamd.sim.ledger import Ledger
+from streamd.sim.network import CHAOS
 from streamd.sim.raft_node import RaftNode
 from streamd.sim.violation import Violation
 from streamd.sim.world import World
@@ -63,9 +64,13 @@ MUST_HAPPEN: Final = (
 class RaftWorld(World):
     """One history of some groups."""
 
-    def __init__(self, seed: int, *, fixes: Fixes | None = None, eager: bool = False) -> None:
-        """`fixes`, `eager` (proposals are acked at once): to plant bugs."""
+    def __init__(
+        self, seed: int, *, fixes: Fixes | None = None, eager: bool = False, duplicates: float | None = None
+    ) -> None:
+        """`fixes`, `eager` (proposals are acked at once): to plant bugs. `duplicates`: so many frames come twice."""
         super().__init__(seed)
+        if duplicates is not None:
+            self.network.weather = replace(CHAOS, duplicates=duplicates)
         times = QUICK if seed % 4 in (0, 1) else SMALL
         self.options = replace(times, fixes=fixes or Fixes())
         self._eager = eager

@@ -97,7 +97,7 @@ class Commits:
         self._ready.append(source)
         if self._planned or self._filling or self._in_flight or self.closed:
             return
-        if self._clock.now_ns() - self._ended_ns > BACK_TO_BACK_NS:
+        if self._clock.monotonic_ns() - self._ended_ns > BACK_TO_BACK_NS:
             # Nothing else is going on: the next iteration of the loop would only add its delay.
             self._run()
         else:
@@ -227,7 +227,7 @@ class Commits:
 
     def _plan_save(self) -> None:
         if self._save_timer is None:
-            delay_ns = self._saved_at_ns + SAVE_PAUSE_NS - self._clock.now_ns()
+            delay_ns = self._saved_at_ns + SAVE_PAUSE_NS - self._clock.monotonic_ns()
             self._save_timer = self._clock.call_later(delay_ns, self._save_due)
 
     def _save_due(self) -> None:
@@ -269,7 +269,7 @@ class Commits:
             part = work.of(consumer.stream.stream_id)
             part.consumer_states[consumer.consumer_id] = consumer.state.encode()
         if consumers:
-            self._saved_at_ns = self._clock.now_ns()
+            self._saved_at_ns = self._clock.monotonic_ns()
 
         acked = False
 
@@ -277,7 +277,7 @@ class Commits:
             nonlocal acked
             if not self._ready:
                 acked = True
-                self._ended_ns = self._clock.now_ns()
+                self._ended_ns = self._clock.monotonic_ns()
                 admitted[0].admission.ack(self._bus.engine)
                 self._bus.flush()
 
@@ -305,7 +305,7 @@ class Commits:
                 call(outcome)
             self._bus.flush()
             if not acked:
-                self._ended_ns = self._clock.now_ns()
+                self._ended_ns = self._clock.monotonic_ns()
             if self._ready or self._jobs or self._joining or self._hurrying or self._confirmations:
                 self._kick()
             elif self._open is not None:
@@ -347,7 +347,7 @@ class Commits:
             if work.full():
                 break
             for stream, batch in self._ready.popleft().take(BATCH_BYTES_MAX):
-                refusal = self.refusal(stream, batch, now_ns)
+                refusal = self.refusal(stream, batch)
                 if refusal is not None:
                     self.refuse(stream, batch, refusal)
                 elif not self.admits(stream):
@@ -356,7 +356,7 @@ class Commits:
                     self.admit(work, stream, batch, now_ns)
         self._ready.extendleft(reversed(held))
 
-    def refusal(self, stream: Stream, batch: Batch, now_ns: int) -> ApiError | None:
+    def refusal(self, stream: Stream, batch: Batch) -> ApiError | None:
         """Why nothing can be stored in a stream now."""
         if stream.closed:
             return STREAM_NOT_FOUND()
@@ -364,7 +364,7 @@ class Commits:
             return ApiError(503, 10077, stream.offline)
         if stream.config.sealed:
             return STREAM_SEALED()
-        if now_ns < self._full_until_ns and not stream.in_memory:
+        if self._clock.monotonic_ns() < self._full_until_ns and not stream.in_memory:
             return STORAGE_EXCEEDED()
         if not self._rooms[stream.in_memory].take(batch.size()):
             if not self._crowded:
@@ -403,7 +403,7 @@ class Commits:
         error = outcome.error
         assert error is not None
         full = isinstance(error, StoreFull)
-        now_ns = self._clock.now_ns()
+        now_ns = self._clock.monotonic_ns()
         if not full or now_ns >= self._full_until_ns:
             self._log.error("%s", error)
         if full:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from streamd.clock import Clock
     from streamd.store import StoredStream, StreamLog
 
 META: Final = "META"
@@ -57,13 +56,11 @@ def take_journals(
     return journals, [*rest, *unknown]
 
 
-def check_journals(
-    journals: dict[str, StoredStream], log_of: Callable[[int], StreamLog], directory: Path, clock: Clock
-) -> None:
+def check_journals(journals: dict[str, StoredStream], log_of: Callable[[int], StreamLog], directory: Path) -> None:
     """Read them all. Errors: StoreCorrupt."""
     for name, stored in journals.items():
         try:
-            Journal.found(name, Storage.found(log_of(stored.stream), stored), clock)
+            Journal.found(name, Storage.found(log_of(stored.stream), stored))
         except JournalDamaged as error:
             raise StoreCorrupt(directory, f"the journal of group {name}: {error.found}") from error
 

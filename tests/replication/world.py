@@ -303,7 +303,7 @@ class World:
         end_ns = self.time.now_ns + int(seconds * SECOND)
         while self.time.now_ns < end_ns:
             self.time.run(self.time.now_ns + MS)
-            for server in servers:
+            for server in self.running:  # a leader that was handed the request answers where it is
                 for reply, answer in server.answers:
                     if reply == inbox:
                         return answer
@@ -329,14 +329,14 @@ class World:
         """Publish until so many are acked; returns those, in order."""
         acked: list[bytes] = []
         for number in range(count):
-            payload = b"%d of %d at %d " % (number, count, self.time.now_ns) + b"." * size
 
-            def stored(payload: bytes = payload) -> bool:
+            def stored(number: int = number) -> bytes | None:
+                # What wasn't answered may be stored, so each try is another message.
+                payload = b"%d of %d at %d " % (number, count, self.time.now_ns) + b"." * size
                 answer = self.publish(name, payload, 3)
-                return answer is not None and "error" not in answer
+                return payload if answer is not None and "error" not in answer else None
 
-            self.until(stored, 60, f"ack of {number}")
-            acked.append(payload)
+            acked.append(self.until(stored, 60, f"ack of {number}"))
         return acked
 
     # what is stored

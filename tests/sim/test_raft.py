@@ -11,10 +11,20 @@ import pytest
 
 from streamd.sim.planted import PLANTED, table
 from streamd.sim.raft_world import MUST_HAPPEN, RaftWorld
-from streamd.sim.seeds import one, run
+from streamd.sim.seeds import run
 
-#: The first seed that catches each bug; those without one are only in the table of the long run.
-CATCHING: Final[dict[str, int]] = {}
+#: The first seed that catches each bug, when this was written; another one soon after it does otherwise.
+CATCHING: Final = {
+    "ack-before-quorum": 1,
+    "vote-not-persisted": 4,
+    "truncation-not-atomic": 2,
+    "no-barrier": 1,
+    "no-clip": 6,
+    "no-term": 16,
+    "no-guard": 1,
+    "no-dedupe-no-sticky": 4,
+}
+TRIES: Final = 60
 
 
 @pytest.mark.timeout(600)
@@ -40,10 +50,10 @@ def test_no_seed_of_very_many_breaks_a_promise() -> None:
 @pytest.mark.parametrize("name", CATCHING)
 def test_planted_bug_is_caught(name: str) -> None:
     """The checker can fail: a world with this bug breaks a promise."""
-    _, _, failure = one(PLANTED[name].make, CATCHING[name])
+    first = CATCHING[name]
+    summary = run(PLANTED[name].make, range(first, first + TRIES), jobs=1, first_only=True)
 
-    assert failure is not None
-    assert f"seed {CATCHING[name]} at" in failure
+    assert len(summary.failures) == 1
 
 
 @pytest.mark.soak

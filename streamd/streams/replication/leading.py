@@ -69,7 +69,7 @@ class Leading:
     @property
     def leaderless_ns(self) -> int:
         """For how long the group has had no leader."""
-        return self._clock.now_ns() - self._leaderless_ns if self._leaderless_ns else 0
+        return self._clock.monotonic_ns() - self._leaderless_ns if self._leaderless_ns else 0
 
     # the role
 
@@ -135,7 +135,7 @@ class Leading:
         if self.service is not None:
             self.service(False)
         self._passing = self._replica.proposals.forget_sources()
-        self._passing_until_ns = self.since_ns + PASS_ON_NS
+        self._passing_until_ns = self._clock.monotonic_ns() + PASS_ON_NS
         for owner in list(self._replica.owners.values()):
             if owner.uid in self._taken_up:
                 owner.lay_down("409 Leadership Change")
@@ -167,7 +167,7 @@ class Leading:
         group = self._replica.group
         self._cut = {*group.config.voters} - self._replica.linked() - {group.node}
         self.parking(True)
-        self._leaderless_ns = self._clock.now_ns()
+        self._leaderless_ns = self._clock.monotonic_ns()
         for owner in self._replica.owners.values():
             owner.listen()
         if self._timer is None:
@@ -219,7 +219,7 @@ class Leading:
         # Else it has a copy of what came while there was none.
         self._forget_parked()
         passing, self._passing, self._unsure = self._passing, [], []
-        in_time = self._clock.now_ns() <= self._passing_until_ns
+        in_time = self._clock.monotonic_ns() <= self._passing_until_ns
         if passing and in_time:
             self.pass_publishes(passing)
         self.pass_on(in_time and replica.group.handed_over)

@@ -288,14 +288,13 @@ class Proposals:
         """Take what waits in the taps, one batch a stream."""
         taken: set[int] = set()
         held: list[Source] = []
-        now_ns = self._clock.now_ns()
         for _ in range(len(self._sources)):
             if room <= 0 or len(taken) >= limits.COMMIT_STREAMS_MAX:
                 break
             for stream, batch in self._sources.popleft().take(room):
                 if stream.uid in taken:
                     held.append(Held(stream, batch))
-                elif (refusal := self._commits.refusal(stream, batch, now_ns)) is not None:
+                elif (refusal := self._commits.refusal(stream, batch)) is not None:
                     self._commits.refuse(stream, batch, refusal)
                 else:
                     taken.add(stream.uid)
