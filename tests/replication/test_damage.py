@@ -11,7 +11,7 @@ from streamd._engine import CorruptRecord
 from streamd.errors import StoreCorrupt
 from streamd.raft.config import Config
 from streamd.raft.errors import JournalDamaged
-from streamd.store import pages
+from streamd.store import layout, pages
 from streamd.store.directory import DATA_FILE
 from streamd.streams.replication import ops
 from tests.replication.test_rejoin import filled, victim, whole
@@ -148,8 +148,9 @@ def test_damaged_shelf_is_fetched_anew() -> None:
         world.until(lambda: all(each.owners[uid].rows for each in replicas()))
         rows = dict(leader.owners[uid].rows)
         server = next(each for each in world.running if not each.replication.replicas["STAN"].leading)
+        key = layout.key(layout.CONSUMER, server.replication.replicas["STAN"].owners[uid].stream_id, 1)
         settled(server)
-        spoil(server, rows[1][0])
+        spoil(server, layout.seal(key, rows[1][0]))  # the row itself, and not the entry that brought it
         server.start()
         replica = server.replication.replicas["STAN"]
         assert replica.damaged
