@@ -76,13 +76,14 @@ def test_store_in_memory_has_no_place(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_notes_are_logged_at_start(caplog: pytest.LogCaptureFixture) -> None:
-    config = load_text("streaming { id: x, store: file, dir: d, cluster { node_id: a, peers: [b] } }")
+    config = load_text("streaming {store: file, dir: d, cluster {node_id: a, log_cache_size: 5, trailing_logs: 7}}")
 
     startup.log_starting(logging.getLogger("test"), config, server_id="ID", server_name="a")
 
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert list(config.notes) == warned
-    assert warned[0].startswith("streaming.cluster has no effect without a cluster block with listen and routes")
+    assert "streaming.cluster.log_cache_size: accepted, has no effect here" in warned[0]
+    assert "streaming.cluster.trailing_logs: accepted, has no effect here" in warned[1]
 
 
 @pytest.mark.parametrize(

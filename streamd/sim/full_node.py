@@ -72,9 +72,6 @@ class FullNode:
         )
         if self.jetstream.identity not in ("", self.net.node):
             raise StoreError(f"the store is that of {self.jetstream.identity}")
-        for stored in self.jetstream.journals.values():
-            if stored.damage is not None:
-                raise stored.damage
         self.jetstream.start()
         services = self.jetstream.services
         host = WatchedHost(

@@ -65,15 +65,22 @@ class RaftWorld(World):
     """One history of some groups."""
 
     def __init__(
-        self, seed: int, *, fixes: Fixes | None = None, eager: bool = False, duplicates: float | None = None
+        self,
+        seed: int,
+        *,
+        fixes: Fixes | None = None,
+        eager: bool = False,
+        duplicates: float | None = None,
+        change_ms: int = CHANGE_MS,
     ) -> None:
-        """`fixes`, `eager` (proposals are acked at once): to plant bugs. `duplicates`: so many frames come twice."""
+        """`fixes`, `eager` (proposals are acked at once): to plant bugs. `duplicates`: so many frames come twice. `change_ms`:
+        mean time between two steps of the operator."""
         super().__init__(seed)
         if duplicates is not None:
             self.network.weather = replace(CHAOS, duplicates=duplicates)
         times = QUICK if seed % 4 in (0, 1) else SMALL
         self.options = replace(times, fixes=fixes or Fixes())
-        self._eager = eager
+        self._change_ms = change_ms
         self.size = 3 if seed % 2 else 5
         self.groups = ["A", "B"] if seed % 3 == 0 else ["A"]
         self.ledgers = {name: Ledger(name, self.counts) for name in self.groups}
@@ -100,7 +107,11 @@ class RaftWorld(World):
 
     def load(self, until_ns: int) -> None:
         self._until_ns = until_ns
-        for mean_ms, what in ((PROPOSE_MS, self._propose), (CHANGE_MS, self._change), (TRANSFER_MS, self._transfer)):
+        for mean_ms, what in (
+            (PROPOSE_MS, self._propose),
+            (self._change_ms, self._change),
+            (TRANSFER_MS, self._transfer),
+        ):
             self._again(mean_ms, what)
 
     def healed(self) -> None:

@@ -10,15 +10,13 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streamd._engine import CorruptRecord, StreamState
-from streamd.api.consumer import ConsumerConfig
+from streamd._engine import StreamState
 from streamd.api.errors import STREAM_NOT_FOUND
 from streamd.api.stream import StreamConfig
 from streamd.errors import StoreError
 from streamd.store import (
     Environment,
     MemoryLog,
-    StoredConsumer,
     StoredStream,
     StreamLog,
     Sync,
@@ -40,6 +38,7 @@ from streamd.streams.definitions import (
 )
 from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
+from streamd.streams.found import consumers_of, rows_of, stream_of, take_up
 from streamd.streams.journals import META, check_journals, take_journals
 from streamd.streams.room import Room
 from streamd.streams.services import Services
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from streamd.api.consumer import ConsumerConfig
     from streamd.api.errors import ApiError
     from streamd.clock import Clock
     from streamd.core.bus import Bus
@@ -117,7 +117,7 @@ class JetStream:
                 log=log,
                 store_dir=directory,
                 restore_state=self._read_back,
-                take_up=self._take_up,
+                take_up=take_up,
                 reads=lambda: self.reads,
             )
             numbers = [stored.stream for stored in (*found, *self.journals.values())]
@@ -150,7 +150,7 @@ class JetStream:
     def lay_aside(self, stream: Stream) -> None:
         """Serve a stream of this server alone no more; what is stored stays."""
         self.aside[stream.name] = stream
-        stream.rows = self.rows_of(stream)
+        stream.rows = rows_of(stream)
         stream.lay_down("409 Consumer Deleted")
         stream.unlisten()
         stream.direct.close()
@@ -166,50 +166,21 @@ class JetStream:
     # recovery
 
     def _recover(self, stored: StoredStream, definition: dict[str, Any], *, closed: bool) -> None:
-        config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
         channel = definition.get("channel")
-        options = stream_options(config, channel) | fixed_options(config, channel)
         log = self.stored_log(stored.stream, channel)
-        now_ns = self.services.clock.now_ns()
         offline = closed_text(stored.name) if closed and channel is not None else None
-        state = None
-        try:
-            if offline is None:
-                # Message ids of what is replicated leave with the time of entries, on all replicas alike.
-                state = restore_state(
-                    self.environment, stored, log, now_ns=0 if "group" in definition else now_ns, **options
-                )
-        except StoreError as error:
-            offline = str(error)
-        if state is None:
-            state = StreamState(config.name or stored.name, **options)
-        stream = Stream(self.services, config, state, log, stored.stream, definition.get("created", 0), channel)
-        stream.name = config.name or stored.name
-        # The clock here may be far from that of the leader, whose time is in the entries.
-        stream.ids_found(len(stored.ids), state.last_ts_ns if "group" in definition else now_ns)
-        if offline is not None:
-            stream.go_offline(offline)
-        stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)
-        stream.frozen, stream.partial = definition.get("frozen", False), definition.get("partial", False)
-        stream.move = definition.get("move", 0)
-        stream.group = definition.get("group", "")
+        stream = stream_of(self.services, self.environment, stored, definition, log, offline)
         twin = self.streams.get(stream.name)
         if twin is not None and twin.uid == stream.uid and definition.get("fetching"):
             # The server ended while it fetched a damaged stream anew.
             stream.replaces.append(twin.stream_id)
         self._file(stream)
-        if definition.get("fetching") and offline is None:
+        if definition.get("fetching") and stream.offline is None:
             stream.await_state()
         if "group" in definition or stream.frozen:
             stream.rows = {number: (row.definition, row.state) for number, row in stored.consumers.items()}
-            return
-        for consumer in stored.consumers.values():
-            definition = json.loads(consumer.definition) if consumer.definition else {"service": ""}
-            if "service" in definition or "config" not in definition:
-                # Of a service, or of who knows what: the definition around it can't be read.
-                stream.kept[consumer.consumer] = (definition, consumer.state)
-            else:
-                self._recover_consumer(stream, consumer, definition)
+        else:
+            consumers_of(stream, stored)
 
     def _file(self, stream: Stream) -> None:
         """A cluster says whether it takes a stream of this server alone; without a cluster that is the one to serve."""
@@ -226,40 +197,6 @@ class JetStream:
     def stored_log(self, stream_id: int, channel: str | None) -> StreamLog:
         cipher = None if channel is None else self.encryption.cipher
         return StreamLog(self.environment, self._cache, stream_id, cipher)
-
-    @staticmethod
-    def rows_of(stream: Stream) -> dict[int, tuple[bytes, bytes | None]]:
-        """The rows that the consumers of a stream make, for when it moves; those in memory get numbers."""
-        rows: dict[int, tuple[bytes, bytes | None]] = {}
-        for consumer in stream.consumers.values():
-            consumer.consumer_id = consumer.consumer_id or stream.next_consumer_id()
-            definition = consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until)
-            rows[consumer.consumer_id] = definition, consumer.state.encode()
-        return rows
-
-    def _take_up(self, stream: Stream) -> None:
-        """A replicated stream is led from here: its consumers are what its rows say."""
-        for number, (definition, state) in stream.rows.items():
-            fields = json.loads(definition)
-            if "service" in fields:
-                stream.kept[number] = (fields, state)
-            else:
-                self._recover_consumer(stream, StoredConsumer(number, definition, state), fields)
-
-    def _recover_consumer(self, stream: Stream, stored: StoredConsumer, definition: dict[str, Any]) -> None:
-        config = ConsumerConfig.model_validate(definition["config"], strict=False)
-        state = new_consumer_state(stream, config, definition.get("start", 1))
-        if stored.state is not None:
-            try:
-                state.decode(stored.state)
-            except CorruptRecord as error:
-                stream.go_offline(f"consumer {config.name} of stream {stream.name} is damaged: {error}")
-        consumer = Consumer(stream, config, state, stored.consumer, definition.get("created", 0))
-        if stream.offline is None:
-            if config.deliver_policy == "last_per_subject":
-                consumer.begin_with_lasts(definition.get("until", 0))
-            consumer.recount()
-        stream.consumers[config.name] = consumer
 
     def _read_back(self, stream: Stream) -> StreamState:
         stored = next((found for found in recover_store(self.environment) if found.stream == stream.stream_id), None)

@@ -79,8 +79,8 @@ def test_blocks_given_in_python_mean_the_same() -> None:
 
     assert config.jetstream == JetStreamConfig(store_dir="d")
     assert config.server_name == "a"
-    alone = 'without a cluster block with listen and routes: this server "a" serves alone'
-    assert config.notes == (f"streaming.cluster has no effect {alone}",)
+    alone = "streaming.cluster has no effect without a cluster block with listen and routes"
+    assert config.notes == (f'{alone}: this server "a" serves alone',)
     for values in ({"streaming": StreamingConfig(store="file")}, {"streaming": 5}, {"streaming": {"store": "x"}}):
         with pytest.raises(ValidationError):
             Config.model_validate(values)

@@ -23,6 +23,7 @@ CATCHING: Final = {
     "no-term": 16,
     "no-guard": 1,
     "no-dedupe-no-sticky": 4,
+    "no-one-at-a-time": 3,
 }
 TRIES: Final = 60
 

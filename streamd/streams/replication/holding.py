@@ -12,6 +12,7 @@ from streamd._engine import Records, StreamState, record_key
 from streamd.api.stream import StreamConfig
 from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
+from streamd.streams.found import rows_of
 from streamd.streams.shelf import Shelf
 from streamd.streams.stream import Stream
 
@@ -125,7 +126,7 @@ class Holding:
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if not stream.group:
-                stream.rows = jetstream.rows_of(stream)
+                stream.rows = rows_of(stream)
             stream.frozen, stream.move = True, move
             stream.lay_down("409 Leadership Change")
             if stream.stream_id:

@@ -231,7 +231,7 @@ class Mover:
         stream = next((each for each in replication.jetstream.streams.values() if each.uid == wanted.uid), None)
         if stream is not None and replication.name not in wanted.names:
             self.lay_aside(stream)
-            replication.remove(stream)
+            replication.assigned.remove(stream)
         elif stream is not None and not wanted.group and wanted.uid not in self._adopting:
             self._adopting.add(wanted.uid)
             replication.holding.settle(stream, lambda: self._served(wanted, stream))
@@ -262,7 +262,7 @@ class Mover:
         """A stream has its new place; a configuration that came with the move is taken on next."""
         self._adopting.discard(wanted.uid)
         if stream.version < wanted.version:
-            self._replication.look_at(wanted)
+            self._replication.assigned.look_at(wanted)
         else:
             self._replication.answers.made(wanted.uid, None)
 

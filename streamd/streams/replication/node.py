@@ -19,6 +19,7 @@ from streamd.streams.journals import META
 from streamd.streams.replication import ops
 from streamd.streams.replication.answers import Answers
 from streamd.streams.replication.api import ClusterApi
+from streamd.streams.replication.assigned import Assigned
 from streamd.streams.replication.bringing import Bringing
 from streamd.streams.replication.holding import Holding
 from streamd.streams.replication.infos import Infos
@@ -32,7 +33,6 @@ from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
 from streamd.streams.replication.standing import Standing
 from streamd.streams.replication.transfer import Transfer
 from streamd.streams.replication.view import View
-from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,10 +40,11 @@ if TYPE_CHECKING:
     from streamd.api.stream import StreamConfig
     from streamd.raft.host import Host
     from streamd.raft.net import Net, NodeId
-    from streamd.state.meta import Assignment, Change
+    from streamd.state.meta import Change
     from streamd.store import Outcome, StoredStream
     from streamd.streams.jetstream import JetStream
     from streamd.streams.shelf import Shelf
+    from streamd.streams.stream import Stream
 
 #: How often leaders look whether something of what the meta group wants is still missing.
 TEND_NS: Final = 1_000_000_000
@@ -96,7 +97,7 @@ class Replication:
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded
         self.standing = Standing(self, failed)
-        self._opening: set[int] = set()  # uids whose OPEN is proposed
+        self.assigned = Assigned(self)
         self._told: dict[str, Callable[[Replica], None]] = {}
         self._beats = 0
         self._making: set[str] = set()  # groups whose journal is being stored
@@ -256,9 +257,9 @@ class Replication:
         if stream is not None and change.kind != "refused":
             if change.kind == "moved":
                 self.mover.moved(stream)
-            self.look_at(stream)
+            self.assigned.look_at(stream)
             if change.kind == "removed":
-                self._remove(stream.uid)
+                self.assigned.remove_uid(stream.uid)
 
     def look(self) -> None:
         """Compare all that the meta group wants with what is here."""
@@ -266,107 +267,16 @@ class Replication:
         for plan in list(state.groups.values()):
             self._ensure_group(plan)
         for stream in list(state.streams.values()):
-            self.look_at(stream)
+            self.assigned.look_at(stream)
         for held in list(self.jetstream.streams.values()):
             if (
                 0 < held.uid < ops.FIRST_OWN_UID
                 and held.uid not in self.meta.state.by_uid
                 and held.uid <= self.meta.applied
             ):
-                self._remove(held.uid)
+                self.assigned.remove_uid(held.uid)
         self.membership.look()
         self.mover.evacuate()
-
-    def look_at(self, wanted: Assignment) -> None:
-        """Compare one stream."""
-        if self.meta.state.by_uid.get(wanted.uid) is not wanted:
-            return
-        if wanted.moving:
-            self.mover.look_at(wanted)
-            return
-        if not wanted.group:
-            if wanted.names == (self.name,):
-                self._look_at_own(wanted)
-            return
-        replica = self.replicas.get(wanted.group)
-        if replica is None or not replica.leading:
-            return
-        stream = replica.owners.get(wanted.uid)
-        if wanted.move and (stream is None or (isinstance(stream, Stream) and stream.frozen)):
-            self.mover.look_for(wanted)
-        elif stream is None:
-            self._propose(replica, ops.OPEN, wanted)
-        elif isinstance(stream, Stream) and stream.version < wanted.version:
-            self._propose(replica, ops.CONFIGURE, wanted)
-        else:
-            # A leader before this one may have proposed it and not have come to answer.
-            self.answers.made(wanted.uid, None)
-
-    def _propose(self, replica: Replica, kind: int, wanted: Assignment) -> None:
-        if wanted.uid in self._opening:
-            return
-        self._opening.add(wanted.uid)
-        definition = {
-            "name": wanted.name,
-            "created": wanted.created_ns,
-            "config": wanted.config,
-            "group": replica.name,
-            "uid": wanted.uid,
-            "version": wanted.version,
-        }
-
-        def finish(result: tuple[Any, ...], error: Exception | None) -> None:
-            self._opening.discard(wanted.uid)
-            if error is None:
-                self.answers.made(wanted.uid, result[1] if len(result) > 1 else None)
-                self.look_at(wanted)
-
-        replica.proposals.alone(ops.defined(kind, wanted.uid, definition), finish)
-
-    def _look_at_own(self, wanted: Assignment) -> None:
-        """A stream without other replicas that lives here."""
-        jetstream = self.jetstream
-        stream = jetstream.streams.get(wanted.name)
-        if wanted.uid in self._opening:
-            return
-        config = jetstream.config_of(wanted.config)
-        if stream is not None and stream.uid == wanted.uid and stream.frozen:
-            self.mover.moved(wanted)
-        elif stream is None or stream.uid != wanted.uid:
-            if self.bringing.take(wanted, partial(self._made_own, wanted, None)):
-                self._opening.add(wanted.uid)
-                return
-            if stream is not None:
-                self._remove(stream.uid)
-            self._opening.add(wanted.uid)
-            jetstream.create_stream(
-                config,
-                partial(self._made_own, wanted),
-                uid=wanted.uid,
-                created_ns=wanted.created_ns,
-                version=wanted.version,
-            )
-        elif stream.version < wanted.version:
-            self._opening.add(wanted.uid)
-            stream.version = wanted.version
-            jetstream.update_stream(stream, config, lambda error: self._made_own(wanted, stream, error))
-
-    def _made_own(self, wanted: Assignment, _stream: Stream | None, error: ApiError | None) -> None:
-        self._opening.discard(wanted.uid)
-        self.answers.made(wanted.uid, error)
-        self.look_at(wanted)
-
-    def _remove(self, uid: int) -> None:
-        """A stream was deleted: nothing of it stays here."""
-        for stream in [each for each in self.jetstream.streams.values() if each.uid == uid]:
-            self.remove(stream)
-
-    def remove(self, stream: Stream) -> None:
-        """Remove a stream from this server."""
-        if stream.replica is not None:
-            stream.replica.drop(stream, lambda _owner, _error: None)
-        else:
-            self.jetstream.delete_stream(stream, lambda _error: None)
 
     # leading
 
@@ -374,7 +284,7 @@ class Replication:
         """This server leads a group now: what it lacks is proposed."""
         for wanted in list(self.meta.state.streams.values()):
             if wanted.group == replica.name:
-                self.look_at(wanted)
+                self.assigned.look_at(wanted)
 
     def meta_leaderless_ns(self) -> int:
         """For how long no meta leader has been known."""

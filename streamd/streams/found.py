@@ -1,0 +1,100 @@
+"""Streams and consumers from what the store holds of them; and rows, which are consumers that nobody runs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from streamd._engine import CorruptRecord, StreamState
+from streamd.api.consumer import ConsumerConfig
+from streamd.api.stream import StreamConfig
+from streamd.errors import StoreError
+from streamd.store import StoredConsumer, restore_state
+from streamd.streams.consumer import Consumer
+from streamd.streams.definitions import consumer_definition, fixed_options, new_consumer_state, stream_options
+from streamd.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from streamd.store import Environment, StoredStream, StreamLog
+    from streamd.streams.services import Services
+
+
+def stream_of(
+    services: Services,
+    environment: Environment,
+    stored: StoredStream,
+    definition: dict[str, Any],
+    log: StreamLog,
+    offline: str | None,
+) -> Stream:
+    """A stream without its consumers; `offline`: why it isn't even to be read. Damage takes it offline."""
+    config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
+    channel = definition.get("channel")
+    options = stream_options(config, channel) | fixed_options(config, channel)
+    now_ns = services.clock.now_ns()
+    state = None
+    try:
+        if offline is None:
+            # Message ids of what is replicated leave with the time of entries, on all replicas alike.
+            state = restore_state(environment, stored, log, now_ns=0 if "group" in definition else now_ns, **options)
+    except StoreError as error:
+        offline = str(error)
+    if state is None:
+        state = StreamState(config.name or stored.name, **options)
+    stream = Stream(services, config, state, log, stored.stream, definition.get("created", 0), channel)
+    stream.name = config.name or stored.name
+    # The clock here may be far from that of the leader, whose time is in the entries.
+    stream.ids_found(len(stored.ids), state.last_ts_ns if "group" in definition else now_ns)
+    if offline is not None:
+        stream.go_offline(offline)
+    stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)
+    stream.frozen, stream.partial = definition.get("frozen", False), definition.get("partial", False)
+    stream.move, stream.group = definition.get("move", 0), definition.get("group", "")
+    return stream
+
+
+def consumers_of(stream: Stream, stored: StoredStream) -> None:
+    """Give a stream the consumers that were stored with it; what is another service's is kept for that."""
+    for consumer in stored.consumers.values():
+        definition = json.loads(consumer.definition) if consumer.definition else {"service": ""}
+        if "service" in definition or "config" not in definition:
+            # Of a service, or of who knows what: the definition around it can't be read.
+            stream.kept[consumer.consumer] = (definition, consumer.state)
+        else:
+            _consumer(stream, consumer, definition)
+
+
+def take_up(stream: Stream) -> None:
+    """A replicated stream is led from here: its consumers are what its rows say."""
+    for number, (definition, state) in stream.rows.items():
+        fields = json.loads(definition)
+        if "service" in fields:
+            stream.kept[number] = (fields, state)
+        else:
+            _consumer(stream, StoredConsumer(number, definition, state), fields)
+
+
+def rows_of(stream: Stream) -> dict[int, tuple[bytes, bytes | None]]:
+    """The rows that the consumers of a stream make, for when it moves; those in memory get numbers."""
+    rows: dict[int, tuple[bytes, bytes | None]] = {}
+    for consumer in stream.consumers.values():
+        consumer.consumer_id = consumer.consumer_id or stream.next_consumer_id()
+        definition = consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until)
+        rows[consumer.consumer_id] = definition, consumer.state.encode()
+    return rows
+
+
+def _consumer(stream: Stream, stored: StoredConsumer, definition: dict[str, Any]) -> None:
+    config = ConsumerConfig.model_validate(definition["config"], strict=False)
+    state = new_consumer_state(stream, config, definition.get("start", 1))
+    if stored.state is not None:
+        try:
+            state.decode(stored.state)
+        except CorruptRecord as error:
+            stream.go_offline(f"consumer {config.name} of stream {stream.name} is damaged: {error}")
+    consumer = Consumer(stream, config, state, stored.consumer, definition.get("created", 0))
+    if stream.offline is None:
+        if config.deliver_policy == "last_per_subject":
+            consumer.begin_with_lasts(definition.get("until", 0))
+        consumer.recount()
+    stream.consumers[config.name] = consumer

@@ -1,0 +1,119 @@
+"""What the meta group wants of streams, compared with what is here: what is missing is made, what has gone is removed.
+
+In the walk:  an entry of the meta group → here, on every server → the leader of a stream's group proposes, a stream without
+              replicas is made on its server.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from streamd.streams.replication import ops
+from streamd.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from streamd.api.errors import ApiError
+    from streamd.state.meta import Assignment
+    from streamd.streams.replication.node import Replication
+    from streamd.streams.replication.replica import Replica
+
+
+class Assigned:
+    """The streams that this server has a part in."""
+
+    def __init__(self, replication: Replication) -> None:
+        self._replication = replication
+        self._jetstream = replication.jetstream
+        self._opening: set[int] = set()  # uids whose making or change is under way
+
+    def look_at(self, wanted: Assignment) -> None:
+        """Compare one stream."""
+        if self._replication.meta.state.by_uid.get(wanted.uid) is not wanted:
+            return
+        if wanted.moving:
+            self._replication.mover.look_at(wanted)
+            return
+        if not wanted.group:
+            if wanted.names == (self._replication.name,):
+                self._look_at_own(wanted)
+            return
+        replica = self._replication.replicas.get(wanted.group)
+        if replica is None or not replica.leading:
+            return
+        stream = replica.owners.get(wanted.uid)
+        if wanted.move and (stream is None or (isinstance(stream, Stream) and stream.frozen)):
+            self._replication.mover.look_for(wanted)
+        elif stream is None:
+            self._propose(replica, ops.OPEN, wanted)
+        elif isinstance(stream, Stream) and stream.version < wanted.version:
+            self._propose(replica, ops.CONFIGURE, wanted)
+        else:
+            # A leader before this one may have proposed it and not have come to answer.
+            self._replication.answers.made(wanted.uid, None)
+
+    def _propose(self, replica: Replica, kind: int, wanted: Assignment) -> None:
+        if wanted.uid in self._opening:
+            return
+        self._opening.add(wanted.uid)
+        definition = {
+            "name": wanted.name,
+            "created": wanted.created_ns,
+            "config": wanted.config,
+            "group": replica.name,
+            "uid": wanted.uid,
+            "version": wanted.version,
+        }
+
+        def finish(result: tuple[Any, ...], error: Exception | None) -> None:
+            self._opening.discard(wanted.uid)
+            if error is None:
+                self._replication.answers.made(wanted.uid, result[1] if len(result) > 1 else None)
+                self.look_at(wanted)
+
+        replica.proposals.alone(ops.defined(kind, wanted.uid, definition), finish)
+
+    def _look_at_own(self, wanted: Assignment) -> None:
+        """A stream without other replicas that lives here."""
+        jetstream = self._jetstream
+        stream = jetstream.streams.get(wanted.name)
+        if wanted.uid in self._opening:
+            return
+        config = jetstream.config_of(wanted.config)
+        if stream is not None and stream.uid == wanted.uid and stream.frozen:
+            self._replication.mover.moved(wanted)
+        elif stream is None or stream.uid != wanted.uid:
+            if self._replication.bringing.take(wanted, partial(self._made_own, wanted, None)):
+                self._opening.add(wanted.uid)
+                return
+            if stream is not None:
+                self.remove_uid(stream.uid)
+            self._opening.add(wanted.uid)
+            jetstream.create_stream(
+                config,
+                partial(self._made_own, wanted),
+                uid=wanted.uid,
+                created_ns=wanted.created_ns,
+                version=wanted.version,
+            )
+        elif stream.version < wanted.version:
+            self._opening.add(wanted.uid)
+            stream.version = wanted.version
+            jetstream.update_stream(stream, config, lambda error: self._made_own(wanted, stream, error))
+
+    def _made_own(self, wanted: Assignment, _stream: Stream | None, error: ApiError | None) -> None:
+        self._opening.discard(wanted.uid)
+        self._replication.answers.made(wanted.uid, error)
+        self.look_at(wanted)
+
+    def remove_uid(self, uid: int) -> None:
+        """A stream was deleted: nothing of it stays here."""
+        for stream in [each for each in self._jetstream.streams.values() if each.uid == uid]:
+            self.remove(stream)
+
+    def remove(self, stream: Stream) -> None:
+        """Remove a stream from this server."""
+        if stream.replica is not None:
+            stream.replica.drop(stream, lambda _owner, _error: None)
+        else:
+            self._jetstream.delete_stream(stream, lambda _error: None)
