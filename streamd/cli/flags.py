@@ -199,7 +199,12 @@ def _size(name: str, value: str) -> str:
 
 def usage() -> str:
     """The text of --help."""
-    lines = ["", "Usage: streamd [options]", "       streamd import stan DIR [options]"]
+    lines = [
+        "",
+        "Usage: streamd [options]",
+        "       streamd import stan DIR [options]",
+        "       streamd recover -c FILE [--apply]",
+    ]
     group = ""
     for flag in FLAGS:
         if flag.group != group:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -138,6 +139,29 @@ def test_damaged_store_is_set_aside(cluster: Trio) -> None:
 def home_of(trio: Trio, stream: str) -> Node | None:
     """The server that has a stream alone."""
     return trio.stream_leader(stream)
+
+
+def test_flipped_stores_heal(cluster: Trio) -> None:
+    """Bits and sectors of one store after another, and the cluster is whole again each time."""
+    chance = random.Random(7)
+    acked: list[bytes] = []
+    publish(cluster, acked, 100)
+    for _ in range(4):
+        node = chance.choice(cluster.nodes)
+        node.kill()
+        data = store(node) / "data.mdb"
+        used = len(data.read_bytes().rstrip(b"\0"))
+        with data.open("r+b") as file:
+            for _ in range(6):
+                file.seek(chance.randrange(0, used, 512))
+                file.write(chance.randbytes(chance.choice([1, 512])))
+        publish(cluster, acked, 20)
+        came_back(node)
+        publish(cluster, acked, 20)
+        cluster.until("replicas that lack nothing", lambda: cluster.replicas_current(STREAM), 60)
+        cluster.until("equal replicas", lambda: len({last_sequence(each) for each in cluster.nodes}) == 1, 60)
+    assert any("it is set aside as" in node.log.read_text() for node in cluster.nodes)
+    all_equal(cluster, acked)
 
 
 def test_recover(cluster: Trio) -> None:

@@ -11,12 +11,14 @@ from streamd._engine import CorruptRecord
 from streamd.errors import StoreCorrupt
 from streamd.raft.config import Config
 from streamd.raft.errors import JournalDamaged
-from streamd.store import pages
+from streamd.store import layout, pages
 from streamd.store.directory import DATA_FILE
+from streamd.streams.replication import ops
 from tests.replication.test_rejoin import filled, victim, whole
 from tests.replication.world import World
 
 if TYPE_CHECKING:
+    from streamd.streams.replication.replica import Replica
     from tests.replication.world import Server
 
 
@@ -128,16 +130,35 @@ def test_without_a_healthy_replica_it_stays_offline() -> None:
         world.store("S", 2)
 
 
-def test_damaged_rows_of_streaming_are_fetched_anew() -> None:
+def test_damaged_shelf_is_fetched_anew() -> None:
     """What NATS Streaming keeps of its clients is a shelf: it is healed as streams are."""
     with World(6, streaming=True) as world:
         world.until(world.formed)
-        world.until(lambda: all("STAN" in server.replication.replicas for server in world.running))
-        leader = world.until(
-            lambda: next((each for each in world.running if each.replication.replicas["STAN"].leading), None)
-        )
-        replica = leader.replication.replicas["STAN"]
-        assert replica.owners is not None
+
+        def replicas() -> list[Replica]:
+            found = [server.replication.replicas.get("STAN") for server in world.running]
+            return [each for each in found if each is not None]
+
+        leader = world.until(lambda: next((each for each in replicas() if each.leading), None))
+        uid = ops.FIRST_OWN_UID
+        about = {"name": "clients", "service": "clients", "group": "STAN", "uid": uid}
+        leader.proposals.alone(ops.defined(ops.OPEN, uid, about), lambda _result, _error: None)
+        world.until(lambda: len(replicas()) == 3 and all(uid in each.owners for each in replicas()))
+        leader.owners[uid].put(1, {"client": "needle"}, lambda _error: None)
+        world.until(lambda: all(each.owners[uid].rows for each in replicas()))
+        rows = dict(leader.owners[uid].rows)
+        server = next(each for each in world.running if not each.replication.replicas["STAN"].leading)
+        key = layout.key(layout.CONSUMER, server.replication.replicas["STAN"].owners[uid].stream_id, 1)
+        settled(server)
+        spoil(server, layout.seal(key, rows[1][0]))  # the row itself, and not the entry that brought it
+        server.start()
+        replica = server.replication.replicas["STAN"]
+        assert replica.damaged
+        world.until(lambda: not replica.damaged and replica.owners[uid].rows == rows)
+        assert not server.aside()
+        settled(server)
+        server.start()
+        assert server.replication.replicas["STAN"].owners[uid].rows == rows
 
 
 @pytest.mark.parametrize("seed", range(2))

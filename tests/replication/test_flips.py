@@ -47,12 +47,12 @@ def flipped(seed: int) -> Counter[str]:
     return met
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_flips_are_healed(part: int, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.timeout(600)
+def test_flips_are_healed(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing that was acked is missing, all replicas are equal, and both ways of healing were taken."""
     met: Counter[str] = Counter()
     with caplog.at_level(logging.CRITICAL):
-        for seed in range(part, SEEDS, 4):
+        for seed in range(SEEDS):
             met += flipped(seed)
     assert met["set aside"]
     assert met["streams fetched anew"]

@@ -92,6 +92,7 @@ def test_report() -> None:
         assert home is not None
         other = next(server for server in world.running if server is not home)
         world.until(lambda: all(world.equal(name) for name in NAMES))
+        world.run(2)  # all that is applied is stored
         for server in world.servers.values():
             server.kill()
         with Survivor(other.disk.directory) as survivor:
