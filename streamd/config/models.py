@@ -193,7 +193,6 @@ class Config(Block):
             if self.cluster is not None and not self.cluster.name:
                 changed["cluster"] = self.cluster.model_copy(update={"name": self.streaming.cluster_id})
         name = changed.get("server_name", self.server_name)
-        _in_a_cluster(self.streaming, self.cluster)
         notes = (_alone(name, self.streaming, self.cluster), _in_the_clear(self.streaming))
         changed["notes"] = (*self.notes, *(note for note in notes if note is not None and note not in self.notes))
         # A frozen model of its own making: this is still its birth.
@@ -251,13 +250,6 @@ def _one_store(
         interval = max(streaming.auto_sync_ns, SYNC_MIN_NS) if streaming.auto_sync_ns > 0 else "never"
         jetstream = jetstream.model_copy(update={"sync_interval": interval})
     return streaming, jetstream
-
-
-def _in_a_cluster(streaming: StreamingConfig | None, routes: ClusterConfig | None) -> None:
-    """Errors: SettingError for what no member of a group may have."""
-    if streaming is not None and streaming.encrypt and streaming.cluster is not None and routes and routes.port:
-        text = "encryption is not supported in a cluster: the log that its servers share isn't encrypted"
-        raise SettingError(text, "streaming", "encrypt")
 
 
 def _in_the_clear(streaming: StreamingConfig | None) -> str | None:

@@ -110,11 +110,6 @@ class Group:
         return self.replica.term_before
 
     @property
-    def handing_over(self) -> bool:
-        """Whether a transfer is under way: proposals have to wait."""
-        return self.replica.transfer.under_way
-
-    @property
     def handed_over(self) -> bool:
         """Whether this node's last leadership ended by a transfer."""
         return self.replica.transfer.succeeded

@@ -61,6 +61,9 @@ class Changes(Protocol):
     def save(self, saved: Saved) -> None:
         """Store a state soon."""
 
+    def settle(self, saved: Saved, done: Callable[[], None]) -> None:
+        """Call once the state as it is now is as durable as promised, or can't be any more."""
+
     def confirm(self, consumer: Consumer, outcome: AckOutcome) -> None:
         """Answer acks that ask for it once the consumer's state is durable."""
 
@@ -119,6 +122,10 @@ class Local:
     def save(self, saved: Saved) -> None:
         """With the next commit, or soon."""
         self._commits.save(saved)
+
+    def settle(self, saved: Saved, done: Callable[[], None]) -> None:
+        """At once: what one server alone tells it tells of itself."""
+        done()
 
     def confirm(self, consumer: Consumer, outcome: AckOutcome) -> None:
         """With the next commit."""

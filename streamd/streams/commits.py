@@ -76,6 +76,8 @@ class Commits:
         self._saved_at_ns = 0
         self._save_timer: Timer | None = None
         self._full_until_ns = 0
+        #: Told of every commit for which there was no room.
+        self.was_full: Callable[[], None] = lambda: None
         self._rooms = rooms
         self._crowded = False  # whether the last batch found no room
         self.closed = False
@@ -408,6 +410,7 @@ class Commits:
             self._log.error("%s", error)
         if full:
             self._full_until_ns = now_ns + FULL_PAUSE_NS
+            self.was_full()
         answer = STORAGE_EXCEEDED() if full else ApiError(503, 10077, str(error))
         for each in admitted:
             if not each.stream.stream_id:

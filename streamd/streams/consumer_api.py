@@ -95,8 +95,20 @@ class ConsumerApi:
         call.answer(wire.ConsumerListResponse(total=len(consumers), offset=offset, limit=limit, consumers=page))
 
     def consumer_info(self, call: Call, _request: None) -> None:
-        """One info."""
-        call.answer(wire.ConsumerInfoResponse.of(self.info(self._consumer(call))))
+        """One info. An ack floor that was told doesn't go back: of a replicated consumer nothing is told that another server
+        wouldn't know if it led next, and nobody tells it who leads no more."""
+        consumer = self._consumer(call)
+        stream, reads = consumer.stream, self._jetstream.reads
+        answer = wire.ConsumerInfoResponse.of(self.info(consumer))
+        if stream.replica is None or reads is None:
+            call.answer(answer)
+            return
+
+        def confirmed(leading: bool) -> None:
+            if leading:
+                call.answer(answer)
+
+        stream.changes.settle(consumer, lambda: reads.confirm(stream, confirmed))
 
     def consumer_delete(self, call: Call, _request: None) -> None:
         """Remove a consumer."""

@@ -230,6 +230,8 @@ class Nodes:
                     return False
                 if not group.commit_index == group.last_index == peer.group.last_index:
                     return False
+                if replica.owners.keys() != peer.owners.keys():
+                    return False  # a deletion is under way
         return True
 
 

@@ -226,7 +226,10 @@ class ClusterApi:
                 self.proposed(call, change)
                 if change is not None and change.kind == "removed":
                     replication.services.advisories.stream_action(found.name, "delete")
-                    call.answer(wire.StreamDeleteResponse())
+                    # Who asks again at once may ask another server.
+                    nodes = [replication.node_named(name) for name in found.names]
+                    known = [node for node in nodes if node is not None]
+                    replication.meta.when_known(known, lambda: call.answer(wire.StreamDeleteResponse()))
 
             replication.meta.propose({"do": "remove", "uid": found.uid}, removed)
 

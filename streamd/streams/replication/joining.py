@@ -103,7 +103,7 @@ class Joining:
             return
         self._known[node] = fields
         if self._net.node in fields.get("banned", ()):
-            replication.fail(GivenUp(replication.services.store_dir, replication.name, fields["name"]))
+            replication.standing.fail(GivenUp(replication.services.store_dir, replication.name, fields["name"]))
 
     def look(self) -> None:
         """Found or extend the cluster as far as that is possible now."""

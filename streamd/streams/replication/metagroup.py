@@ -17,7 +17,7 @@ from streamd.state.meta import Change, MetaState
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from streamd.raft.group import Group
     from streamd.raft.net import Net, NodeId
@@ -30,6 +30,9 @@ STATE_ROW: Final = 5
 STORE_ENTRIES: Final = 512
 FETCH_TIMEOUT_NS: Final = 2_000_000_000
 FETCH: Final = "meta.state"
+KNOWN: Final = "meta.known"
+KNOWN_TIMEOUT_NS: Final = 1_000_000_000
+KNOWN_STEP_NS: Final = 2_000_000
 
 
 class MetaGroup:
@@ -61,8 +64,10 @@ class MetaGroup:
         self._news: deque[tuple[Change, dict[str, Any]]] = deque()
         self._waiting: tuple[int, int, Callable[[Change | None], None]] | None = None
         self._jobs: deque[tuple[Callable[[], None], Callable[[], None]]] = deque()
+        self._told: list[Callable[[], None]] = []  # called once what was applied has had its effects
         self._fetching = False
         net.serve(FETCH, self._serve_state)
+        net.serve(KNOWN, self._serve_known)
 
     # the machine
 
@@ -89,6 +94,9 @@ class MetaGroup:
             change, command = self._news[0]
             self._effects(change, command)
             self._news.popleft()
+        told, self._told = self._told, []
+        for call in told:
+            call()
 
     def role_changed(self) -> None:
         """This server leads the meta group, or another does, or none."""
@@ -129,6 +137,40 @@ class MetaGroup:
             return
         self._waiting = (index, self.group.term, done)
 
+    # what others know
+
+    def when_known(self, nodes: Iterable[NodeId], done: Callable[[], None]) -> None:
+        """`done` once these nodes, as far as they can be reached, have done what follows from all that is applied here."""
+        waiting = [node for node in nodes if node in self._net.linked()]
+        left = len(waiting)
+        if not left:
+            done()
+
+        def answered(_answer: bytes | None) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done()
+
+        payload = str(self.applied).encode()
+        for node in waiting:
+            self._net.call(node, KNOWN, payload, answered, timeout_ns=KNOWN_TIMEOUT_NS)
+
+    def _serve_known(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
+        index, clock = int(payload), self._services.clock
+        until_ns = clock.monotonic_ns() + KNOWN_TIMEOUT_NS
+
+        def look() -> None:
+            if self.applied >= index:
+                if self._news:
+                    self._told.append(lambda: answer(b"ok"))
+                else:
+                    answer(b"ok")
+            elif clock.monotonic_ns() < until_ns:
+                clock.call_later(KNOWN_STEP_NS, look)
+
+        look()
+
     # the stored form
 
     def store(self, done: Callable[[Exception | None], None]) -> None:
@@ -148,6 +190,15 @@ class MetaGroup:
                 self._stored = index
                 self.group.applied(index)
             done(outcome.error)
+
+        self._services.commits.at_rest(job)
+
+    def try_to_store(self, done: Callable[[Exception | None], None]) -> None:
+        """Store what is stored already, to see whether that can be done."""
+
+        def job(work: Work) -> Callable[[Outcome], None]:
+            work.of(self.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(self._stored)
+            return lambda outcome: done(outcome.error)
 
         self._services.commits.at_rest(job)
 

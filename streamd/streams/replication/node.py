@@ -30,6 +30,7 @@ from streamd.streams.replication.mover import Mover
 from streamd.streams.replication.passing import Passing
 from streamd.streams.replication.reads import Reads
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
+from streamd.streams.replication.standing import Standing
 from streamd.streams.replication.transfer import Transfer
 from streamd.streams.replication.view import View
 
@@ -95,7 +96,7 @@ class Replication:
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded
-        self._failed: Callable[[Exception], None] | None = failed
+        self.standing = Standing(self, failed)
         self.assigned = Assigned(self)
         self._told: dict[str, Callable[[Replica], None]] = {}
         self._beats = 0
@@ -178,11 +179,12 @@ class Replication:
             told(replica)
         replica.lead.began = partial(self._leads, replica)
         replica.lead.pass_publishes = partial(self.passing.on, replica)
-        replica.failed = self.fail
+        replica.failed = self.standing.fail
         replica.group = self.host.open(name, storage, replica, applied)
         for owner in owners.values():
             owner.stand_by()
         replica.role_changed()
+        replica.lacks_room(self.standing.full)
         return replica
 
     def _ensure_group(self, plan: GroupPlan) -> None:
@@ -298,7 +300,7 @@ class Replication:
 
     def _meta_role(self) -> None:
         if self.meta.group.failed is not None:
-            self.fail(self.meta.group.failed)
+            self.standing.fail(self.meta.group.failed)
             return
         leader = self.meta.group.leader
         if leader is None or (leader == self.net.node and not self.meta.leading):
@@ -312,7 +314,7 @@ class Replication:
         self.joining.look()
         self.bringing.look()
         self.membership.look()
-        self._look_at_store()
+        self.standing.look()
         self._beats += 1
         if self._beats % LOOK_EVERY == 0:
             self.look()
@@ -320,20 +322,6 @@ class Replication:
     def _linked(self, node: NodeId, up: bool) -> None:
         for replica in self.replicas.values() if not up else ():
             replica.lead.unlinked(node)
-
-    # the end
-
-    def fail(self, error: Exception) -> None:
-        """This server can't keep what it promised, or not in this process: it ends, and its start sees to the rest."""
-        failed, self._failed = self._failed, None
-        if failed is not None:
-            self.host.close()
-            failed(error)
-
-    def _look_at_store(self) -> None:
-        """A writer that has failed does nothing more; others have all that is replicated, and go on."""
-        if self.jetstream.writer.failed is not None:
-            self.fail(self.jetstream.writer.failed)
 
     # what handlers ask
 

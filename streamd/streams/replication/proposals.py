@@ -174,6 +174,13 @@ class Proposals:
         if self._save_timer is None:
             self._save_timer = self._clock.call_later(SAVE_PAUSE_NS, self._save_due)
 
+    def settle(self, saved: Saved, done: Callable[[], None]) -> None:
+        """Once an entry with the state is applied here, or can't be any more."""
+        if saved in self._saves or self._under_way:
+            self.save_now(done)
+        else:
+            done()
+
     def confirm(self, consumer: Consumer, outcome: AckOutcome) -> None:
         """Propose the consumer's state now."""
         self._saves[consumer] = None

@@ -73,6 +73,7 @@ class Replica:
         self._planned = False
         self._busy = False  # an operation that stands alone is under way, or a pause after a failure
         self._held = False  # a state is being fetched
+        self._full = False  # there is no room on the disk
         self._unstored: deque[tuple[int, int, bytes]] = deque()  # applied, not yet stored
         self._done = applied  # applied, stored or not
         self._marked: Work | None = None  # the open work of which this replica hears
@@ -116,9 +117,14 @@ class Replica:
         if not held:
             self._plan()
 
+    def lacks_room(self, full: bool) -> None:
+        """Whether the disk is full: one with room leads meanwhile."""
+        self._full = full
+        self._judge()
+
     def _judge(self) -> None:
-        """Whoever isn't whole doesn't lead."""
-        self.group.can_lead(not self._held and not self.damaged)
+        """Whoever isn't whole doesn't lead, nor who can't store anything."""
+        self.group.can_lead(not (self._held or self._full or self.damaged))
 
     def installed(self, index: int, time_ns: int) -> None:
         """The state as of an entry is here, and durable."""
