@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from streamd._engine import record_decode
+from streamd._engine import CorruptRecord, record_decode
 from streamd.raft.options import Fixes
 from streamd.sim.clients import Consumer, Operator, Publisher
 from streamd.sim.clock import SECOND
@@ -26,6 +26,7 @@ from streamd.sim.world import LOAD_NS, World
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from streamd._engine import Record
     from streamd.sim.machine import Machine
     from streamd.store import LogWork, Work
 
@@ -122,8 +123,7 @@ class FullWorld(World):
             holders += 1
             if stream.offline is not None:
                 raise Violation(f"{node.net.node}: the stream is still offline: {stream.offline}")
-            values = stream.log.read(1, _EVERYTHING, _EVERYTHING)
-            self.history.look(node.net.node, [record_decode(value) for value in values])
+            self.history.look(node.net.node, self._records(node))
             if not self._consumed(node):
                 raise Violation(f"{node.net.node}: the consumer's floor stays behind {stream.state.last_seq}")
         if holders != 3:
@@ -135,6 +135,20 @@ class FullWorld(World):
         }
         if len(set(lasts.values())) != 1:
             raise Violation(f"never converged: replicas end at {lasts}")
+
+    def _records(self, node: FullNode) -> list[Record]:
+        """What a server's replica holds. Errors: Violation if it is damaged, and isn't healed soon once that is noticed."""
+        for _ in range(2):
+            stream = node.jetstream.streams["ORDERS"]
+            try:
+                return [record_decode(value) for value in stream.log.read(1, _EVERYTHING, _EVERYTHING)]
+            except CorruptRecord as error:
+                if not node.machine.disk.flipped:
+                    raise
+                self.counts["damaged records found"] += 1
+                stream.damaged(error)
+                self.time.run(self.time.now_ns + 10 * SECOND)
+        raise Violation(f"{node.net.node}: a damaged replica isn't healed")
 
     def _consumed(self, node: FullNode) -> bool:
         """Whether the consumer has acked everything, as far as this server knows."""
