@@ -36,6 +36,8 @@ REPLICAS: Final = 3
 #: How long one request may take; a publish that isn't acked by then is sent again under its id.
 ANSWER_SECONDS: Final = 2
 LOOK_SECONDS: Final = 0.05
+#: Between two publishes of the same: the machine has other things to do as well, such as to start servers.
+PACE_SECONDS: Final = 0.01
 PATIENCE_SECONDS: Final = 90
 #: Publishes of NATS Streaming that are under way at once, and how long they may be.
 BATCH: Final = 20
@@ -109,6 +111,7 @@ class StreamLoad:
         self.promises = Promises()
         self.acks = Counter()
         self._stopping = False
+        self._heard_enough = False
 
     async def set_up(self) -> None:
         """Make the stream and its consumer."""
@@ -130,23 +133,32 @@ class StreamLoad:
             asyncio.create_task(self._publish("many", window=8, again=True)),
             asyncio.create_task(self._publish("bare", window=4, again=False)),
         ]
-        others = [asyncio.create_task(self._consume()), asyncio.create_task(self._observe())]
+        try:
+            async with self._reading():
+                yield
+                self._stopping = True
+                await asyncio.wait_for(asyncio.gather(*publishers), PATIENCE_SECONDS)
+        finally:
+            for task in publishers:
+                task.cancel()
+            await asyncio.gather(*publishers, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        """The consumer and the observer at work. They aren't cancelled: nats-py takes that for a message that doesn't come."""
+        self._heard_enough = False
+        readers = [asyncio.create_task(self._consume()), asyncio.create_task(self._observe())]
         try:
             yield
-            self._stopping = True
-            await asyncio.wait_for(asyncio.gather(*publishers), PATIENCE_SECONDS)
         finally:
-            for task in (*publishers, *others):
-                task.cancel()
-            results = await asyncio.gather(*publishers, *others, return_exceptions=True)
+            self._heard_enough = True
+            results = await asyncio.gather(*readers, return_exceptions=True)
         for result in results:
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 raise result
 
     async def finish(self) -> list[str]:
         """Consume what is left and replay everything through each node. Returns what is wrong."""
-        consuming = asyncio.create_task(self._consume())
-        observing = asyncio.create_task(self._observe())
         client = await connect(self.urls)
         jetstream = client.jetstream(timeout=ANSWER_SECONDS)
 
@@ -156,12 +168,10 @@ class StreamLoad:
                 raise NatsError(f"{info.num_pending} to be consumed, {info.num_ack_pending} to be acked")
 
         try:
-            await insist(consumed)
-            replays = {url: await replay(url) for url in self.urls}
+            async with self._reading():
+                await insist(consumed)
+                replays = {url: await replay(url) for url in self.urls}
         finally:
-            for task in (consuming, observing):
-                task.cancel()
-            await asyncio.gather(consuming, observing, return_exceptions=True)
             await client.close()
         return [*differing(replays), *faults(self.promises, replays[self.urls[0]], ["lone"])]
 
@@ -174,6 +184,7 @@ class StreamLoad:
         async def work() -> None:
             while not self._stopping:
                 await self._one(jetstream, f"{name}:{next(numbers)}", again=again)
+                await asyncio.sleep(PACE_SECONDS)
 
         try:
             await asyncio.gather(*(work() for _ in range(window)))
@@ -195,12 +206,12 @@ class StreamLoad:
                 return
 
     async def _consume(self) -> None:
-        """Pull, note, and have each ack confirmed. Until it is cancelled."""
+        """Pull, note, and have each ack confirmed."""
         client = await connect(self.urls)
         try:
             jetstream = client.jetstream(timeout=ANSWER_SECONDS)
             subscription = await jetstream.pull_subscribe_bind(CONSUMER, STREAM)
-            while True:
+            while not self._heard_enough:
                 try:
                     messages = await subscription.fetch(100, timeout=1)
                 except (NatsError, OSError, TimeoutError):
@@ -218,11 +229,11 @@ class StreamLoad:
             self.promises.confirmed.add(message.metadata.sequence.stream)
 
     async def _observe(self) -> None:
-        """Ask for the ack floor, one question after the other. Until it is cancelled."""
+        """Ask for the ack floor, one question after the other."""
         client = await connect(self.urls)
         try:
             jetstream = client.jetstream(timeout=ANSWER_SECONDS)
-            while True:
+            while not self._heard_enough:
                 with suppress(NatsError, OSError, TimeoutError):
                     info = await jetstream.consumer_info(STREAM, CONSUMER)
                     assert info.ack_floor is not None

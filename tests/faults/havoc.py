@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.trio import Node, Trio
     from tests.faults.netns import Links
 
-PAUSE_SECONDS_MAX: Final = 3.0
+PAUSE_SECONDS_MAX: Final = 1.5
 
 
 class Havoc:
