@@ -108,7 +108,7 @@ class Joining:
     def look(self) -> None:
         """Found or extend the cluster as far as that is possible now."""
         linked = self._net.linked()
-        for node in linked:
+        for node in sorted(linked):
             if node not in self._known or not self._replication.joined:
                 self._ask_again(node)
         if self._replication.fresh:
