@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.wire import BenchError
 from tests.stan.program import Connection, Program, Refused, Subscription
 from tests.trio import streaming_trio, trio
 
@@ -332,3 +333,40 @@ def test_heartbeats_and_limits_go_on_with_the_next_leader(tmp_path: Path, progra
         for page in everywhere(cluster, "/streaming/channelsz"):
             assert page["names"] == ["aged", "fourth", "many"]
         me.close()
+
+
+@pytest.mark.parametrize("clustered_first", [False, True])
+def test_a_store_is_one_servers_or_a_clusters(tmp_path: Path, clustered_first: bool) -> None:
+    """What was stored alone isn't served in a cluster, nor the other way round; both are said."""
+    cluster = streaming_trio(tmp_path, "")
+    alone, member = f'streaming {{\nid: {CID}\nstore: file\ndir: "storea"\n}}\n', cluster.nodes[0].config.read_text()
+    node = cluster.nodes[0]
+    if clustered_first:
+        with cluster:
+            pass
+        expected = "is one replica of a cluster's NATS Streaming"
+        node.config.write_text(f"listen: 127.0.0.1:{node.port}\n{alone}")
+    else:
+        node.config.write_text(f"listen: 127.0.0.1:{node.port}\n{alone}")
+        node.spawn()
+        node.wait_ready()
+        node.stop()
+        expected = "stan: cannot restart server in clustered mode if it was not previously clustered"
+        node.config.write_text(member)
+    node.spawn()
+    with pytest.raises(BenchError, match=expected):
+        node.wait_ready()
+
+
+def test_nodes_are_not_added_by_request(tmp_path: Path) -> None:
+    """The original's requests are answered, with what to do instead."""
+    with streaming_trio(tmp_path, "") as cluster:
+        pass
+    for node in cluster.nodes:
+        text = node.config.read_text()
+        node.config.write_text(text.replace("node_id", "allow_add_remove_node: true\n    node_id", 1))
+    with cluster:
+        for node in cluster.nodes:
+            with node.client() as client:
+                answer = client.ask(f"_STAN.raft.{CID}.node.remove", b"c")
+            assert answer.startswith(b'-ERR removing node "c": not supported: servers join by themselves')
