@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from streamd.clock import Timer
     from streamd.config.streaming import StreamingConfig
     from streamd.core.bus import Binding
-    from streamd.raft.net import NodeId
     from streamd.stan.channels import Channel
     from streamd.stan.clients import Client
     from streamd.streams.replication.node import Replication
@@ -63,15 +62,13 @@ class ClusteredStreaming:
         self._replica: Replica | None = None
         self._service: Streaming | None = None
         self._parked: Binding | None = None
-        self._kept: list[Publish] = []  # taken from that
-        self._lacking: dict[NodeId, int] = {}  # servers that came then, and how much of `_kept` they never got
         self._left: Batch | None = None  # came to this server before it ceased to lead
+        self._last: Streaming | None = None  # what served then
         self._taken: set[Publish] = set()  # what this leader took of what was parked
         self._passed: Binding | None = None
         self._members: Binding | None = None  # requests that add and remove nodes
         self._timer: Timer | None = None
         replication.when_there(STREAMING_GROUP, self._attach)
-        replication.net.on_link(self._linked)
 
     @property
     def role(self) -> str:
@@ -123,7 +120,7 @@ class ClusteredStreaming:
             service, self._service = self._service, None
             if service is not None:
                 self._log.info("STREAM: server lost leadership, performing leader stepdown actions")
-                self._left = service.lay_down()
+                self._left, self._last = service.lay_down(), service
                 self._end_passing()
                 if self._members is not None:
                     self._members.close()
@@ -176,11 +173,8 @@ class ClusteredStreaming:
     # without a leader
 
     def _park(self, parked: bool) -> None:
-        """Keep what clients send, as long as there is no leader. The next one has a copy, unless it wasn't there then."""
-        leader = None if parked or self._replica is None else self._replica.group.leader
-        unknown = [] if leader is None else self._kept[: self._lacking.get(leader, 0)]
+        """Keep what clients send, as long as there is no leader; the next one has its own copy."""
         self._drop_parked()
-        self._hand_over(unknown)
         if parked:
             subjects = self._subjects
             self._timer = self._replication.services.clock.call_later(PARKED_NS, lambda: self._park(True))
@@ -203,9 +197,8 @@ class ClusteredStreaming:
         services = self._replication.services
         self._passed = services.bus.bind([self._passed_subject("")], lambda batch: self._take_passed(_publishes(batch)))
         services.clock.call_later(PASSED_NS, self._end_passing)
-        self._keep()
-        found = self._kept
-        self._left = None
+        found = _publishes(None if self._parked is None else self._parked.take())
+        self._left = self._last = None
         self._drop_parked()
         prefix = self._passed_subject("")[:-1]
         own = [publish for publish in found if not publish[0].startswith(prefix)]
@@ -222,20 +215,15 @@ class ClusteredStreaming:
     def _pass_on(self, led: bool) -> None:
         """Another server leads: what came here goes there."""
         left, self._left = self._left, None
-        self._hand_over(_publishes(left) if led else [])
+        last, self._last = self._last, None
+        if led:
+            refused = [] if last is None else last.refused
+            self._hand_over([(request.subject, request.reply, request.payload) for request in refused])
+            self._hand_over(_publishes(left))
 
     def _hand_over(self, publishes: list[Publish]) -> None:
         for subject, reply, payload in publishes:
             self._replication.services.bus.publish(self._passed_subject(subject), payload, reply=reply)
-
-    def _linked(self, node: NodeId, up: bool) -> None:
-        """A server came or went."""
-        if up and self._parked is not None:
-            self._keep()
-            self._lacking[node] = len(self._kept)
-
-    def _keep(self) -> None:
-        self._kept += _publishes(None if self._parked is None else self._parked.take())
 
     def _take_passed(self, passed: list[Publish]) -> None:
         """What came to the leader before and wasn't kept here too."""
@@ -256,8 +244,6 @@ class ClusteredStreaming:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._kept = []
-        self._lacking.clear()
         if self._parked is not None:
             self._parked.close()
             self._parked = None
