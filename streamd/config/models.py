@@ -188,8 +188,12 @@ class Config(Block):
         changed = dict[str, Any]()
         if self.streaming is not None:
             changed["streaming"], changed["jetstream"] = _one_store(self.streaming, self.jetstream)
-            if self.streaming.cluster is not None and not self.server_name:
-                changed["server_name"] = self.streaming.cluster.node_id or ""
+            node_id = self.streaming.cluster.node_id if self.streaming.cluster is not None else None
+            if node_id and self.server_name and node_id != self.server_name:
+                text = f'node_id "{node_id}" and server_name "{self.server_name}" are one name here: give both the same, or one'
+                raise SettingError(text, "streaming", "cluster", "node_id")
+            if node_id and not self.server_name:
+                changed["server_name"] = node_id
             if self.cluster is not None and not self.cluster.name:
                 changed["cluster"] = self.cluster.model_copy(update={"name": self.streaming.cluster_id})
         name = changed.get("server_name", self.server_name)

@@ -16,6 +16,7 @@ from streamd.stan import errors
 from streamd.stan.names import STREAM_NAME_BYTES_MAX, readable, shown, stream_name
 from streamd.state.limits import DUPLICATE_WINDOW_NS
 from streamd.state.stream import stream_equal, subjects_overlap
+from streamd.streams.stream import CHANNEL_OWNER
 
 if TYPE_CHECKING:
     import logging
@@ -148,9 +149,7 @@ class Channels:
 
     def _add(self, name: str, stream: Stream) -> Channel:
         channel = Channel(name, stream, self._config.limits_for(name), self._complaints)
-        stream.owner = (
-            f'channel "{shown(name)}" of NATS Streaming: its limits and its end are those of the streaming block'
-        )
+        stream.owner = CHANNEL_OWNER.format(shown(name))
         self.by_name[name] = channel
         self._spellings[name.lower()] = name
         return channel

@@ -63,6 +63,7 @@ class ClusteredStreaming:
         self._service: Streaming | None = None
         self._parked: Binding | None = None
         self._left: Batch | None = None  # came to this server before it ceased to lead
+        self._last: Streaming | None = None  # what served then
         self._taken: set[Publish] = set()  # what this leader took of what was parked
         self._passed: Binding | None = None
         self._members: Binding | None = None  # requests that add and remove nodes
@@ -119,7 +120,7 @@ class ClusteredStreaming:
             service, self._service = self._service, None
             if service is not None:
                 self._log.info("STREAM: server lost leadership, performing leader stepdown actions")
-                self._left = service.lay_down()
+                self._left, self._last = service.lay_down(), service
                 self._end_passing()
                 if self._members is not None:
                     self._members.close()
@@ -172,7 +173,7 @@ class ClusteredStreaming:
     # without a leader
 
     def _park(self, parked: bool) -> None:
-        """Keep what clients send, as long as there is no leader."""
+        """Keep what clients send, as long as there is no leader; the next one has its own copy."""
         self._drop_parked()
         if parked:
             subjects = self._subjects
@@ -196,8 +197,8 @@ class ClusteredStreaming:
         services = self._replication.services
         self._passed = services.bus.bind([self._passed_subject("")], lambda batch: self._take_passed(_publishes(batch)))
         services.clock.call_later(PASSED_NS, self._end_passing)
-        found = [] if self._parked is None else _publishes(self._parked.take())
-        self._left = None
+        found = _publishes(None if self._parked is None else self._parked.take())
+        self._left = self._last = None
         self._drop_parked()
         prefix = self._passed_subject("")[:-1]
         own = [publish for publish in found if not publish[0].startswith(prefix)]
@@ -214,7 +215,14 @@ class ClusteredStreaming:
     def _pass_on(self, led: bool) -> None:
         """Another server leads: what came here goes there."""
         left, self._left = self._left, None
-        for subject, reply, payload in _publishes(left) if led else ():
+        last, self._last = self._last, None
+        if led:
+            refused = [] if last is None else last.refused
+            self._hand_over([(request.subject, request.reply, request.payload) for request in refused])
+            self._hand_over(_publishes(left))
+
+    def _hand_over(self, publishes: list[Publish]) -> None:
+        for subject, reply, payload in publishes:
             self._replication.services.bus.publish(self._passed_subject(subject), payload, reply=reply)
 
     def _take_passed(self, passed: list[Publish]) -> None:
@@ -223,6 +231,7 @@ class ClusteredStreaming:
         for name, reply, payload in passed:
             publish = (name[start:], reply, payload)
             if publish not in self._taken:
+                self._taken.add(publish)
                 self._replication.services.bus.publish(publish[0], payload, reply=reply)
 
     def _end_passing(self) -> None:

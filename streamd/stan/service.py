@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from streamd.streams.shelf import Shelf
 
 Parsed = TypeVar("Parsed", bound=Message)
+Response = ConnectResponse | PingResponse | SubscriptionResponse | CloseResponse
 
 
 def parse(kind: type[Parsed], payload: bytes) -> Parsed | None:
@@ -101,6 +102,8 @@ class Streaming:
         self.subscribing = Subscribing(self.channels, self.clients, config, log)
         self._taken_over = shelf is not None  # from another leader
         self._laid_down = False
+        self._open: dict[str, Request] = {}  # requests without an answer, by reply subject
+        self.refused: list[Request] = []  # of those, what this service was laid down before
         self._bindings: list[Binding] = []
         self._examined: set[str] = set()  # client ids that somebody else wants
         if (stored_id := self.shelf.about["cluster_id"]) != config.cluster_id:
@@ -183,8 +186,8 @@ class Streaming:
         self._complaints.close()
 
     def lay_down(self) -> Batch | None:
-        """Another server of the cluster serves now: nothing of this one is left, and what it was about to answer is for that
-        one to say. Returns publishes that nobody has looked at."""
+        """Another server of the cluster serves now, and nothing of this one is left. Requests that wait for an answer come into
+        `refused`. Returns publishes that nobody has looked at."""
         self._laid_down = True
         self.close()
         for channel in self.channels.by_name.values():
@@ -200,12 +203,18 @@ class Streaming:
         def receive(batch: Batch) -> None:
             for index in range(len(batch)):
                 message = batch[index]
+                if message.reply:
+                    self._open[message.reply] = message
                 handle(message, parse(kind, message.payload))
 
         return receive
 
-    def _reply(self, to: str, response: Message) -> None:
-        if to and not self._laid_down:
+    def _reply(self, to: str, response: Response) -> None:
+        request = self._open.pop(to, None)
+        if self._laid_down and response.error:
+            if request is not None:
+                self.refused.append(request)
+        elif to:
             self._bus.publish(to, response.SerializeToString())
 
     # connections
@@ -229,6 +238,10 @@ class Streaming:
         existing = self.clients.by_id.get(client_id)
         if existing is None:
             self._register(message.reply, request, refuse)
+            return
+        if self._taken_over and existing.conn_id and existing.conn_id == request.connID:
+            # The leader before stored it and couldn't answer any more.
+            self._accept(message.reply, existing)
             return
         old = existing
         self._examined.add(client_id)
@@ -267,26 +280,30 @@ class Streaming:
                 self.clients.remove(client)
                 refuse(str(error))
                 return
-            self._log.debug("STREAM: [Client:%s] Connected (Inbox=%s)", client.client_id, shown(client.inbox))
-            subjects = self.subjects
-            response = ConnectResponse(
-                pubPrefix=subjects.publish,
-                subRequests=subjects.subscribe,
-                unsubRequests=subjects.unsubscribe,
-                closeRequests=subjects.close,
-                subCloseRequests=subjects.close_subscription,
-                protocol=1,
-            )
-            if request.protocol >= 1:
-                response.pingRequests = subjects.pings
-                response.pingInterval = request.pingInterval
-                response.pingMaxOut = request.pingMaxOut
-            self._reply(reply, response)
+            self._accept(reply, client)
 
         client.number = self.shelf.add(client.entry(), done)
 
+    def _accept(self, reply: str, client: Client) -> None:
+        self._log.debug("STREAM: [Client:%s] Connected (Inbox=%s)", client.client_id, shown(client.inbox))
+        subjects = self.subjects
+        response = ConnectResponse(
+            pubPrefix=subjects.publish,
+            subRequests=subjects.subscribe,
+            unsubRequests=subjects.unsubscribe,
+            closeRequests=subjects.close,
+            subCloseRequests=subjects.close_subscription,
+            protocol=1,
+        )
+        if client.protocol >= 1:
+            response.pingRequests = subjects.pings
+            response.pingInterval = client.ping_interval
+            response.pingMaxOut = client.ping_max_out
+        self._reply(reply, response)
+
     def _ping(self, message: Request, request: Ping | None) -> None:
         if request is None or not message.payload or not message.reply:
+            self._open.pop(message.reply, None)
             return
         client = self.clients.by_conn_id.get(request.connID)
         if client is None:
@@ -357,6 +374,10 @@ class Streaming:
         if client is None:
             answer("", errors.CLIENT_UNKNOWN)
             return
+        for group, member in client.subscriptions.values() if self._taken_over else ():
+            if (group.channel.name, member.inbox) == (text(request.subject), text(request.inbox)):
+                answer(member.ack_inbox, "")  # the leader before stored it and couldn't answer any more
+                return
         self.subscribing.subscribe(client, request, answer)
 
     def _unsubscribe(self, message: Request, request: UnsubscribeRequest | None) -> None:

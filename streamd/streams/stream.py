@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 CHECKPOINT_AT_ONCE: Final = 1 << 62
 #: Of the subjects under which channels of NATS Streaming are stored that only its clients publish to.
 CHANNELS_PREFIX: Final = "$STAN."
+#: What a channel's stream is to whoever wants to change it.
+CHANNEL_OWNER: Final = 'channel "{}" of NATS Streaming: its limits and its end are those of the streaming block'
 
 
 class Stream(Readable):

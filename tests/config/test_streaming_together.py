@@ -90,6 +90,14 @@ def test_blocks_given_in_python_mean_the_same() -> None:
         StreamingConfig(encrypt="x", encryption_key="k")  # type: ignore[arg-type]
 
 
+def test_a_node_has_one_name() -> None:
+    text = "streaming {store: file, dir: d, cluster {node_id: a}}"
+
+    assert load_text(f"{text}\nserver_name: a").server_name == load_text(text).server_name == "a"
+    with pytest.raises(ConfigError, match='node_id "a" and server_name "b" are one name here'):
+        load_text(f"{text}\nserver_name: b")
+
+
 def test_conf_of_the_cluster_loads() -> None:
     config = load_file("conf/a.conf")
 

@@ -30,6 +30,7 @@ from streamd.api.errors import (
 from streamd.state.stream import stream_create, stream_equal, stream_update, subjects_overlap
 from streamd.streams.replication.leading import NO_LEADER, PATIENCE_NS
 from streamd.streams.replication.view import name_of
+from streamd.streams.stream import CHANNEL_OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -187,7 +188,11 @@ class ClusterApi:
             return found
         stream = self._jetstream.streams.get(name)
         if stream is not None:
-            raise STREAM_INVALID_CONFIG(err=f"stream {name} is {stream.owner or 'not one of this cluster'}")
+            channel = (stream.config.metadata or {}).get("nats-streaming.channel", stream.channel)
+            replicated = CHANNEL_OWNER.format(channel) if stream.channel is not None and stream.group else None
+            raise STREAM_INVALID_CONFIG(
+                err=f"stream {name} is {replicated or stream.owner or 'not one of this cluster'}"
+            )
         raise STREAM_NOT_FOUND()
 
     def stream_update(self, call: Call, request: wire.StreamConfigRequest) -> None:
