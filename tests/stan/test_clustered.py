@@ -212,7 +212,7 @@ def test_durables_wait_for_their_client_through_a_change_of_leader(cluster: Trio
 
 def test_a_client_id_is_one_clients_after_a_change_of_leader(cluster: Trio, program: Program) -> None:
     """While its holder answers nobody else gets it; once that is gone the next one does."""
-    holder = connect(program, "unique", urls(cluster))
+    holder = connect(program, "unique", urls(cluster)[0])
     with ended(cluster, "kill"):
         with pytest.raises(Refused, match="already registered"):
             connect(program, "unique", urls(cluster), "thief")
@@ -363,6 +363,7 @@ def test_a_store_is_one_servers_or_a_clusters(tmp_path: Path, clustered_first: b
     node.spawn()
     with pytest.raises(BenchError, match=expected):
         node.wait_ready()
+    node.kill()
 
 
 def test_nodes_are_not_added_by_request(tmp_path: Path) -> None:
