@@ -209,12 +209,15 @@ impl Model {
         gone
     }
 
+    /// What was refused stays due when it was; its delivery then counts as a wait before that.
     fn restart(&mut self) {
         self.queue.clear();
         for seq in self.pending.keys().copied().collect::<Vec<_>>() {
             let wait = self.wait(self.pending[&seq].deliveries);
             let held = self.pending.get_mut(&seq).unwrap();
-            held.until = Some(held.at + wait);
+            let due = held.until.unwrap_or(held.at);
+            held.at = due - wait;
+            held.until = Some(due);
         }
     }
 

@@ -55,7 +55,7 @@ impl Consumer {
         out
     }
 
-    /// Take over what `encode` gave. Pending messages wait on from their delivery; requests and the flow control window
+    /// Take over what `encode` gave. Pending messages are due when they were before; requests and the flow control window
     /// stay as they are. On an error nothing has changed.
     pub fn decode(&mut self, data: &[u8]) -> Result<(), Corrupt> {
         let stored = read(data).ok_or_else(|| Corrupt("consumer state: damaged".to_owned()))?;
