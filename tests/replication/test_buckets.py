@@ -106,6 +106,7 @@ async def test_counters_do_not_lose_steps(shared: Nodes) -> None:
     await step_down(shared, "KV_count")
     await step_down(shared, "KV_count")
     await asyncio.gather(*tasks)
+    await shared.alike()
     assert (await (await js.key_value("count")).get("n")).value == b"45"
     await shared.alike()
 
