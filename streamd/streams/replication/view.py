@@ -48,7 +48,10 @@ class View:
         """The replicas but the leader; how far they are is known where that one is."""
         leader = group.leader
         if group.leading:
-            return [_peer(status) for status in sorted(group.status(), key=lambda each: each.node)]
+            voters = group.config.voters
+            return [
+                _peer(status, status.node in voters) for status in sorted(group.status(), key=lambda each: each.node)
+            ]
         linked = self._replication.net.linked() | {group.node}
         members = (*group.config.voters, *group.config.learners)
         return [
@@ -85,12 +88,13 @@ class View:
         return 1 + len(self._replication.replicas)
 
 
-def _peer(status: PeerStatus) -> PeerInfo:
+def _peer(status: PeerStatus, voter: bool) -> PeerInfo:
+    """A replica isn't current before it votes: until then the others can't do without the server that it stands in for."""
     name = name_of(status.node)
     return PeerInfo(
         name=name,
         peer=peer_id(name),
-        current=status.connected and status.lag == 0,
+        current=voter and status.connected and status.lag == 0,
         offline=not status.connected,
         active=status.active_ns,
         lag=status.lag,
