@@ -40,6 +40,7 @@ class Info(_Said):
     """INFO of a server on a route, about itself or, passed on, about another one.
 
     Shapes:  ip: the URL of its route port, where it is known; streamd_routes: ids of the servers it is connected to.
+             streamd_last: nothing more comes on this connection, as another one carries from now on.
     """
 
     server_id: StrictStr
@@ -56,6 +57,7 @@ class Info(_Said):
     streamd: StrictStr = ""
     streamd_node: StrictStr = ""
     streamd_lane: StrictBool = False
+    streamd_last: StrictBool = False
     streamd_routes: tuple[StrictStr, ...] = ()
 
     @classmethod
@@ -103,7 +105,7 @@ class Myself:
     connect_urls: tuple[str, ...]
     routes: tuple[str, ...] = ()
 
-    def info(self, *, lane: bool) -> bytes:
+    def info(self, *, lane: bool, last: bool = False) -> bytes:
         """The INFO line."""
         fields: dict[str, Any] = {
             "server_id": self.server_id,
@@ -129,6 +131,7 @@ class Myself:
             "connect_urls": self.connect_urls,
             "streamd_node": self.node,
             "streamd_lane": lane,
+            "streamd_last": last,
             "streamd_routes": self.routes,
         }
         fields |= {name: value for name, value in optional.items() if value}

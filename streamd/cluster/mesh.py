@@ -271,8 +271,11 @@ class Cluster:
         if remote is None:
             remote = self._remotes[info.server_id] = Remote(self.core, info, self.server_id)
         slot = remote.lane if route.lane else remote.main
+        before = slot.carrying
         if slot.offer(route):
             self._carry(remote, route)
+            if before is not None:
+                before.give_way(route)
         else:
             self.core.log.debug("rid:%d - Detected duplicate remote route %s", route.conn, info.server_id)
         return None

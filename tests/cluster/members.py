@@ -86,6 +86,25 @@ class ByHand:
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def listen(cls, port: int) -> AsyncIterator[asyncio.Queue[Self]]:
+        """Connections from others, with nothing said."""
+        dialed: asyncio.Queue[Self] = asyncio.Queue()
+        writers: list[asyncio.StreamWriter] = []
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            dialed.put_nowait(cls(reader, writer))
+
+        listener = await asyncio.start_server(accept, "127.0.0.1", port)
+        yield dialed
+        listener.close()
+        for writer in writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
     def connect(self, **fields: object) -> None:
         """Say CONNECT."""
         self.say("CONNECT " + json.dumps({"name": "NHAND", "cluster": "C", **fields}))

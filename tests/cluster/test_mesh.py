@@ -207,6 +207,36 @@ async def test_two_connections_of_one_server_with_the_first_one_dead() -> None:
         assert await second.hear("PONG") == "PONG"
 
 
+async def test_nothing_is_lost_between_two_connections() -> None:
+    """Two servers that dial each other keep one connection; what comes over the other one is read first, to its last word."""
+    port = free_port()
+    hello = {"server_id": "A", "streamd": "1"}  # its dial wins against a name with N
+    async with ByHand.listen(port) as dialed, member("a", f"nats-route://127.0.0.1:{port}") as a:
+        client = await nats.connect(a.client_url)
+        subscription = await client.subscribe("x")
+        await client.flush()
+        older = await dialed.get()
+        older.info(**hello)
+        older.say("PONG")
+        await older.hear("RS+")
+        async with ByHand.dial(a) as newer:
+            newer.connect(name="A")
+            newer.info(**hello)
+            newer.say("RMSG $G x 1\r\n3")
+            await newer.hear("RS+")
+            while "streamd_last" not in await older.hear("INFO"):
+                pass
+            older.say("RMSG $G x 1\r\n1")
+            older.say("RMSG $G x 1\r\n2")
+            assert [(await subscription.next_msg(10)).data for _ in range(2)] == [b"1", b"2"]
+            older.info(**hello, streamd_last=True)
+
+            assert (await subscription.next_msg(10)).data == b"3"
+            await older.ended()
+            assert names(a) == ["hand"]
+        await client.close()
+
+
 async def test_newcomer_is_told_of_with_its_address() -> None:
     async with member("a") as a, ByHand.dial(a) as hand:
         hand.connect()

@@ -26,7 +26,7 @@ impl Hub {
     /// Forget a connection.
     pub fn close(&mut self, conn: u64) {
         let Some(slot) = self.floor.conns.slot(conn) else { return };
-        self.drop_subs(slot);
+        self.forsake(slot);
         let Some(conn) = self.floor.conns.remove(conn) else { return };
         let gone = &mut self.floor.gone;
         gone.in_msgs += conn.traffic.in_msgs;
@@ -362,10 +362,19 @@ impl Hub {
         }
     }
 
-    fn end(&mut self, slot: u32, reason: Cow<'static, str>) {
-        self.drop_subs(slot);
+    /// Take nothing more from a connection, and nothing to it.
+    fn forsake(&mut self, slot: u32) {
         let Some(conn) = self.floor.conns.at_mut(slot) else { return };
         conn.phase = Phase::Closed;
+        if conn.route.is_some() {
+            self.bequeath(slot);
+        }
+        self.drop_subs(slot);
+    }
+
+    fn end(&mut self, slot: u32, reason: Cow<'static, str>) {
+        self.forsake(slot);
+        let Some(conn) = self.floor.conns.at_mut(slot) else { return };
         conn.parser = Default::default();
         conn.held = Vec::new();
         let was_ready = conn.route.as_mut().is_some_and(|route| std::mem::take(&mut **route).ready.is_some());

@@ -129,8 +129,9 @@ pub struct Hub {
     accounts: Vec<Account>,
     names: HashMap<Box<str>, u32, RandomState>,
     floor: Floor,
-    // Slots of connections to other servers.
+    // Slots of connections to other servers, and how many have ever been ready.
     routes: Vec<u32>,
+    routes_readied: u64,
     watches: Registry<(u32, Box<[u8]>)>,
     memo: Memo,
     // Reused for the sizes of a frame.
@@ -146,6 +147,7 @@ impl Hub {
             names: HashMap::with_hasher(RandomState::with_seeds(limits.seed, 19, 23, 29)),
             floor: Floor::new(limits),
             routes: Vec::new(),
+            routes_readied: 0,
             watches: Registry::new(),
             memo: Memo::default(),
             head: Vec::new(),

@@ -35,6 +35,8 @@ impl Lane {
 pub(super) struct Ready {
     server: Box<str>,
     lane: Lane,
+    /// Grows from one ready connection to the next.
+    since: u64,
 }
 
 /// What a connection has if another server is at its end.
@@ -82,7 +84,8 @@ impl Hub {
         self.run_route(slot, &held);
     }
 
-    /// The peer has shown that it is `server`: exchange interest and messages of the accounts in `lane`.
+    /// The peer has shown that it is `server`: exchange interest and messages of the accounts in `lane`. What it sends waits
+    /// for the end of a connection that carried them before, whose bytes come first.
     pub fn route_ready(&mut self, conn: u64, server: &str, lane: Lane) {
         let Some(slot) = self.floor.conns.slot(conn) else { return };
         let Some(conn) = self.floor.conns.at_mut(slot) else { return };
@@ -90,20 +93,46 @@ impl Hub {
         if conn.phase == Phase::Closed {
             return;
         }
-        route.ready = Some(Ready { server: server.into(), lane });
-        conn.phase = Phase::Open;
-        let held = std::mem::take(&mut conn.held);
-        let ready = |slot: u32| self.floor.conns.at(slot)?.route.as_ref()?.ready.as_ref();
-        let same = |other: &u32| {
-            *other != slot
-                && ready(*other).zip(ready(slot)).is_some_and(|(a, b)| a.server == b.server && a.lane == b.lane)
-        };
-        let replaced: Vec<u32> = self.routes.iter().copied().filter(same).collect();
+        self.routes_readied += 1;
+        route.ready = Some(Ready { server: server.into(), lane, since: self.routes_readied });
+        conn.phase = Phase::Waiting;
         self.relink();
-        for slot in replaced {
-            self.shut(slot, None, "Duplicate Route".into());
+        self.go_on(slot);
+    }
+
+    /// A ready route ends: the one that takes over goes on, before interest is lost with this one.
+    pub(super) fn bequeath(&mut self, slot: u32) {
+        let heirs: Vec<u32> = self.routes.iter().copied().filter(|other| self.same_lane(*other, slot)).collect();
+        for heir in heirs {
+            self.go_on(heir);
         }
-        self.run_route(slot, &held);
+    }
+
+    /// Let in what a ready route has sent, unless another one that came before must end first.
+    fn go_on(&mut self, slot: u32) {
+        if self.floor.conns.at(slot).is_none_or(|conn| conn.phase != Phase::Waiting) {
+            return;
+        }
+        let since = |slot: u32| self.ready(slot).map(|ready| ready.since);
+        let open = |slot: u32| self.floor.conns.at(slot).is_some_and(|conn| conn.phase != Phase::Closed);
+        if self.routes.iter().any(|other| self.same_lane(*other, slot) && open(*other) && since(*other) < since(slot)) {
+            return;
+        }
+        if let Some(conn) = self.floor.conns.at_mut(slot) {
+            conn.phase = Phase::Open;
+            let held = std::mem::take(&mut conn.held);
+            self.run_route(slot, &held);
+        }
+    }
+
+    fn ready(&self, slot: u32) -> Option<&Ready> {
+        self.floor.conns.at(slot)?.route.as_ref()?.ready.as_ref()
+    }
+
+    /// Whether two connections are ready and carry the same accounts of one peer.
+    fn same_lane(&self, one: u32, other: u32) -> bool {
+        one != other
+            && self.ready(one).zip(self.ready(other)).is_some_and(|(a, b)| a.server == b.server && a.lane == b.lane)
     }
 
     /// Figures of every route that `close` was not called for.
@@ -122,15 +151,11 @@ impl Hub {
         if self.routes.is_empty() || account.is_empty() || account.bytes().any(|byte| byte <= b' ') {
             return Vec::new();
         }
-        let ready = |slot: &u32| {
-            let conn = self.floor.conns.at(*slot)?;
-            Some((*slot, conn.id, conn.route.as_ref()?.ready.as_ref()?))
-        };
-        let routes: Vec<_> = self.routes.iter().filter_map(ready).collect();
-        let link = |(from, _, peer): &(u32, u64, &Ready)| {
+        let routes: Vec<_> = self.routes.iter().filter_map(|slot| Some((*slot, self.ready(*slot)?))).collect();
+        let link = |(from, peer): &(u32, &Ready)| {
             let carriers =
-                routes.iter().filter(|(_, _, other)| other.server == peer.server && other.lane.carries(account));
-            carriers.max_by_key(|(_, id, _)| *id).map(|(to, _, _)| Link { from: *from, to: *to })
+                routes.iter().filter(|(_, other)| other.server == peer.server && other.lane.carries(account));
+            carriers.max_by_key(|(_, other)| other.since).map(|(to, _)| Link { from: *from, to: *to })
         };
         routes.iter().filter_map(link).collect()
     }

@@ -258,11 +258,10 @@ fn lanes_share_the_accounts() {
     // A second connection for the same accounts takes over.
     let newer = hub.open_route();
     hub.route_ready(newer, "B", lane(None, &["$SYS"]));
-    let (out, events) = turn(&mut hub);
-    assert_eq!(
-        (out, events),
-        (vec![(newer, "RS+ A a\r\n".to_owned())], vec![Event::Close(rest, "Duplicate Route".into())])
-    );
+    assert_eq!(turn(&mut hub), (vec![(newer, "RS+ A a\r\n".to_owned())], vec![]));
+    hub.fail(rest, None, "over");
+    turn(&mut hub);
+    hub.close(rest);
     // An account that is new, or can't be said in a line.
     let tap = hub.tap("N", true);
     assert!(hub.tap_add(tap, b"n", b""));
@@ -270,6 +269,43 @@ fn lanes_share_the_accounts() {
     let tap = hub.tap("two words", true);
     assert!(hub.tap_add(tap, b"n", b""));
     assert_eq!(turn(&mut hub).0, []);
+}
+
+#[test]
+fn a_route_is_read_to_its_end_before_the_next_one() {
+    for abrupt in [false, true] {
+        let mut hub = small();
+        let conn = client(&mut hub, QUIET);
+        hub.feed(conn, b"SUB > 1\r\n");
+        // Which was opened first doesn't matter.
+        let newer = hub.open_route();
+        let older = routed(&mut hub).0;
+        hub.feed(older, b"RS+ A x\r\n");
+        hub.feed(newer, b"RS+ A x\r\nRMSG A a 1\r\n");
+        hub.route_ready(newer, "B", Lane::default());
+        hub.feed(newer, b"3\r\nPING\r\n");
+        assert_eq!(text(&mut hub, newer), "RS+ A >\r\n");
+        hub.feed(conn, b"PUB x 1\r\n0\r\n");
+        assert_eq!(
+            turn(&mut hub).0,
+            [(conn, "MSG x 1 1\r\n0\r\n".to_owned()), (newer, "RMSG A x 1\r\n0\r\n".to_owned())]
+        );
+        hub.feed(older, b"RMSG A a 1\r\n1\r\nRMSG A a 1\r\n2\r\n");
+        assert_eq!(text(&mut hub, conn), "MSG a 1 1\r\n1\r\nMSG a 1 1\r\n2\r\n");
+        let watch = hub.watch("A", b"x", b"");
+        turn(&mut hub);
+        if abrupt {
+            hub.close(older);
+        } else {
+            hub.fail(older, None, "over");
+        }
+        let (out, events) = turn(&mut hub);
+        assert!(
+            out.contains(&(conn, "MSG a 1 1\r\n3\r\n".to_owned())) && out.contains(&(newer, "PONG\r\n".to_owned()))
+        );
+        assert!(!events.iter().any(|event| matches!(event, Event::Interest(number, _) if *number == watch)));
+        assert!(hub.interest("A", b"x", b""));
+    }
 }
 
 #[test]
