@@ -3,6 +3,7 @@ watched (benchmarks/trio.py)."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,12 +22,13 @@ STREAMD: Final = Software("streamd", (sys.executable, "-m", "streamd"))
 
 def as_in_conf(place: Place, others: list[Place]) -> str:
     """conf/a.conf and its like, word for word but for hosts and ports; and a page that tells who leads."""
-    text = (CONF / f"{place.name}.conf").read_text()
+    found: dict[str, str] = {}
     for each in (place, *others):
         port, route_port = PORTS[each.name]
-        # No free port can be mistaken for one that is still to be replaced: those are below the ephemeral ones.
-        text = text.replace(f"localhost:{route_port}", f"{each.host}:{each.route_port}")
-        text = text.replace(str(route_port), str(each.route_port)).replace(str(port), str(each.port))
+        found[f"localhost:{route_port}"] = f"{each.host}:{each.route_port}"
+        found[str(route_port)], found[str(port)] = str(each.route_port), str(each.port)
+    # All at once, as a free port may read like one that is still to be replaced.
+    text = re.sub("|".join(found), lambda match: found[match[0]], (CONF / f"{place.name}.conf").read_text())
     return f'{text}\nhttp: "{place.host}:{place.monitor_port}"\n'
 
 

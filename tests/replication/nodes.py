@@ -273,15 +273,17 @@ async def publishing(js: JetStreamContext, subject: str, acked: list[int]) -> As
     done = asyncio.Event()
 
     async def publish() -> None:
-        number = 0
         while not done.is_set():
-            with contextlib.suppress(nats.errors.Error):
-                await js.publish(
-                    subject, str(number).encode(), headers={"Nats-Msg-Id": f"{subject}{number}"}, timeout=2
-                )
-                acked.append(number)
-                number += 1
+            number, acks = len(acked) - before, len(acked)
+            async with asyncio.timeout(30):
+                while len(acked) == acks:  # what was refused or got no answer may be stored all the same
+                    with contextlib.suppress(nats.errors.Error):
+                        await js.publish(
+                            subject, str(number).encode(), headers={"Nats-Msg-Id": f"{subject}{number}"}, timeout=2
+                        )
+                        acked.append(number)
 
+    before = len(acked)
     task = asyncio.create_task(publish())
     try:
         yield

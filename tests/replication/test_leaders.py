@@ -111,7 +111,7 @@ async def test_scale_up_and_down(shared: Nodes, storage: str) -> None:
     for replicas in (3, 1, 3):
         before = len(acked)
         async with publishing(await shared.js("b"), f"{name}.new{replicas}{before}", acked):
-            await asyncio.sleep(0.05)
+            await until(lambda before=before: len(acked) > before)  # type: ignore[misc]
             info = await js.update_stream(config.evolve(num_replicas=replicas))
             assert info.config.num_replicas == replicas
             await shared.led(name)

@@ -10,7 +10,7 @@ import pytest
 from nats.js.api import StreamConfig
 from nats.js.errors import APIError, BadRequestError
 
-from tests.replication.nodes import publishing
+from tests.replication.nodes import publishing, until
 from tests.replication.test_streams import api
 
 if TYPE_CHECKING:
@@ -93,24 +93,26 @@ async def test_stepdowns_while_publishing(shared: Nodes) -> None:
     # One at a time without ids, and without second tries: whatever is stored twice or lost shows.
     done = asyncio.Event()
 
-    async def one_by_one(name: str) -> int:
-        mine, number = await shared.js(name), 0
+    acked = dict.fromkeys("abc", 0)
+
+    async def one_by_one(name: str) -> None:
+        mine = await shared.js(name)
         while not done.is_set():
-            await mine.publish(f"steps.{name}", b"%d" % number, timeout=4)
-            number += 1
-        return number
+            await mine.publish(f"steps.{name}", b"%d" % acked[name], timeout=4)
+            acked[name] += 1
 
     tasks = [asyncio.create_task(one_by_one(name)) for name in "abc"]
     for _ in range(6):
         before = await shared.led("STEPS")
-        await asyncio.sleep(0.05)
+        count = sum(acked.values())
+        await until(lambda count=count: sum(acked.values()) > count + 10)  # type: ignore[misc]
         await api(client, "STREAM.LEADER.STEPDOWN.STEPS")
         await shared.led("STEPS", by=lambda name, before=before: name not in ("", before))  # type: ignore[misc]
     done.set()
-    published = dict(zip("abc", await asyncio.gather(*tasks), strict=True))
+    await asyncio.gather(*tasks)
     counts = await shared.alike()
-    assert counts["STEPS"] == sum(published.values())
-    for name, count in published.items():
+    assert counts["STEPS"] == sum(acked.values())
+    for name, count in acked.items():
         sub = await js.subscribe(f"steps.{name}", ordered_consumer=True)
         assert [int((await sub.next_msg(5)).data) for _ in range(count)] == list(range(count))
         await sub.unsubscribe()

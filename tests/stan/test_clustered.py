@@ -88,6 +88,13 @@ def everywhere(cluster: Trio, path: str) -> list[dict[str, object]]:
     return [node.ask(path) for node in cluster.nodes]
 
 
+def unacked(node: Node, channel: str, client: str) -> int:
+    """Messages that a client's durable, which is in no queue, has and hasn't acked."""
+    found = node.ask(f"/streaming/channelsz?channel={channel}&subs=1")["subscriptions"]
+    mine = (one for one in found if (one["client_id"], one.get("durable_name")) == (client, "d"))
+    return int(next(mine)["pending_count"])
+
+
 def payloads(subscription: Subscription, count: int) -> list[str]:
     """What the next so many messages say."""
     return [message.data for message in subscription.take(count)]
@@ -129,7 +136,8 @@ def test_clients_outlive_their_leader(cluster: Trio, program: Program, how: str)
     assert payloads(durable, 10) == before
     assert payloads(lasting, 10) == before
     durable.ack(*range(1, 9))
-    time.sleep(0.1)  # acks of the last moment may be lost with their server
+    # Acks of the last moment may be lost with their server.
+    cluster.until("acks", lambda: {unacked(node, channel, client) for node in cluster.nodes} == {2})
 
     with ended(cluster, how):
         wait_for_a_leader(me)
@@ -167,7 +175,7 @@ def test_what_is_published_without_a_leader_is_stored_once_if_the_next_one_had_i
     me.publish("patient", "before")
     leader.kill()
     second.kill()
-    time.sleep(0.2)  # until the one that is left knows it
+    cluster.until("a server that knows that it is alone", lambda: not first.ask("/routez")["num_routes"])
     waiting = me.start_async("patient", ["1", "2", "3"])
     second.spawn()
     second.wait_ready()
@@ -343,14 +351,16 @@ def test_heartbeats_and_limits_go_on_with_the_next_leader(tmp_path: Path, progra
 
 
 @pytest.mark.parametrize("clustered_first", [False, True])
-def test_a_store_is_one_servers_or_a_clusters(tmp_path: Path, clustered_first: bool) -> None:
+def test_a_store_is_one_servers_or_a_clusters(tmp_path: Path, program: Program, clustered_first: bool) -> None:
     """What was stored alone isn't served in a cluster, nor the other way round; both are said."""
     cluster = streaming_trio(tmp_path, "")
     alone, member = f'streaming {{\nid: {CID}\nstore: file\ndir: "storea"\n}}\n', cluster.nodes[0].config.read_text()
     node = cluster.nodes[0]
     if clustered_first:
         with cluster:
-            pass
+            connect(program, "me", urls(cluster))
+            cluster.until("a replica", lambda: "me" in str(node.ask("/streaming/clientsz")))
+            node.stop()
         expected = "is one replica of a cluster's NATS Streaming"
         node.config.write_text(f"listen: 127.0.0.1:{node.port}\n{alone}")
     else:
@@ -361,9 +371,11 @@ def test_a_store_is_one_servers_or_a_clusters(tmp_path: Path, clustered_first: b
         expected = "stan: cannot restart server in clustered mode if it was not previously clustered"
         node.config.write_text(member)
     node.spawn()
-    with pytest.raises(BenchError, match=expected):
-        node.wait_ready()
-    node.kill()
+    try:
+        with pytest.raises(BenchError, match=expected):
+            node.wait_ready()
+    finally:
+        node.kill()
 
 
 def test_nodes_are_not_added_by_request(tmp_path: Path) -> None:
