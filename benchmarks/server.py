@@ -7,13 +7,13 @@ import enum
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from benchmarks.ports import free_port
 from benchmarks.wire import BenchError
 
 READY = b"Server is ready"
@@ -41,13 +41,6 @@ class Software:
         start = time.monotonic()
         self.version()
         return time.monotonic() - start
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Streaming(enum.Enum):

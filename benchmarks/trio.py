@@ -5,7 +5,6 @@ Not here: what is measured on them (cluster.py, failover.py)."""
 from __future__ import annotations
 
 import json
-import socket
 import time
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from benchmarks.ports import free_ports
 from benchmarks.server import Process, Software, Streaming, jetstream_block, streaming_block
 from benchmarks.wire import LOOPBACK, BenchError, Client
 
@@ -214,12 +214,3 @@ def last_sequences(node: Node) -> list[tuple[str, int]]:
     """Each channel with its last sequence, as this node has them."""
     channels = node.ask("/streaming/channelsz?subs=1").get("channels") or []
     return sorted((one["name"], one["last_seq"]) for one in channels)
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ones: all are held until the last is found."""
-    with ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,12 +60,14 @@ class Node:
 
 
 def free_ports() -> dict[str, tuple[int, int]]:
-    """Two for each node: for clients, for routes."""
+    """Two for each node: for clients, for routes. Below those that the system gives to outgoing connections."""
+    ports: list[int] = []
     with ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(2 * len(NAMES))]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        ports = [sock.getsockname()[1] for sock in socks]
+        while len(ports) < 2 * len(NAMES):
+            sock, port = stack.enter_context(socket.socket()), random.randrange(20_000, 30_000)
+            with suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                ports.append(port)
     return {name: (ports[at], ports[at + len(NAMES)]) for at, name in enumerate(NAMES)}
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import socket
 from typing import TYPE_CHECKING, Any, Self
 
 from streamd import Server
@@ -60,13 +59,6 @@ async def meshed(*servers: Server) -> None:
     for server in servers:
         others = [name for name in everybody if name != server.name]
         await until(lambda server=server, others=others: names(server) == others == linked(server))  # type: ignore[misc]
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 class ByHand:

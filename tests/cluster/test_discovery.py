@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import nats
 import pytest
 
+from benchmarks.ports import free_port
 from streamd import Server
 from streamd.cluster import addresses
 from streamd.config.models import Config
-from tests.cluster.members import cluster_of, free_port, member, meshed, names, seed, until
+from tests.cluster.members import cluster_of, member, meshed, names, seed, until
 from tests.monitor.asking import ask
 
 if TYPE_CHECKING:

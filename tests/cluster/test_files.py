@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import nats
 import pytest
 
-from tests.cluster.members import free_port
+from benchmarks.ports import free_port
 from tests.cluster.test_messages import known
 from tests.process import ServerProcess
 

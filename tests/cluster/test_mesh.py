@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import nats
 import pytest
 
-from tests.cluster.members import ByHand, cluster_of, free_port, linked, member, meshed, names, seed, until
+from benchmarks.ports import free_port
+from tests.cluster.members import ByHand, cluster_of, linked, member, meshed, names, seed, until
 
 if TYPE_CHECKING:
     from streamd import Server

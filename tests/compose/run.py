@@ -17,7 +17,7 @@ import nats
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 
-from benchmarks.trio import free_ports
+from benchmarks.ports import free_ports
 from tests.compose.daemon import NotRun, base, compose, daemon, need
 
 if TYPE_CHECKING:

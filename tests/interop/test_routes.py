@@ -14,7 +14,8 @@ import nats
 import pytest
 from nats.errors import NoRespondersError
 
-from tests.cluster.members import cluster_of, free_port, member, names, seed, until
+from benchmarks.ports import free_port
+from tests.cluster.members import cluster_of, member, names, seed, until
 from tests.cluster.test_messages import known
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import nats
 import pytest
 
+from benchmarks.ports import free_port
 from streamd import Server
 from streamd.config.models import Config, JetStreamConfig, SystemUser
 from streamd.streams.replication.view import name_of
 from streamd.streams.stream import Stream
-from tests.cluster.members import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -142,7 +142,7 @@ class Nodes:
     async def client(self, name: str, **options: Any) -> Client:
         """A client of one server, that closes with the cluster."""
         client = await nats.connect(self.servers[name].client_url, **options)
-        self._clients.push_async_callback(client.close)
+        self._clients.push_async_callback(_close, client)
         return client
 
     async def js(self, name: str) -> JetStreamContext:
@@ -265,6 +265,12 @@ def content(owner: Stream | Shelf) -> dict[str, object]:
             "committed": owner.committed_seq,
         }
     return found
+
+
+async def _close(client: Client) -> None:
+    # nats-py says a last word to a server that has been stopped.
+    with contextlib.suppress(OSError):
+        await client.close()
 
 
 @contextlib.asynccontextmanager

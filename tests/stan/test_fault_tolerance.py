@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.ports import free_port
 from streamd.stan.schema_pb2 import NewOnly, PubAck
 from tests.core.test_nats_py import until
 from tests.monitor.asking import ask
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 STANDBY = "STREAM: Starting in standby mode: process"
-
-
-def free_port() -> int:
-    """One that nobody has now: clients are told where members will listen before they do."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Member(StanServer):

@@ -1,0 +1,48 @@
+"""Ports for servers that must know each other's before they listen, or listen on the same one again.
+
+Guarantee:  nobody listens there now, and the system gives none of them to an outgoing connection: such a connection could take
+            the port of a server that isn't up yet, or not any more. A process gets each of them once.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from pathlib import Path
+from typing import Final
+
+_OUTGOING: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+#: Below lie those of well-known services.
+_FIRST: Final = 10_000
+_LAST: Final = 65_535
+_given: set[int] = set()
+
+
+def _range() -> range:
+    """The bigger of what lies below the ports of outgoing connections and what lies above."""
+    try:
+        low, high = map(int, _OUTGOING.read_text().split())
+    except OSError:
+        low, high = 49_152, _LAST  # as IANA has them
+    return max(range(_FIRST, low), range(high + 1, _LAST + 1), key=len)
+
+
+def free_port() -> int:
+    """One port."""
+    candidates = [port for port in _range() if port not in _given]
+    random.SystemRandom().shuffle(candidates)
+    for port in candidates:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
+    raise OSError("no port is left outside of those that outgoing connections use")
+
+
+def free_ports(count: int) -> list[int]:
+    """So many."""
+    return [free_port() for _ in range(count)]
