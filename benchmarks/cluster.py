@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SIZE = 128
 SUBJECT = "s.one"
+#: More than are under way at a time.
+CHUNKS = 50
 #: Consumers and streams are created so many at once where creating them isn't what is measured.
 HANDS = 6
 #: Elections, and what creating leaves to be done, are over before the idle nodes are measured.
@@ -40,7 +42,7 @@ def window(rig: Rig, software: Software, size: int) -> float:
     """Acked messages a second with a window of publishes outstanding, at the node that leads the stream."""
     with rig.trio(software) as trio:
         trio.create_stream()
-        chunks = stored_chunks([SUBJECT], size, PER_CHUNK)
+        chunks = stored_chunks([SUBJECT], size, PER_CHUNK, CHUNKS)
         return alone(partial(publish_window, port=trio.led().port, chunks=chunks, seconds=rig.seconds))
 
 

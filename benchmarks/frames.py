@@ -50,9 +50,11 @@ def flood_chunk(names: list[str], size: int) -> tuple[bytes, int]:
     return b"".join(pub(name, size) for name in names) * rounds, rounds * len(names)
 
 
-def stored_chunks(names: list[str], size: int, per_chunk: int) -> list[bytes]:
-    """Writes of a publisher that wants an ack for each message; together they walk all subjects."""
-    count = max(len(names), per_chunk)
+def stored_chunks(names: list[str], size: int, per_chunk: int, chunks: int = 1) -> list[bytes]:
+    """Writes of a publisher that wants an ack for each message; together they walk all subjects. With `chunks` of them, so
+    many differ: as with a real client, no two messages that are under way are the same."""
+    count = max(len(names), per_chunk * chunks)
     assert count % per_chunk == 0
-    frames = [pub(names[n % len(names)], size, f"_INBOX.b.{n % per_chunk:04}") for n in range(count)]
+    inboxes = per_chunk * chunks
+    frames = [pub(names[n % len(names)], size, f"_INBOX.b.{n % inboxes:05}") for n in range(count)]
     return [b"".join(frames[n : n + per_chunk]) for n in range(0, count, per_chunk)]

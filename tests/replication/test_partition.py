@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 TIME_SECONDS: Final = 2.0 + 1.2 + 0.7
 
 
-def apart(world: World, server: Server) -> None:
-    """Cut a server off from all others."""
+def apart(world: World, server: Server, *, told: bool = True) -> None:
+    """Cut a server off from all others; `told`: its connections break."""
     others = [other.name for other in world.servers.values() if other is not server]
     ways = [(server.name, other) for other in others]
-    world.network.cut([*ways, *((b, a) for a, b in ways)], breaks=True)
+    world.network.cut([*ways, *((b, a) for a, b in ways)], breaks=told)
 
 
 @pytest.mark.parametrize("role", ["meta leader", "group leader", "neither"])
@@ -64,6 +64,20 @@ def test_minority_refuses_in_time(seed: int, role: str) -> None:
         whole(world, acked)
         for each in world.running:
             assert not [one for one in world.payloads(each, "S") if one.startswith(b"minority")]
+
+
+def test_no_stream_is_said_to_be_nowhere_by_who_may_not_lead_any_more() -> None:
+    """A meta leader that is cut off, and doesn't know it yet, can't know which streams there are."""
+    with World(1) as world:
+        filled(world)
+        server = victim(world, "meta leader")
+        answer = world.ask("$JS.API.STREAM.INFO.NEW", at=server)
+        assert answer is not None
+        assert answer["error"]["err_code"] == 10059
+        apart(world, server, told=False)
+        for subject in ("$JS.API.STREAM.INFO.NEW", "$JS.API.STREAM.DELETE.NEW"):
+            assert server.meta
+            assert world.ask(subject, at=server, seconds=0.3) is None
 
 
 def store_elsewhere(world: World, server: Server, name: str) -> list[bytes]:

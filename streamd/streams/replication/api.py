@@ -68,6 +68,7 @@ class ClusterApi:
         self._replication = replication
         self._jetstream = replication.jetstream
         self._kept = 0
+        self._sure: Call | None = None  # is served by a leader that a quorum has confirmed
 
     # who answers
 
@@ -80,7 +81,7 @@ class ClusterApi:
         name = call.arguments[0]
         stream = self._jetstream.streams.get(name)
         if stream is None:
-            return self._replication.meta.leading and self._is_nowhere(name)
+            return self._replication.meta.leading and self._is_nowhere(name) and self._is_sure(call)
         if stream.leads or stream.replica is None:
             return stream.leads
         lead = stream.replica.lead
@@ -93,6 +94,24 @@ class ClusterApi:
         if wanted is not None and not self._alive() & {*wanted.names, *wanted.moving_names}:
             raise STREAM_OFFLINE()
         return wanted is None
+
+    def _is_sure(self, call: Call) -> bool:
+        """Whether a quorum has confirmed that this server leads, for this request; else it is served again once it has."""
+        if call is self._sure:
+            return True
+
+        def serve() -> None:
+            self._sure = call
+            self._jetstream.api.serve(call)
+            self._sure = None
+
+        self._surely(serve)
+        return False
+
+    def _surely(self, then: Callable[[], None]) -> None:
+        """Go on if this server still leads the meta group: another may, unnoticed, and know of streams that were made since.
+        That one has heard the request as well."""
+        self._replication.meta.group.confirm(lambda leads: then() if leads else None)
 
     def _alive(self) -> set[str]:
         """Names of servers that can be reached."""
@@ -126,7 +145,10 @@ class ClusterApi:
             try:
                 job()
             except ApiError as error:
-                call.fail(error)
+                if error == STREAM_NOT_FOUND():
+                    self._surely(partial(call.fail, error))
+                else:
+                    call.fail(error)
 
         self._replication.meta.serially(guarded, lambda: self.proposed(call, None))
 

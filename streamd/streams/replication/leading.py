@@ -60,7 +60,7 @@ class Leading:
         self._parked_term = 0  # of the last entry then
         self._leaderless_ns = 0
         self._timer: Timer | None = None
-        self._passing: list[tuple[Stream, Batch]] = []  # came to this leader alone before it stepped down
+        self._passing: list[tuple[Stream, Batch]] = []  # came to this leader before it stepped down
         self._passing_until_ns = 0
         self._unsure: list[Op] = []  # publishes that were proposed; the next leader answers those that are committed
         self._taken_up: set[int] = set()
@@ -202,7 +202,7 @@ class Leading:
         replica = self._replica
         error = ApiError(503, NO_LEADER, f"JetStream system temporarily unavailable: {why}")
         for stream, batch in waiting:
-            replica.services.commits.refuse(stream, batch, error)
+            replica.services.commits.refusals.answer(stream, batch, error)
         replica.services.bus.flush_soon()
 
     def _led_by_another(self) -> None:
@@ -216,9 +216,10 @@ class Leading:
             # It led others meanwhile, or heard nothing of what came here.
             why = f"the leader of group {replica.name} couldn't be reached from here"
             self._refuse(replica.proposals.forget_sources(), why)
-        # Else it has a copy of what came while there was none.
+        # Else it has a copy of what came while there was none; but perhaps not of what came to the leader before it: who sent
+        # that may not have heard yet that another one listens.
+        passing, self._passing, self._unsure = [*self._passing, *replica.proposals.forget_sources()], [], []
         self._forget_parked()
-        passing, self._passing, self._unsure = self._passing, [], []
         in_time = self._clock.monotonic_ns() <= self._passing_until_ns
         if passing and in_time:
             self.pass_publishes(passing)
