@@ -38,6 +38,10 @@ JOURNAL_SECONDS_MAX: Final = 1.0  # then LMDB takes over, with the next commit o
 JOURNAL_RECORDS_MAX: Final = 64  # a work with more goes to LMDB: there it costs less than being written twice
 JOURNAL_WORK_BYTES_MAX: Final = 16 << 10  # of records, states and message ids, likewise
 JOURNAL_ENTRY_BYTES_MAX: Final = 64 << 10  # of the works that share an entry
+JOURNAL_LONE_RECORDS_MAX: Final = (
+    4  # with more, several publish at once, and the next commit fills while the disk works
+)
+JOURNAL_QUICK_SECONDS: Final = 0.0004  # as long as a hand-over to the writer's thread and back takes, on a busy machine
 
 # --- store: reading
 READ_RECORDS_MAX: Final = 4_096  # what one read returns unless told otherwise

@@ -110,6 +110,11 @@ class Group:
         return self.replica.term_before
 
     @property
+    def led_term(self) -> int:
+        """The last term that this node has led since it started, be it the current one or not; 0 if it led none."""
+        return self.replica.led_term
+
+    @property
     def handed_over(self) -> bool:
         """Whether this node's last leadership ended by a transfer."""
         return self.replica.transfer.succeeded
@@ -252,6 +257,10 @@ class Group:
             return
         replica.transfer.begin(self._home.now(), to, done)
         self._home.wake(replica)
+
+    def turn(self) -> None:
+        """Send now what was proposed, and have it stored; else that comes once everything that is ready has run."""
+        self._home.turn()
 
     def after_turn(self, call: Callable[[], None]) -> None:
         """Call once the turn is over in which the machine was told something, in the same callback."""

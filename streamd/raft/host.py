@@ -2,11 +2,12 @@
 
 In the walk:  frames, links and the timer come in here; groups say that they need a turn. A frame is followed by a turn at once;
               else it runs once everything that is ready has run, so that what comes together is handled together. Behind it,
-              in the same callback, machines get to apply what was committed, and the store to commit what was written.
+              in the same callback, the store gets to commit what was written, and machines to apply what was committed.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from streamd.raft import envelope
@@ -71,8 +72,9 @@ class Host:
         net.on_frame(self._frame)
         net.on_link(self._link)
 
-    def open(self, name: str, storage: Storage, machine: Machine, applied: int) -> Group:
-        """Take part in a group. `applied`: what the machine has already, durably. Errors: JournalDamaged."""
+    def open(self, name: str, storage: Storage, machine: Machine, applied: int, *, prompt: bool = False) -> Group:
+        """Take part in a group. `applied`: what the machine has already, durably. `prompt`: followers act on what is committed,
+        so they are told at once. Errors: JournalDamaged."""
         assert name not in self.groups, f"group {name} is open"
         group = self.groups[name] = Group(
             name,
@@ -84,7 +86,7 @@ class Host:
             clock=self._clock,
             rng=self._rng,
             at_rest=self._at_rest,
-            options=self._options,
+            options=replace(self._options, commit_notice_ns=0) if prompt else self._options,
             closed=self._forget,
         )
         self.wake(group.replica)
@@ -121,6 +123,11 @@ class Host:
         self._ready[replica] = None
         self._plan()
 
+    def turn(self) -> None:
+        """Have a turn at once if there is anything to do, unless one is under way."""
+        if (self._ready or self._outbox) and not (self._turning or self._closed):
+            self._turn()
+
     def after(self, call: Callable[[], None]) -> None:
         """Call once the turn is over that is under way."""
         if self._turning:
@@ -147,15 +154,16 @@ class Host:
                 self.unknown += 1
                 continue
             try:
-                group.replica.receive(now, sender, message)
+                if group.replica.receive(now, sender, message):
+                    self._ready[group.replica] = None
             except JournalDamaged as error:
                 group.fail(error)
-                continue
-            self._ready[group.replica] = None
-        if self._turning or self._closed:
+        if not self._ready:
+            return
+        if self._turning:
             self._plan()
         else:
-            self._turn()
+            self.turn()
 
     def _link(self, node: NodeId, up: bool) -> None:
         if up:
@@ -185,11 +193,13 @@ class Host:
                 if self._closed:
                     return
                 self._once()
+                # What is to be said once it is stored comes first: somebody waits for that.
+                if self._settle is not None:
+                    self._settle()
+                    self._flush()
                 afters, self._afters = self._afters, []
                 for call in afters:
                     call()
-                if self._settle is not None:
-                    self._settle()
                 if not self._ready and not self._outbox:
                     break
         finally:

@@ -25,6 +25,11 @@ class Reads:
         """Whether a round has to be sent."""
         return not self._sent
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody does."""
+        return bool(self._waiting)
+
     def ask(self, done: Callable[[bool], None]) -> None:
         """Tell somebody once a round that starts from now on is answered."""
         if self._sent:

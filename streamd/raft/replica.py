@@ -59,8 +59,9 @@ class Replica:
         self.replication = Replication(self, home, options)
         self.transfer = Transfer(options)
         self.reads = Reads()
-        self._leading_term = 0  # in which the last leadership began
+        self.led_term = 0  # the last one that this node led
         self._beat = False
+        self._failing = False  # the journal was, when it was heard of last
         self._notice = False
         self._notice_at = _NEVER  # when followers are told the commit index, if nothing else tells them
         self._counted = 0  # commit index up to which waiting_bytes is right
@@ -108,15 +109,15 @@ class Replica:
 
     # --- what comes in
 
-    def receive(self, now: float, sender: NodeId, message: Message) -> None:
-        """A message of this group; a turn follows. Errors: JournalDamaged."""
+    def receive(self, now: float, sender: NodeId, message: Message) -> bool:
+        """A message of this group. Returns whether a turn is to follow. Errors: JournalDamaged."""
         kind = message.kind
         if message.term != self.core.term and self._options.fixes.term and not self._timely(now, sender, message):
-            return
+            return True
         if kind == Kind.APPEND:
             self.replication.append(now, sender, message)
         elif kind == Kind.APPENDED or kind == Kind.REJECTED:
-            self.replication.answered(now, sender, message)
+            return self.replication.answered(now, sender, message)
         elif kind == Kind.PREVOTE:
             self.elections.prevote_asked(now, sender, message)
         elif kind == Kind.PREVOTED:
@@ -129,6 +130,7 @@ class Replica:
             self.elections.take_over(now, sender)
         elif kind == Kind.OFFER:
             self.replication.offer(sender, message)
+        return True
 
     def _timely(self, now: float, sender: NodeId, message: Message) -> bool:
         """Whether a message of another term is still to be looked at."""
@@ -145,11 +147,15 @@ class Replica:
     def stored(self) -> None:
         """The journal: a commit ended."""
         if self.journal.failing:
+            self._failing = True
             self.step_down()
             return
         self._barrier.release(self.journal.synced_seq)
-        self.replication.stored(self._home.now())
-        self._home.wake(self)
+        counts = self.replication.stored(self._home.now())
+        core = self.core
+        if counts or core.commit > core.applied or self._failing or (core.leads and len(self.config.voters) == 1):
+            self._failing = False
+            self._home.wake(self)
 
     def link(self, node: NodeId, up: bool) -> None:
         """A peer came or went."""
@@ -237,17 +243,19 @@ class Replica:
 
     def send_entries(self) -> None:
         core, journal = self.core, self.journal
-        if self._leading_term != core.term:
-            self._leading_term = core.term
+        if self.led_term != core.term:
+            self.led_term = core.term
             self._lead_no_more()  # what waited for an earlier leadership
             self.transfer.succeeded = False
             self.term_before = journal.terms.at(core.no_op - 1)
             self.replication.begin(self._home.now())
             self._counted = max(self.commit, journal.terms.base)
             self.waiting_bytes = journal.size(self._counted + 1, journal.terms.last)
-        if self._notice:
+        told = self.replication.sender.send(
+            core.term, self.commit, self.reads.round, beat=self._beat, notice=self._notice
+        )
+        if told or self._notice:
             self._notice_at = _NEVER
-        self.replication.sender.send(core.term, self.commit, self.reads.round, beat=self._beat, notice=self._notice)
         self._beat = self._notice = False
         self.reads.sent()
 

@@ -82,30 +82,35 @@ class Replication:
         """A leadership begins."""
         self.sender.begin(self._replica.config, self._replica.node, now)
 
-    def answered(self, now: float, node: NodeId, message: Message) -> None:
-        """A peer's answer to an append."""
+    def answered(self, now: float, node: NodeId, message: Message) -> bool:
+        """A peer's answer to an append. Returns whether anything may follow from it now: a lone publish is committed by the
+        first answer, and the others come late."""
         replica = self._replica
         peer = self.sender.peers.get(node)
         if not replica.core.leads or peer is None or message.at > replica.journal.terms.last:
-            return
+            return False
         peer.heard = now
         replica.reads.heard(node, message.round)
         if message.kind == Kind.REJECTED:
             self.eager |= self.sender.rejected(peer, message.at, message.commit)
             if peer.voter:
                 replica.core.answered(now, node, None)
-            return
+            return True
         self.eager |= self.sender.appended(peer, message.at)
         if peer.voter:
             index = message.at
             if self._fixes.clip:
                 index = self._clip.take(node, replica.core.term, index, replica.journal.synced_index)
             replica.core.answered(now, node, index)
+        waits = self.eager or replica.reads.waiting or replica.transfer.under_way
+        return waits or replica.core.commit < min(message.at, replica.journal.synced_index)
 
-    def stored(self, now: float) -> None:
-        """The leader's own disk caught up: acks that waited for it count now."""
-        core = self._replica.core
+    def stored(self, now: float) -> bool:
+        """The leader's own disk caught up: acks that waited for it count now. Returns whether there were any."""
+        core, counts = self._replica.core, False
         for node, index in self._clip.due(core.term, self._replica.journal.synced_index):
             peer = self.sender.peers.get(node)
             if core.leads and peer is not None and peer.voter:
                 core.answered(now, node, index)
+                counts = True
+        return counts

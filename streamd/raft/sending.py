@@ -88,8 +88,10 @@ class Sender:
             peer.voter = node in config.voters
             self.peers[node] = peer
 
-    def send(self, term: int, commit: int, round_: int, *, beat: bool, notice: bool) -> None:
-        """Send everyone what may be sent. `beat`: a heartbeat is due; `notice`: so is the commit index."""
+    def send(self, term: int, commit: int, round_: int, *, beat: bool, notice: bool) -> bool:
+        """Send everyone what may be sent. `beat`: a heartbeat is due; `notice`: so is the commit index. Returns whether
+        everyone who can be reached was told that."""
+        told = True
         for node, peer in self.peers.items():
             if node not in self._linked:
                 continue
@@ -103,6 +105,8 @@ class Sender:
                     self._append(peer, peer.next, term, commit, round_)
             elif not self._stream(peer, term, commit, round_) and (beat or (notice and peer.commit < commit)):
                 self._append(peer, self._journal.terms.last + 1, term, commit, round_, peer.next - 1)
+            told = told and peer.commit >= commit
+        return told
 
     def _stream(self, peer: Progress, term: int, commit: int, round_: int) -> bool:
         last, window = self._journal.terms.last, self._options.window_bytes

@@ -46,6 +46,9 @@ class Home(Protocol):
     def wake(self, replica: Replica) -> None:
         """Give it a turn soon."""
 
+    def turn(self) -> None:
+        """Have a turn at once, unless one is under way."""
+
 
 class Events(Protocol):
     """The group, as a replica needs it."""

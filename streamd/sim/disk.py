@@ -38,49 +38,49 @@ MAP_BYTES = 16 << 20
 
 
 class SimWriter(Writer):
-    """`Writer` whose thread is the virtual time: one commit under way, what comes meanwhile makes the next."""
+    """`Writer` whose thread is the virtual time: one commit under way, what comes meanwhile makes the next. Some small ones are
+    made in place."""
 
     def __init__(self, disk: Disk, environment: Environment, clock: NodeClock) -> None:
         super().__init__(environment, seconds=lambda: clock.monotonic_ns() / 1e9)
         self._disk = disk
         self._clock = clock
+        self._in_line = False
 
     def settle(self) -> None:
         """The disk is as fast as it must be: what was submitted is done when this returns."""
         while self.busy:
             self._sync()
 
-    def _next(self) -> None:
-        if self._flying is not None or not self._waiting:
-            return
-        group = self._flying = self._gather()
-        if self.failed is not None:
-            group.error = self.failed
-        else:
-            group.entry = self._entry(group)
+    def _hand_over(self, group: Group) -> None:
         delay_ns = self._disk.sync_ns()
         strike, self._disk.strike = self._disk.strike, None
         if strike is not None:
             self._clock.call_later(self._disk.part_of(delay_ns), strike)
         self._clock.call_later(delay_ns, lambda: self._sync(group))
 
+    def _in_place(self, group: Group) -> bool:
+        return super()._in_place(group) and self._disk.strike is None and self._disk.is_quick()
+
     def _sync(self, group: Group | None = None) -> None:
         """The fsync of the commit under way has ended; of another one: it was settled before."""
         flying = self._flying
         if flying is None or group not in (None, flying):
             return
-        if flying.error is None:
-            if self._disk.full:
-                flying.error = StoreFull(self.environment.directory)
-                self._disk.counts["commits refused, disk full"] += 1
-            else:
-                self._commit(flying)
-                if flying.error is None:
-                    self._disk.written(work for work, _ in flying.works)
+        self._commit(flying)
         if flying.entry is not None:
             self._clock.call_later(1000 * MS, self._take_over)
         self._landed = flying
         self._land()
+
+    def _commit(self, group: Group) -> None:
+        if self._disk.full:
+            group.error = StoreFull(self.environment.directory)
+            self._disk.counts["commits refused, disk full"] += 1
+            return
+        super()._commit(group)
+        if group.error is None:
+            self._disk.written(work for work, _ in group.works)
 
     def power_off(self, rng: random.Random) -> int:
         """The process and the page cache are gone. Returns how many works are lost."""
@@ -97,7 +97,6 @@ class SimWriter(Writer):
             self._commit(group)
             if group.error is not None:
                 return len(works)
-            self._disk.written(work for work, _ in group.works)
         journal = self.environment.journal
         if kept < len(works) and journal is not None and rng.random() < 0.3:
             torn = Group()
@@ -129,6 +128,10 @@ class Disk:
         """How long the next fsync takes."""
         slow = self.strike is not None or self._rng.random() < 0.1
         return int(self._rng.uniform(*(SLOW_SYNC_MS if slow else SYNC_MS)) * MS)
+
+    def is_quick(self) -> bool:
+        """Whether the next one takes no time at all."""
+        return self._rng.random() < 0.3
 
     def part_of(self, delay_ns: int) -> int:
         """A moment within a delay."""

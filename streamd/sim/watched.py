@@ -84,11 +84,11 @@ class WatchedHost(Host):
         self._ledger = ledger
         self._failed = failed
 
-    def open(self, name: str, storage: Storage, machine: Machine, applied: int) -> Group:
+    def open(self, name: str, storage: Storage, machine: Machine, applied: int, *, prompt: bool = False) -> Group:
         """As `Host.open`; and what the store gives is what was written. Errors: JournalDamaged."""
         ledger = self._ledger(name)
         watched = Watched(machine, self.node, ledger, self._failed)
-        group = watched.group = super().open(name, storage, watched, applied)
+        group = watched.group = super().open(name, storage, watched, applied, prompt=prompt)
         if not ledger.opened(self.node, storage.log.read(1, _ALL, _ALL)):
             # What was written last can't be told from what was cut short: no log that ends with it can. Nothing in a server
             # notices, so it is the operator here who does.

@@ -140,10 +140,10 @@ class Journal:
 
 def small(work: Work) -> bool:
     """Whether a work may go this way: a few records and states, and nothing that has to be in LMDB at once."""
+    if not work.adds_only():
+        return False
     size = work.bytes
     for part in work.logs.values():
-        if not part.adds_only():
-            return False
         size += sum(map(len, part.ids)) + sum(map(len, part.consumer_states.values()))
     return work.records <= limits.JOURNAL_RECORDS_MAX and size <= limits.JOURNAL_WORK_BYTES_MAX
 

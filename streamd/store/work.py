@@ -114,6 +114,10 @@ class Work:
         self.bytes += later.bytes
         self.records += later.records
 
+    def adds_only(self) -> bool:
+        """Whether no log's part removes or defines anything."""
+        return all(part.adds_only() for part in self.logs.values())
+
     def full(self) -> bool:
         """Whether it should be submitted before more is added."""
         return (

@@ -7,6 +7,7 @@ Guarantee:    works are applied in the order of `submit`, each whole or not at a
 Threads:      `submit` and `close` belong to the loop thread.
 
 A synced commit that is small goes to the journal, and LMDB takes it over with the next one that isn't, or a second later.
+Somebody publishes and waits: the loop thread makes it in place as long as the disk is quicker than the thread would be told.
 With a relaxed `sync` a commit costs no disk: the loop thread makes it in line, and the thread only syncs now
 and then. Else the hand-over is a rendezvous: py-lmdb gives up the GIL at every put, so a writer thread that puts
 records beside a busy loop waits for the GIL once a record, some thousand records a second. Therefore the loop
@@ -82,6 +83,8 @@ class Writer:
         self._journaled_since = 0.0
         self._closing = False
         self._unsynced = False
+        self._quick = False  # whether the disk took no longer than a hand-over, the last time the journal was written
+        self._telling = False  # the news of a commit are being told
         self._unreserved = limits.STORE_MAP_CHECK_BYTES  # what was written since the map was looked at
         self._blocking = False  # whether the loop thread waits at the rendezvous
         # Binary semaphores: taken by one thread, released by the other.
@@ -107,6 +110,10 @@ class Writer:
         self._waiting.append((work, done))
         if self._flying is None:
             self._next()
+
+    def blocks(self, work: Work) -> bool:
+        """Whether `submit` may wait for the disk, or does the work itself: what is to leave had better leave before."""
+        return self._in_line or (self._quick and work.records <= limits.JOURNAL_LONE_RECORDS_MAX)
 
     @property
     def busy(self) -> bool:
@@ -143,11 +150,8 @@ class Writer:
                 group.error = self.failed
             else:
                 group.entry = self._entry(group)
-                if not self._in_line:
-                    self._ended.acquire()
-                    self._handed.release()
-                    if group.entry is None:
-                        self._applied.acquire()
+                if not self._in_place(group):
+                    self._hand_over(group)
                     return
                 self._commit(group)
             if group.error is not None:
@@ -156,6 +160,21 @@ class Writer:
             self._settle(group)
             self._announce(group)
         self._flying = None
+
+    def _hand_over(self, group: Group) -> None:
+        """Let the thread commit a group."""
+        self._ended.acquire()
+        self._handed.release()
+        if group.entry is None:
+            self._applied.acquire()
+
+    def _in_place(self, group: Group) -> bool:
+        """Whether the loop thread commits a group itself: not before the news of an earlier one, nor the first entry of the
+        journal, which starts the thread's clock for the take-over."""
+        if self._in_line:
+            return True
+        lone = group.entry is not None and self.journaled.logs and group.records <= limits.JOURNAL_LONE_RECORDS_MAX
+        return bool(lone and self._quick and not self._telling)
 
     def _gather(self) -> Group:
         """The works of the next commit. A work is never split, so only the first may be beyond the limits
@@ -205,10 +224,12 @@ class Writer:
             self._take_rest(group)
         self._settle(group)
         self._flying = None
+        self._telling = True
         # The next commit starts before the news of this one spreads: the disk stays busy.
         if self.failed is None:
             self._next()
         self._announce(group)
+        self._telling = False
         if self._flying is None:
             self._next()
 
@@ -294,13 +315,14 @@ class Writer:
     def _commit(self, group: Group) -> None:
         """Make a group durable; the outcome is left in it."""
         environment = self.environment
-        started = time.monotonic_ns()
+        started = self._seconds()
         try:
             if group.entry is None:
                 self._commit_pages(group)
             else:
                 assert environment.journal is not None
                 environment.journal.append(group.entry)
+                self._quick = self._seconds() - started < limits.JOURNAL_QUICK_SECONDS
         except (lmdb.Error, OSError) as error:
             group.error = environment.explain(error)
             if not isinstance(group.error, StoreFull):
@@ -312,7 +334,7 @@ class Writer:
             _log.critical("store.writer_failed directory=%s", environment.directory, exc_info=True)
             group.error = self.failed = StoreFailed(environment.directory, f"writer: {error!r}")
         self.commits += 1
-        self.commit_ns += time.monotonic_ns() - started
+        self.commit_ns += int((self._seconds() - started) * 1e9)
         if group.error is None:
             self._unsynced = True
 

@@ -15,22 +15,19 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from streamd import limits
-from streamd._engine import Admission, refuse_batch
-from streamd.api.errors import INSUFFICIENT_RESOURCES, STORAGE_EXCEEDED, STREAM_NOT_FOUND, STREAM_SEALED, ApiError
-from streamd.errors import StoreFull
 from streamd.store import Outcome, Work
 from streamd.streams.sources import Admitted, Held
 
 if TYPE_CHECKING:
     import logging
 
-    from streamd._engine import AckOutcome, Batch
+    from streamd._engine import AckOutcome, Admission, Batch
     from streamd.clock import Clock, Timer
     from streamd.core.bus import Bus
     from streamd.store import Writer
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Saved
-    from streamd.streams.room import Room
+    from streamd.streams.refusals import Refusals
     from streamd.streams.sources import Source
     from streamd.streams.stream import Stream
 
@@ -42,8 +39,6 @@ SAVE_PAUSE_NS: Final = 5_000_000
 BACK_TO_BACK_NS: Final = 15_000
 #: What a Raft group has committed waits so long for another reason to commit.
 LINGER_NS: Final = 2_000_000
-#: With the disk full, publishes are refused without a try for so long.
-FULL_PAUSE_NS: Final = 500_000_000
 
 #: Runs when no commit is under way; adds to the work and returns what to do with the outcome.
 Job = Callable[[Work], Callable[[Outcome], None] | None]
@@ -52,8 +47,8 @@ Job = Callable[[Work], Callable[[Outcome], None] | None]
 class Commits:
     """The one queue towards the store."""
 
-    def __init__(self, writer: Writer, bus: Bus, clock: Clock, log: logging.Logger, rooms: dict[bool, Room]) -> None:
-        """`rooms`: by whether streams are in memory."""
+    def __init__(self, writer: Writer, bus: Bus, clock: Clock, log: logging.Logger, refusals: Refusals) -> None:
+        self.refusals = refusals
         self._writer = writer
         self._bus = bus
         self._clock = clock
@@ -75,11 +70,6 @@ class Commits:
         self._linger_timer: Timer | None = None
         self._saved_at_ns = 0
         self._save_timer: Timer | None = None
-        self._full_until_ns = 0
-        #: Told of every commit for which there was no room.
-        self.was_full: Callable[[], None] = lambda: None
-        self._rooms = rooms
-        self._crowded = False  # whether the last batch found no room
         self.closed = False
 
     @property
@@ -118,8 +108,35 @@ class Commits:
 
     def settle(self) -> None:
         """Run now what joined, if no commit is under way."""
-        if self._joining and not (self._in_flight or self._filling or self.closed):
+        if not self._joining or self._in_flight or self._filling or self.closed:
+            return
+        if self._open is not None and self._open.bytes <= limits.JOURNAL_WORK_BYTES_MAX and not self._open.adds_only():
+            # What is open needs pages of LMDB. Others wait for what joined, and that may go to the store's journal.
+            self._run_joining()
+        else:
             self._run()
+
+    def _run_joining(self) -> None:
+        """A commit of what joined, ahead of what is open."""
+        self._planned = False
+        jobs, self._joining = self._joining, []
+        work, after = Work(), []
+        self._filling = True
+        try:
+            after = [follow_up for job in jobs if (follow_up := job(work)) is not None]
+        finally:
+            self._filling = False
+
+        def done(outcome: Outcome) -> None:
+            self._in_flight = False
+            if outcome.error is not None:
+                self._failed(outcome, [], [], [])
+            for call in after:
+                call(outcome)
+            self._bus.flush()
+            self._go_on()
+
+        self._submit(work, done)
 
     # for replicas
 
@@ -308,20 +325,28 @@ class Commits:
             self._bus.flush()
             if not acked:
                 self._ended_ns = self._clock.monotonic_ns()
-            if self._ready or self._jobs or self._joining or self._hurrying or self._confirmations:
-                self._kick()
-            elif self._open is not None:
-                self.linger()
-            elif self._saves:
-                self._plan_save()
+            self._go_on()
 
+        self._submit(work, done)
+        self._hurried()
+
+    def _submit(self, work: Work, done: Callable[[Outcome], None]) -> None:
         if not work.logs:
             done(Outcome(work))
-            self._hurried()
             return
         self._in_flight = True
+        if self._writer.blocks(work):
+            self._bus.flush()
         self._writer.submit(work, done)
-        self._hurried()
+
+    def _go_on(self) -> None:
+        """A commit ended: plan the next one."""
+        if self._ready or self._jobs or self._joining or self._hurrying or self._confirmations:
+            self._kick()
+        elif self._open is not None:
+            self.linger()
+        elif self._saves:
+            self._plan_save()
 
     def _hurried(self) -> None:
         hurrying, self._hurrying = self._hurrying, []
@@ -349,39 +374,14 @@ class Commits:
             if work.full():
                 break
             for stream, batch in self._ready.popleft().take(BATCH_BYTES_MAX):
-                refusal = self.refusal(stream, batch)
+                refusal = self.refusals.why(stream, batch)
                 if refusal is not None:
-                    self.refuse(stream, batch, refusal)
+                    self.refusals.answer(stream, batch, refusal)
                 elif not self.admits(stream):
                     held.append(Held(stream, batch))
                 else:
                     self.admit(work, stream, batch, now_ns)
         self._ready.extendleft(reversed(held))
-
-    def refusal(self, stream: Stream, batch: Batch) -> ApiError | None:
-        """Why nothing can be stored in a stream now."""
-        if stream.closed:
-            return STREAM_NOT_FOUND()
-        if stream.offline is not None:
-            return ApiError(503, 10077, stream.offline)
-        if stream.config.sealed:
-            return STREAM_SEALED()
-        if self._clock.monotonic_ns() < self._full_until_ns and not stream.in_memory:
-            return STORAGE_EXCEEDED()
-        if not self._rooms[stream.in_memory].take(batch.size()):
-            if not self._crowded:
-                kind = "max_mem" if stream.in_memory else "max_file"
-                self._log.error(
-                    "JetStream holds as much as %s allows: publishes are refused until streams shrink", kind
-                )
-            self._crowded = True
-            return INSUFFICIENT_RESOURCES()
-        self._crowded = False
-        return None
-
-    def refuse(self, stream: Stream, batch: Batch, error: ApiError) -> None:
-        """Answer publishers that wait."""
-        refuse_batch(batch, self._bus.engine, stream.name, error.code, error.err_code, error.description)
 
     def _close_parts(self, work: Work) -> list[Stream]:
         """Every machine that changed adds its delta, and its checkpoint when one is due. Returns their streams."""
@@ -404,14 +404,7 @@ class Commits:
         """Nothing of the work was applied: refuse what waited for it, and put the machines back to what is stored."""
         error = outcome.error
         assert error is not None
-        full = isinstance(error, StoreFull)
-        now_ns = self._clock.monotonic_ns()
-        if not full or now_ns >= self._full_until_ns:
-            self._log.error("%s", error)
-        if full:
-            self._full_until_ns = now_ns + FULL_PAUSE_NS
-            self.was_full()
-        answer = STORAGE_EXCEEDED() if full else ApiError(503, 10077, str(error))
+        answer = self.refusals.failed(error)
         for each in admitted:
             if not each.stream.stream_id:
                 each.admission.ack(self._bus.engine)

@@ -40,6 +40,7 @@ from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
 from streamd.streams.found import consumers_of, rows_of, stream_of, take_up
 from streamd.streams.journals import META, check_journals, take_journals
+from streamd.streams.refusals import Refusals
 from streamd.streams.room import Room
 from streamd.streams.services import Services
 from streamd.streams.shelf import Shelf, take_shelves
@@ -107,7 +108,7 @@ class JetStream:
             definitions = take_shelves(found, self._shelves)
             closed = self.encryption.closes(directory, [about for _, about in self._shelves.values()])
             self.writer = Writer(self.environment, notify=notify) if store is None else store[1]
-            commits = Commits(self.writer, bus, clock, log, self.rooms)
+            commits = Commits(self.writer, bus, clock, log, Refusals(bus, clock, log, self.rooms))
             self.services = Services(
                 bus=bus,
                 clock=clock,

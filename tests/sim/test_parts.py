@@ -204,8 +204,7 @@ def test_a_crash_keeps_what_was_done_and_a_beginning_of_the_rest(ram: Path) -> N
         life.disk.stop()
 
         assert found == list(range(1, len(found) + 1))
-        assert 3 <= len(found) == life.written
-        assert len(life.outcomes) == 4
+        assert 3 <= len(life.outcomes) - 1 <= len(found) == life.written
         kept.add(len(found))
 
     assert len(kept) > 3
@@ -228,7 +227,7 @@ def test_a_full_disk_refuses_and_recovers(ram: Path) -> None:
 
 
 def test_flipped_bits_are_found_or_harm_nothing(ram: Path) -> None:
-    """The store never hands out what wasn't written."""
+    """The store never hands out what wasn't written. Only the end of the journal can't be told from what was cut short."""
     found = 0
     for seed in range(60):
         life = Stored(ram / str(seed), seed)
@@ -236,11 +235,13 @@ def test_flipped_bits_are_found_or_harm_nothing(ram: Path) -> None:
         for index in range(1, 30):
             life.append(index)
             life.time.run(life.time.now_ns + 100 * MS)
+        journaled = life.writer.journaled.logs
+        taken_over = 29 - (len(journaled[1].appends[0]) if journaled else 0)
         life.disk.stop(flip=True)
         try:
             life.begin()
             damages = [stored.damage for stored in recover(life.environment) if stored.damage is not None]
-            found += 1 if damages else damaged(life.log.read(1))
+            found += 1 if damages else damaged(life.log.read(1), taken_over)
         except StoreError:
             found += 1
         life.disk.stop()
@@ -248,13 +249,16 @@ def test_flipped_bits_are_found_or_harm_nothing(ram: Path) -> None:
     assert 5 < found < 60
 
 
-def damaged(values: list[bytes]) -> bool:
+def damaged(values: list[bytes], at_least: int) -> bool:
     """Whether the log of that test is not what was written, and the checksums say so."""
     try:
         records = [record_decode(value) for value in values]
     except CorruptRecord:
         return True
-    assert [(record.sequence, record.payload) for record in records] == [(index, b"x") for index in range(1, 30)]
+    assert at_least <= len(records) <= 29
+    assert [(record.sequence, record.payload) for record in records] == [
+        (at, b"x") for at in range(1, len(records) + 1)
+    ]
     return False
 
 

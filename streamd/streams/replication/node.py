@@ -129,7 +129,7 @@ class Replication:
             self._define_meta(journal_id)
             storage = Storage(self.jetstream.stored_log(journal_id, None), {})
         meta = MetaGroup(self.services, self.net, journal_id, state, applied, self._changed, self._meta_role)
-        meta.group = self.host.open(META, storage, meta, applied)
+        meta.group = self.host.open(META, storage, meta, applied, prompt=True)
         return meta
 
     def _define_meta(self, journal_id: int) -> None:

@@ -44,6 +44,8 @@ LATELY_NS: Final = 1_000_000_000
 LATELY_BYTES_MAX: Final = 32 << 20
 #: Publishes that go into one call to another server.
 PASS_BYTES: Final = 1 << 20
+#: Publishes that come sooner than this after an entry are some of many: they are collected for the next one.
+BACK_TO_BACK_NS: Final = 15_000
 #: States of consumers are proposed at least so far apart, unless something else is proposed or somebody waits.
 SAVE_PAUSE_NS: Final = 20_000_000
 
@@ -102,6 +104,7 @@ class Proposals:
         self._save_timer: Timer | None = None
         self._under_way: dict[int, Pending] = {}
         self._time_ns = 0
+        self._settled_ns = 0  # when the last entry was settled
         self._leadership = 0  # how many have ended here
         self._planned = False
         self._lately: list[Op] | None = (
@@ -121,7 +124,13 @@ class Proposals:
     def ready(self, source: Source) -> None:
         """Publishes wait."""
         self._sources.append(source)
-        self._plan()
+        if self._planned or self._under_way or not self._replica.leading:
+            self._plan()
+        elif self._clock.monotonic_ns() - self._settled_ns > BACK_TO_BACK_NS:
+            # Somebody publishes and waits: the next iterations of the loop would only add their delay.
+            self._propose_now()
+        else:
+            self._plan()
 
     def begin(self, publishes: list[tuple[Stream, Batch]]) -> None:
         """This server leads from now on, and has kept publishes from an earlier time that it did."""
@@ -229,7 +238,12 @@ class Proposals:
 
     def _propose_planned(self) -> None:
         self._planned = False
+        self._propose_now()
+
+    def _propose_now(self) -> None:
+        """Propose, and send it before this server's disk has it."""
         self.propose()
+        self._replica.group.turn()
 
     def save_now(self, done: Callable[[], None]) -> None:
         """Propose the states that wait for that; `done` once they are there, or can't be."""
@@ -301,8 +315,8 @@ class Proposals:
             for stream, batch in self._sources.popleft().take(room):
                 if stream.uid in taken:
                     held.append(Held(stream, batch))
-                elif (refusal := self._commits.refusal(stream, batch)) is not None:
-                    self._commits.refuse(stream, batch, refusal)
+                elif (refusal := self._commits.refusals.why(stream, batch)) is not None:
+                    self._commits.refusals.answer(stream, batch, refusal)
                 else:
                     taken.add(stream.uid)
                     op = Op(ops.PUBLISH, stream.uid, batch.encode())
@@ -336,6 +350,7 @@ class Proposals:
         pending = self._under_way.pop(index, None)
         if pending is None:
             return
+        self._settled_ns = self._clock.monotonic_ns()
         if pending.term != term:
             self._fail(pending)
             return

@@ -205,8 +205,10 @@ class Replica:
             self._unstored.append((index, term, command))
             self.time_ns = max(self.time_ns, now_ns)
             work = commits.open()
+            # A new leader acks what the one before may not have acked, and that one what the new one had applied before it led.
+            acks = self.leading or self.group.leader == self.group.node or term == self.group.led_term
             for op in found:
-                self._apply(work, now_ns, op)
+                self._apply(work, now_ns, op, acks=acks)
             self._mark(index)
             self.proposals.settled(index, term, ())
         if self._done > before:
@@ -267,13 +269,13 @@ class Replica:
                 return False
         return True
 
-    def _apply(self, work: Work, now_ns: int, op: Op) -> None:
+    def _apply(self, work: Work, now_ns: int, op: Op, *, acks: bool) -> None:
         owner = self.owners.get(op.uid)
         if owner is None or owner.closed or owner.offline is not None or owner.frozen:
             return
         if op.kind == ops.PUBLISH:
             if isinstance(owner, Stream):
-                self._publish(work, owner, now_ns, op.body)
+                self._publish(work, owner, now_ns, op.body, acks=acks)
         elif op.kind == ops.ROW:
             number, definition, state = ops.row_of(op.body)
             owner.rows[number] = (definition, state)
@@ -289,14 +291,13 @@ class Replica:
             owner.rows.pop(number, None)
             owner.part(work).drop_row(number)
 
-    def _publish(self, work: Work, stream: Stream, now_ns: int, body: bytes) -> None:
+    def _publish(self, work: Work, stream: Stream, now_ns: int, body: bytes, *, acks: bool) -> None:
         try:
             admission = self.services.commits.admit(work, stream, Batch.decode(body), now_ns, promised=True)
         except CorruptRecord as error:
             stream.damaged(error)
             return
-        if self.leading or self.group.leader == self.group.node:
-            # A leader that has just been elected acks what the one before may not have acked any more.
+        if acks:
             admission.ack(self.services.bus.engine)
 
     # operations that take commits of their own

@@ -21,7 +21,7 @@ class Standing:
         self.full = False  # the last commit found no room on the disk
         self._replication = replication
         self._failed: Callable[[Exception], None] | None = failed
-        replication.services.commits.was_full = self._no_room
+        replication.services.commits.refusals.was_full = self._no_room
 
     def fail(self, error: Exception) -> None:
         """This server can't keep what it promised, or not in this process: it ends, and its start sees to the rest."""
