@@ -240,7 +240,7 @@ class Batch:
         """All of it but `conn`, for the log of a replicated stream."""
 
     @classmethod
-    def decode(cls, data: bytes) -> Batch:
+    def decode(cls, data: bytes | memoryview) -> Batch:
         """What `encode` gave. Errors: ValueError for anything else."""
 
 def subject_valid(subject: str, *, wildcards: bool) -> bool:
@@ -298,6 +298,10 @@ class Records:
 
     def __new__(cls, pairs: Iterable[tuple[bytes, bytes]] | None = None) -> Records:
         """From (key, value). Errors: ValueError if the keys aren't those of ascending sequences."""
+
+    @staticmethod
+    def entries(entries: Iterable[tuple[int, int, bytes]]) -> Records:
+        """From (sequence, timestamp, payload), of no subject. Errors: ValueError if sequences don't ascend."""
 
     def __len__(self) -> int:
         """How many records there are."""

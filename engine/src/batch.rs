@@ -70,10 +70,15 @@ impl Batch {
         self.entries.push(Entry { start, reply, headers, payload, guid: end, end, conn });
     }
 
+    /// Empty, with room for so many messages of so many bytes together.
+    pub fn with_capacity(messages: usize, bytes: usize) -> Batch {
+        Batch { arena: Vec::with_capacity(bytes), entries: Vec::with_capacity(messages) }
+    }
+
     /// As bytes, for a log that other servers read: the number of messages, the lengths of each one's parts, then the parts.
-    /// Who published is not among them.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.arena.len() + 8 * self.entries.len() + 8);
+    /// Who published is not among them. In two pieces, as the parts lie here in one already.
+    pub fn encode(&self) -> (Vec<u8>, &[u8]) {
+        let mut out = Vec::with_capacity(8 * self.entries.len() + 8);
         varint::put(&mut out, self.entries.len() as u64);
         for entry in &self.entries {
             let edges = [entry.start, entry.reply, entry.headers, entry.payload, entry.guid, entry.end];
@@ -82,13 +87,14 @@ impl Batch {
                 varint::put(&mut out, (to - from) as u64);
             });
         }
-        out.extend_from_slice(&self.arena);
-        out
+        // Those of a batch that was decoded lie behind their lengths.
+        let from = self.entries.first().map_or(self.arena.len(), |first| first.start);
+        (out, self.arena.get(from..).unwrap_or_default())
     }
 
     /// What `encode` gave. None: it is something else, or cut short.
-    pub fn decode(data: &[u8]) -> Option<Batch> {
-        let mut input = data;
+    pub fn decode(data: Vec<u8>) -> Option<Batch> {
+        let mut input = data.as_slice();
         let count = varint::take(&mut input)?;
         // Each takes five bytes at least, so a wrong number can't ask for much memory.
         let mut entries = Vec::with_capacity(usize::try_from(count).ok()?.min(input.len() / 5));
@@ -102,7 +108,23 @@ impl Batch {
             let [start, reply, headers, payload, guid, end] = edges;
             entries.push(Entry { start, reply, headers, payload, guid, end, conn: 0 });
         }
-        (end == input.len()).then(|| Batch { arena: input.to_vec(), entries })
+        if end != input.len() {
+            return None;
+        }
+        // The parts stay where they are, behind the lengths.
+        let head = data.len() - end;
+        for entry in &mut entries {
+            let edges = [
+                &mut entry.start,
+                &mut entry.reply,
+                &mut entry.headers,
+                &mut entry.payload,
+                &mut entry.guid,
+                &mut entry.end,
+            ];
+            edges.into_iter().for_each(|edge| *edge += head);
+        }
+        Some(Batch { arena: data, entries })
     }
 
     /// The messages that the others don't have, in order: each of theirs stands for one of these. Who published, and in which
@@ -173,12 +195,15 @@ mod tests {
                 let [subject, reply, headers, payload, guid] = part.as_slice() else { unreachable!() };
                 batch.push(Message { subject, reply, headers, payload, conn: 7, guid });
             }
-            let encoded = batch.encode();
-            let decoded = Batch::decode(&encoded).unwrap_or_default();
+            let (head, arena) = batch.encode();
+            let encoded = [head.as_slice(), arena].concat();
+            let decoded = Batch::decode(encoded.clone()).unwrap_or_default();
+            let (head, arena) = decoded.encode();
+            prop_assert_eq!([head.as_slice(), arena].concat(), encoded.clone());
             let messages: Vec<_> = decoded.iter().collect();
             let wanted: Vec<_> = batch.iter().map(|message| Message { conn: 0, ..message }).collect();
             prop_assert_eq!(messages, wanted);
-            prop_assert!(encoded.len() < 2 || Batch::decode(&encoded[..encoded.len() - 1]).is_none());
+            prop_assert!(encoded.len() < 2 || Batch::decode(encoded[..encoded.len() - 1].to_vec()).is_none());
         }
 
         #[test]
@@ -202,7 +227,7 @@ mod tests {
 
         #[test]
         fn takes_any_bytes(data in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Batch::decode(&data).map(|batch| batch.iter().count());
+            let _ = Batch::decode(data).map(|batch| batch.iter().count());
         }
     }
 }

@@ -189,17 +189,18 @@ class Group:
         self.replica.elections.hurry(self._home.now())
         self._home.wake(self.replica)
 
-    def propose(self, command: bytes) -> int:
-        """Append a command; it is committed when `committed` gets it, at this index and in this term.
+    def propose(self, *pieces: bytes) -> int:
+        """Append a command, in one or more pieces; it is committed when `committed` gets it, at this index and in this term.
 
         Errors: NotLeader, Overloaded.
         """
         replica = self.replica
         if not replica.leading or replica.transfer.under_way:
             raise NotLeader(self.name, None if replica.transfer.under_way else self.leader)
+        command = b"".join((_REGULAR, *pieces))
         if replica.waiting_bytes and replica.waiting_bytes + len(command) > self._options.proposed_bytes_max:
             raise Overloaded(self.name, replica.waiting_bytes)
-        return self._add(_REGULAR + command)
+        return self._add(command)
 
     def _add(self, command: bytes) -> int:
         index = self._journal.add(command, self.term)

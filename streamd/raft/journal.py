@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from streamd._engine import CorruptRecord, Records, record_decode, record_encode, record_key
+from streamd._engine import CorruptRecord, Records, record_decode, record_key
 from streamd.errors import StoreCorrupt
 from streamd.raft import storage as places
 from streamd.raft.config import Config
@@ -225,8 +225,8 @@ class Journal(Entries):
 
     def _records(self, flight: _Flight) -> Records:
         term_at, recent, base = self.terms.at, self._recent, flight.base
-        return Records(
-            (record_key(at), record_encode(at, term_at(at), "", b"", recent[at] if at > base else _BASE_COMMAND))
+        return Records.entries(
+            (at, term_at(at), recent[at] if at > base else _BASE_COMMAND)
             for at in range(max(flight.first, 1), flight.last + 1)
         )
 

@@ -7,7 +7,7 @@ Guarantee:    whatever comes in, in any order and number of times: one leader a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from streamd.raft.barrier import Barrier
 from streamd.raft.core import Core
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from streamd.raft.sides import Events, Home
 
 _NEVER: Final = float("inf")
+#: A command that is longer isn't copied.
+_COPIED_BYTES: Final = 64 << 10
 #: Whoever sends these in an earlier term is told. A later one is adopted by the library, or by nobody until there are votes.
 _OPENING: Final = frozenset((Kind.APPEND, Kind.VOTE, Kind.VOTE_FORCED, Kind.PREVOTE))
 
@@ -269,7 +271,7 @@ class Replica:
             index += 1
             core.applied = index
             if command[0] == REGULAR:
-                self.events.commit(index, term, command[1:])
+                self.events.commit(index, term, rest(command))
         if index < upto:
             self._home.wake(self)
 
@@ -308,3 +310,8 @@ class Replica:
         self.core.step_down(self._home.now())
         self.reads.fail()
         self.transfer.end(success=False)
+
+
+def rest(command: bytes) -> bytes:
+    """A command without its first byte: a copy, or a view of one that is long."""
+    return command[1:] if len(command) <= _COPIED_BYTES else cast("bytes", memoryview(command)[1:])

@@ -16,7 +16,7 @@ class Machine(Protocol):
     """What is replicated. No method may raise, nor call back into the group."""
 
     def committed(self, index: int, term: int, command: bytes) -> None:
-        """A command: in order, once a run, from `applied` + 1 on; it is durable here."""
+        """A command: in order, once a run, from `applied` + 1 on; it is durable here. One of more than 64 KB is a view."""
 
     def role_changed(self) -> None:
         """`leading`, `leader`, `term` or `accepts` is another. `leading` turns True once everything before this leadership was

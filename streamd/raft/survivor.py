@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamd._engine import Records, record_encode, record_key
+from streamd._engine import Records
 from streamd.raft import storage as places
 from streamd.raft.config import Config
 from streamd.raft.envelope import CONFIG, REGULAR
@@ -29,8 +29,5 @@ def go_on_alone(work: Work, log: EntryLog, journal: Journal, node: NodeId, comma
     term = max(journal.term, journal.terms.last_term) + 1
     entries = [bytes((CONFIG,)) + Config((node,)).encode(), *(bytes((REGULAR,)) + command for command in commands)]
     first = journal.terms.last + 1
-    records = [
-        (record_key(index), record_encode(index, term, "", b"", entry)) for index, entry in enumerate(entries, first)
-    ]
-    log.append(work, Records(records))
+    log.append(work, Records.entries((index, term, entry) for index, entry in enumerate(entries, first)))
     log.of(work).consumer_states[places.TERM_AND_VOTE] = term_and_vote(term, None)

@@ -100,7 +100,7 @@ class JetStream:
         bounds = {True: max_memory_bytes, False: max_storage_bytes}
         #: By whether streams are in memory.
         self.rooms = {memory: Room(most, partial(self._of_kind, memory)) for memory, most in bounds.items()}
-        self._cache = TailCache()
+        self._cache, self._uncached = TailCache(), TailCache(0)
         try:
             found = recover_store(self.environment)
             self.journals, found = take_journals(found, directory, clustered=limits.clustered)
@@ -195,9 +195,10 @@ class JetStream:
         number, self._next_id = self._next_id, self._next_id + 1
         return number
 
-    def stored_log(self, stream_id: int, channel: str | None) -> StreamLog:
+    def stored_log(self, stream_id: int, channel: str | None, *, cached: bool = True) -> StreamLog:
+        """A log in the store. Journals of groups aren't cached: they remember what they need by themselves."""
         cipher = None if channel is None else self.encryption.cipher
-        return StreamLog(self.environment, self._cache, stream_id, cipher)
+        return StreamLog(self.environment, self._cache if cached else self._uncached, stream_id, cipher)
 
     def _read_back(self, stream: Stream) -> StreamState:
         stored = next((found for found in recover_store(self.environment) if found.stream == stream.stream_id), None)

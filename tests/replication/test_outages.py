@@ -131,7 +131,10 @@ async def test_minority_refuses(trio: Nodes) -> None:
         await js.publish("minor", b"refused", timeout=5)
     assert time.monotonic() - begun < 2.8
     assert (refused.value.code, refused.value.err_code) == (503, 10008)
-    assert "has no leader, 1 of its 3 voters can be reached" in (refused.value.description or "")
+    why = refused.value.description or ""
+    assert "has no leader, 1 of its 3 voters can be reached" in why
+    # This server may have led, and have it in its log: then it may be stored once the others are back.
+    last = (1, 2) if "it is stored if these have it already" in why else (1,)
     await until(lambda: trio.replication("a").meta_leaderless_ns() > 2_000_000_000)
     for verb in ("STREAM.INFO.MINOR", "STREAM.NAMES", "INFO", "STREAM.DELETE.MINOR", "CONSUMER.LIST.MINOR"):
         error = (await api(client, verb))["error"]
@@ -146,9 +149,10 @@ async def test_minority_refuses(trio: Nodes) -> None:
             await js.publish("lone", timeout=1)
     await trio.start("b", "c")
     await trio.led("MINOR")
-    assert (await js.publish("minor", b"after")).seq == 2
+    after = (await js.publish("minor", b"after")).seq
+    assert after - 1 in last
     counts = await trio.alike()
-    assert counts["MINOR"] == 2
+    assert counts["MINOR"] == after
 
 
 async def test_two_of_five_down(tmp_path: Path) -> None:

@@ -34,7 +34,10 @@ impl Tap {
         if self.head == 0 && (limit == 0 || self.batch.size() <= limit) {
             return std::mem::take(&mut self.batch);
         }
-        let mut front = Batch::default();
+        let waiting = self.size();
+        let share = if limit == 0 { waiting } else { waiting.min(limit) };
+        let messages = (self.batch.len() - self.head).saturating_mul(share) / waiting.max(1);
+        let mut front = Batch::with_capacity(messages + 1, share);
         while let Some(message) = self.batch.get(self.head) {
             if !front.is_empty() && limit != 0 && front.size() >= limit {
                 break;

@@ -385,13 +385,19 @@ impl Batch {
         Batch { inner: self.inner.without(others.iter().map(|other| &other.inner)) }
     }
 
-    fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.inner.encode())
+    fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let (head, arena) = self.inner.encode();
+        PyBytes::new_with(py, head.len() + arena.len(), |out| {
+            let (front, back) = out.split_at_mut(head.len());
+            front.copy_from_slice(&head);
+            back.copy_from_slice(arena);
+            Ok(())
+        })
     }
 
     #[classmethod]
-    fn decode(_class: &Bound<'_, PyType>, data: &[u8]) -> PyResult<Batch> {
-        let inner = crate::batch::Batch::decode(data);
+    fn decode(_class: &Bound<'_, PyType>, py: Python<'_>, data: PyBuffer<u8>) -> PyResult<Batch> {
+        let inner = crate::batch::Batch::decode(data.to_vec(py)?);
         Ok(Batch { inner: inner.ok_or_else(|| PyValueError::new_err("not an encoded batch"))? })
     }
 }

@@ -73,7 +73,7 @@ class MetaGroup:
 
     def committed(self, index: int, term: int, command: bytes) -> None:
         """An entry is committed."""
-        fields = json.loads(command)
+        fields = json.loads(bytes(command))
         change = self.state.apply(index, fields)
         self.applied = index
         self._news.append((change, fields))

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from streamd.raft.host import Host
     from streamd.raft.net import Net, NodeId
     from streamd.state.meta import Change
-    from streamd.store import Outcome, StoredStream
+    from streamd.store import Outcome, StoredStream, StreamLog
     from streamd.streams.jetstream import JetStream
     from streamd.streams.shelf import Shelf
     from streamd.streams.stream import Stream
@@ -123,11 +123,11 @@ class Replication:
             row = stored.consumers.get(STATE_ROW)
             if row is not None:
                 state, applied = MetaState.decode(row.definition), _applied(stored)
-            storage = Storage.found(self.jetstream.stored_log(journal_id, None), stored)
+            storage = Storage.found(self._journal_log(journal_id), stored)
         else:
             journal_id = self.jetstream.new_id()
             self._define_meta(journal_id)
-            storage = Storage(self.jetstream.stored_log(journal_id, None), {})
+            storage = Storage(self._journal_log(journal_id), {})
         meta = MetaGroup(self.services, self.net, journal_id, state, applied, self._changed, self._meta_role)
         meta.group = self.host.open(META, storage, meta, applied, prompt=True)
         return meta
@@ -155,13 +155,16 @@ class Replication:
         """Whether this server's store has never been part of a cluster, and it may found one."""
         return not self.joined and not self.jetstream.must_join
 
+    def _journal_log(self, number: int) -> StreamLog:
+        return self.jetstream.stored_log(number, None, cached=False)
+
     @property
     def joined(self) -> bool:
         """Whether this server's store is part of a cluster."""
         return bool(self.meta.group.last_index or self.meta.group.config.voters)
 
     def _open_group(self, name: str, stored: StoredStream) -> None:
-        storage = Storage.found(self.jetstream.stored_log(stored.stream, None), stored)
+        storage = Storage.found(self._journal_log(stored.stream), stored)
         self._begin(name, stored.stream, storage, _applied(stored))
 
     def _begin(self, name: str, journal_id: int, storage: Storage, applied: int) -> Replica:
@@ -205,7 +208,7 @@ class Replication:
             self._making.discard(plan.name)
             if outcome.error is not None:
                 return  # the next look tries again
-            self._begin(plan.name, journal_id, Storage(self.jetstream.stored_log(journal_id, None), {}), 0)
+            self._begin(plan.name, journal_id, Storage(self._journal_log(journal_id), {}), 0)
             self._start_group(plan)
 
         self.services.commits.at_rest(job)

@@ -51,14 +51,22 @@ class Op(NamedTuple):
 
 def encode(now_ns: int, ops: Iterable[Op]) -> bytes:
     """An entry."""
+    return b"".join(pieces(now_ns, ops))
+
+
+def pieces(now_ns: int, ops: Iterable[Op]) -> list[bytes]:
+    """An entry, to be joined."""
     parts = [_TIME.pack(now_ns)]
     for kind, uid, body in ops:
         parts += (_OP.pack(kind, uid, len(body)), body)
-    return b"".join(parts)
+    return parts
 
 
 def decode(entry: bytes) -> tuple[int, list[Op]]:
-    """The time and the operations. Errors: ValueError for what `encode` never makes."""
+    """The time and the operations; of an entry that is a view, the body of a PUBLISH is one as well.
+
+    Errors: ValueError for what `encode` never makes.
+    """
     try:
         (now_ns,) = _TIME.unpack_from(entry)
         found, at = [], _TIME.size
@@ -67,7 +75,7 @@ def decode(entry: bytes) -> tuple[int, list[Op]]:
             at += _OP.size
             body = entry[at : at + length]
             at += length
-            found.append(Op(kind, uid, body))
+            found.append(Op(kind, uid, body if kind == PUBLISH else bytes(body)))
     except struct.error as error:
         raise ValueError(f"not an entry of a stream group: {error}") from None
     if at != len(entry):

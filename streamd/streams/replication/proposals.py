@@ -277,7 +277,7 @@ class Proposals:
                 return
             self._time_ns = max(self._clock.now_ns(), self._time_ns, self._replica.time_ns)
             try:
-                index = group.propose(ops.encode(self._time_ns, found))
+                index = group.propose(*ops.pieces(self._time_ns, found))
             except (NotLeader, Overloaded):
                 self._fail(pending)
                 return

@@ -34,6 +34,22 @@ impl Records {
         Ok(Records { block })
     }
 
+    #[staticmethod]
+    fn entries(entries: &Bound<'_, PyAny>) -> PyResult<Records> {
+        let mut block = Block::default();
+        let mut last = None;
+        for entry in entries.try_iter()? {
+            let (sequence, timestamp_ns, payload): (u64, i64, Bound<'_, PyBytes>) = entry?.extract()?;
+            if last.is_some_and(|last| last >= sequence) {
+                return Err(PyValueError::new_err("sequences ascend"));
+            }
+            last = Some(sequence);
+            let (subject, headers, payload) = (&b""[..], &b""[..], payload.as_bytes());
+            block.push(&record::Record { sequence, timestamp_ns, subject, headers, payload });
+        }
+        Ok(Records { block })
+    }
+
     #[getter]
     fn first_seq(&self) -> u64 {
         self.block.next(0).map_or(0, |(sequence, ..)| sequence)
