@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Nobody waits longer for an answer.
 REMEMBER_NS: Final = 10_000_000_000
+#: What a leader was asked so long before it was lost, it has answered if it has done it.
+ANSWERED_NS: Final = 1_000_000_000
 
 
 class _Question(NamedTuple):
@@ -35,7 +37,7 @@ class Answers:
 
     def expect(self, change: Change, command: dict[str, Any]) -> None:
         """A command was agreed on, for which somebody may wait."""
-        now_ns = self._replication.services.clock.now_ns()
+        now_ns = self._replication.services.clock.monotonic_ns()
         for uid in [uid for uid, asked in self._questions.items() if asked[-1].asked_ns < now_ns - REMEMBER_NS]:
             del self._questions[uid]
         if change.stream is None or not command.get("reply"):
@@ -47,6 +49,12 @@ class Answers:
             return
         question = _Question(command["reply"], kind, now_ns)
         self._questions.setdefault(change.stream.uid, []).append(question)
+
+    def made_before(self, uid: int, lost_ns: int) -> None:
+        """The leader before this server has done what was asked for; when it was lost it may not have come to answer."""
+        asked = self._questions.get(uid, ())
+        self._questions[uid] = [question for question in asked if question.asked_ns > lost_ns - ANSWERED_NS]
+        self.made(uid, None)
 
     def made(self, uid: int, error: Exception | None) -> None:
         """This server has done what was asked for."""

@@ -49,8 +49,7 @@ class Assigned:
         elif isinstance(stream, Stream) and stream.version < wanted.version:
             self._propose(replica, ops.CONFIGURE, wanted)
         else:
-            # A leader before this one may have proposed it and not have come to answer.
-            self._replication.answers.made(wanted.uid, None)
+            self._replication.answers.made_before(wanted.uid, replica.lead.lost_ns)
 
     def _propose(self, replica: Replica, kind: int, wanted: Assignment) -> None:
         if wanted.uid in self._opening:

@@ -42,6 +42,9 @@ class Leading:
     def __init__(self, replica: Replica) -> None:
         self.leading = False
         self.since_ns = 0  # when the leader was last known to change
+        self.lost_ns = (
+            0  # since when there was no leader before this server began to lead, by the clock that never jumps
+        )
         #: What else begins and ends with leadership: NATS Streaming's service.
         self.service: Callable[[bool], None] | None = None
         #: What came to that before it ended goes on to the next leader (True), or is for nobody.
@@ -100,7 +103,7 @@ class Leading:
     def _lead(self) -> None:
         self.leading = self._listening = True
         self.since_ns = self._clock.now_ns()
-        self._leaderless_ns = 0
+        self.lost_ns, self._leaderless_ns = self._leaderless_ns or self._clock.monotonic_ns(), 0
         self._stop_timer()
         if self._parked and self._parked_term != self._replica.group.term_before:
             # Another one has led since, unnoticed, and has stored its copy.
