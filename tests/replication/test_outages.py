@@ -149,6 +149,9 @@ async def test_minority_refuses(trio: Nodes) -> None:
             await js.publish("lone", timeout=1)
     await trio.start("b", "c")
     await trio.led("MINOR")
+    # A publish here, where nobody was known to lead for long, would be refused at any moment.
+    group = trio.any.meta.state.streams["MINOR"].group
+    await until(lambda: trio.replication("a").replicas[group].group.leader)
     after = (await js.publish("minor", b"after")).seq
     assert after - 1 in last
     counts = await trio.alike()
