@@ -15,6 +15,7 @@ _OUTGOING: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 #: Below lie those of well-known services.
 _FIRST: Final = 10_000
 _LAST: Final = 65_535
+TRIES: Final = 1_000
 _given: set[int] = set()
 
 
@@ -29,9 +30,9 @@ def _range() -> range:
 
 def free_port() -> int:
     """One port."""
-    candidates = [port for port in _range() if port not in _given]
-    random.SystemRandom().shuffle(candidates)
-    for port in candidates:
+    for port in random.SystemRandom().sample(_range(), TRIES):
+        if port in _given:
+            continue
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -40,7 +41,7 @@ def free_port() -> int:
                 continue
         _given.add(port)
         return port
-    raise OSError("no port is left outside of those that outgoing connections use")
+    raise OSError("no port was found outside of those that outgoing connections use")
 
 
 def free_ports(count: int) -> list[int]:

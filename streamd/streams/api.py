@@ -72,7 +72,7 @@ SYSTEM_QUEUE: Final = "_sys_"
 class Call:
     """One request and the way back to who asked."""
 
-    __slots__ = ("_account", "_api", "arguments", "endpoint", "message")
+    __slots__ = ("_account", "_api", "arguments", "confirmed", "endpoint", "message")
 
     def __init__(
         self, api: Api, endpoint: Endpoint, arguments: list[str], message: Message, account: str = DEFAULT_ACCOUNT
@@ -82,6 +82,7 @@ class Call:
         self.endpoint = endpoint
         self.arguments = arguments
         self.message = message
+        self.confirmed = False  # a quorum has said since it came that this server leads the meta group
 
     def answer(self, answer: Answer) -> None:
         """Send the answer; it may come later than the handler's end."""

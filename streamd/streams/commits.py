@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BATCH_BYTES_MAX: Final = 8 << 20
 #: States of consumers are stored at least so far apart, unless something else is committed or somebody waits.
 SAVE_PAUSE_NS: Final = 5_000_000
-#: Publishes that come sooner than this after a commit are one of many: they are collected for the next one.
+#: Publishes that come sooner than this after a commit, or a group's entry, are one of many: they are collected for the next.
 BACK_TO_BACK_NS: Final = 15_000
 #: What a Raft group has committed waits so long for another reason to commit.
 LINGER_NS: Final = 2_000_000

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import operator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import nats
@@ -78,7 +80,7 @@ async def test_broken_connection_between_two_that_no_configuration_names_comes_b
                 if route.info is not None and route.info.server_name == "c":
                     route.transport.abort()
             # Not the state, which may have come and gone between two looks at it.
-            await until(lambda times=times: told == [("c", False), ("c", True)] * times)  # type: ignore[misc]
+            await until(partial(operator.eq, told, [("c", False), ("c", True)] * times))
             await meshed(a, b, c)
 
 

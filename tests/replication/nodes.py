@@ -267,6 +267,11 @@ def content(owner: Stream | Shelf) -> dict[str, object]:
     return found
 
 
+def more_than(count: int, found: Callable[[], int]) -> Callable[[], bool]:
+    """A condition to wait for."""
+    return lambda: found() > count
+
+
 async def _close(client: Client) -> None:
     # nats-py says a last word to a server that has been stopped.
     with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ import pytest
 from nats.js.api import ConsumerConfig, Placement, StreamConfig
 
 from streamd.api.cluster import peer_id
-from tests.replication.nodes import Nodes, publishing, until
+from tests.replication.nodes import Nodes, more_than, publishing, until
 from tests.replication.test_streams import api
 
 if TYPE_CHECKING:
@@ -111,12 +111,12 @@ async def test_scale_up_and_down(shared: Nodes, storage: str) -> None:
     for replicas in (3, 1, 3):
         before = len(acked)
         async with publishing(await shared.js("b"), f"{name}.new{replicas}{before}", acked):
-            await until(lambda before=before: len(acked) > before)  # type: ignore[misc]
+            await until(more_than(before, acked.__len__))
             info = await js.update_stream(config.evolve(num_replicas=replicas))
             assert info.config.num_replicas == replicas
             await shared.led(name)
             await until(lambda replicas=replicas: len(shared.any.meta.state.streams[name].names) == replicas)  # type: ignore[misc]
-            await until(lambda before=before: len(acked) > before + 5)  # type: ignore[misc]
+            await until(more_than(before + 5, acked.__len__))
         counts = await shared.alike()
         info = await js.stream_info(name)
         assert info.state.messages == 100 + len(acked)

@@ -10,7 +10,7 @@ import pytest
 from nats.js.api import StreamConfig
 from nats.js.errors import APIError, BadRequestError
 
-from tests.replication.nodes import publishing, until
+from tests.replication.nodes import more_than, publishing, until
 from tests.replication.test_streams import api
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ async def test_stepdowns_while_publishing(shared: Nodes) -> None:
     for _ in range(6):
         before = await shared.led("STEPS")
         count = sum(acked.values())
-        await until(lambda count=count: sum(acked.values()) > count + 10)  # type: ignore[misc]
+        await until(more_than(count + 10, lambda: sum(acked.values())))
         await api(client, "STREAM.LEADER.STEPDOWN.STEPS")
         await shared.led("STEPS", by=lambda name, before=before: name not in ("", before))  # type: ignore[misc]
     done.set()

@@ -68,7 +68,6 @@ class ClusterApi:
         self._replication = replication
         self._jetstream = replication.jetstream
         self._kept = 0
-        self._sure: Call | None = None  # is served by a leader that a quorum has confirmed
 
     # who answers
 
@@ -97,16 +96,14 @@ class ClusterApi:
 
     def _is_sure(self, call: Call) -> bool:
         """Whether a quorum has confirmed that this server leads, for this request; else it is served again once it has."""
-        if call is self._sure:
-            return True
 
         def serve() -> None:
-            self._sure = call
+            call.confirmed = True
             self._jetstream.api.serve(call)
-            self._sure = None
 
-        self._surely(serve)
-        return False
+        if not call.confirmed:
+            self._surely(serve)
+        return call.confirmed
 
     def _surely(self, then: Callable[[], None]) -> None:
         """Go on if this server still leads the meta group: another may, unnoticed, and know of streams that were made since.

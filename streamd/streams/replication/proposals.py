@@ -16,6 +16,7 @@ from streamd._engine import Batch
 from streamd.api.errors import NOT_AVAILABLE
 from streamd.errors import LeadershipLost
 from streamd.raft.errors import NotLeader, Overloaded
+from streamd.streams.commits import BACK_TO_BACK_NS
 from streamd.streams.replication import ops
 from streamd.streams.replication.ops import Op
 from streamd.streams.sources import Held
@@ -44,8 +45,6 @@ LATELY_NS: Final = 1_000_000_000
 LATELY_BYTES_MAX: Final = 32 << 20
 #: Publishes that go into one call to another server.
 PASS_BYTES: Final = 1 << 20
-#: Publishes that come sooner than this after an entry are some of many: they are collected for the next one.
-BACK_TO_BACK_NS: Final = 15_000
 #: States of consumers are proposed at least so far apart, unless something else is proposed or somebody waits.
 SAVE_PAUSE_NS: Final = 20_000_000
 
@@ -124,13 +123,12 @@ class Proposals:
     def ready(self, source: Source) -> None:
         """Publishes wait."""
         self._sources.append(source)
-        if self._planned or self._under_way or not self._replica.leading:
+        busy = self._planned or self._under_way or not self._replica.leading
+        if busy or self._clock.monotonic_ns() - self._settled_ns <= BACK_TO_BACK_NS:
             self._plan()
-        elif self._clock.monotonic_ns() - self._settled_ns > BACK_TO_BACK_NS:
+        else:
             # Somebody publishes and waits: the next iterations of the loop would only add their delay.
             self._propose_now()
-        else:
-            self._plan()
 
     def begin(self, publishes: list[tuple[Stream, Batch]]) -> None:
         """This server leads from now on, and has kept publishes from an earlier time that it did."""
