@@ -228,7 +228,8 @@ class Nodes:
                 peer = self.replication(leader).replicas.get(replica.name) if leader in self.servers else None
                 if peer is None or not peer.leading or not replica.idle:
                     return False
-                if not group.commit_index == group.last_index == peer.group.last_index:
+                # What is committed is handed to the machine a turn later.
+                if not group.replica.core.applied == group.commit_index == group.last_index == peer.group.last_index:
                     return False
                 if replica.owners.keys() != peer.owners.keys():
                     return False  # a deletion is under way
