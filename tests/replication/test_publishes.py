@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import nats
 import pytest
 from nats.js.api import StreamConfig
-from nats.js.errors import APIError, BadRequestError
+from nats.js.errors import APIError, BadRequestError, ServiceUnavailableError
 
+from streamd.raft.errors import Overloaded
 from tests.replication.nodes import more_than, publishing, until
 from tests.replication.test_streams import api
 
@@ -235,3 +236,20 @@ async def test_an_id_through_failovers(trio: Nodes) -> None:
     assert len(acked) <= counts["ONCE"] <= len(acked) + 1
     stored = [trio.held("a", "ONCE").get(number) or b"" for number in range(1, len(acked) + 1)]
     assert [int(value[-len(str(number)) :]) for number, value in enumerate(stored)] == acked
+
+
+async def test_who_can_not_be_proposed_is_told(shared: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publish that is too much for what waits already is refused, and the next one is taken."""
+    js = await shared.js("a")
+    await js.add_stream(name="MUCH", subjects=["much"], num_replicas=3)
+    leader = await shared.led("MUCH")
+    group = shared.replication(leader).replicas[shared.any.meta.state.streams["MUCH"].group].group
+
+    def full(*_pieces: bytes) -> int:
+        raise Overloaded(group.name, 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(group, "propose", full)
+        with pytest.raises(ServiceUnavailableError):
+            await js.publish("much", b"refused")
+    assert (await js.publish("much", b"taken")).seq == 1

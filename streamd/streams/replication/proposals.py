@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from streamd import limits
 from streamd._engine import Batch
@@ -277,6 +277,10 @@ class Proposals:
             try:
                 index = group.propose(*ops.pieces(self._time_ns, found))
             except (NotLeader, Overloaded):
+                for op in pending.publishes:
+                    stream = cast("Stream", self._replica.owners[op.uid])
+                    self._commits.refusals.answer(stream, Batch.decode(op.body), NOT_AVAILABLE())
+                self._replica.services.bus.flush_soon()
                 self._fail(pending)
                 return
             self._under_way[index] = pending
