@@ -271,7 +271,7 @@ class Replica:
             index += 1
             core.applied = index
             if command[0] == REGULAR:
-                self.events.commit(index, term, rest(command))
+                self.events.commit(index, term, _rest(command))
         if index < upto:
             self._home.wake(self)
 
@@ -312,6 +312,6 @@ class Replica:
         self.transfer.end(success=False)
 
 
-def rest(command: bytes) -> bytes:
+def _rest(command: bytes) -> bytes:
     """A command without its first byte: a copy, or a view of one that is long."""
     return command[1:] if len(command) <= _COPIED_BYTES else cast("bytes", memoryview(command)[1:])

@@ -112,8 +112,8 @@ class Writer:
             self._next()
 
     def blocks(self, work: Work) -> bool:
-        """Whether `submit` may wait for the disk, or does the work itself: what is to leave had better leave before."""
-        return self._in_line or (self._quick and work.records <= limits.JOURNAL_LONE_RECORDS_MAX)
+        """Whether `submit` may wait for the disk: what is to leave had better leave before."""
+        return self._quick and work.records <= limits.JOURNAL_LONE_RECORDS_MAX
 
     @property
     def busy(self) -> bool:

@@ -110,6 +110,7 @@ class Commits:
         """Run now what joined, if no commit is under way."""
         if not self._joining or self._in_flight or self._filling or self.closed:
             return
+        self._bus.flush()  # others work on what joined while this server stores it
         if self._open is not None and self._open.bytes <= limits.JOURNAL_WORK_BYTES_MAX and not self._open.adds_only():
             # What is open needs pages of LMDB. Others wait for what joined, and that may go to the store's journal.
             self._run_joining()
