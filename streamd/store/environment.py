@@ -124,7 +124,7 @@ class Environment:
         self.databases: dict[int, Database] = {}  # of streams, by id
         self.damaged: dict[int, str] = {}  # streams whose records LMDB can't walk, and why: never touched
         self._held_bytes = 0  # the data file has blocks at least up to here
-        self.journal: Journal | None = None  # where small commits go first, if they are synced
+        self.journal: Journal | None = None  # where small commits go first
         self._lock = lock
         self._page_bytes = env.stat()["psize"]
         self._env: lmdb.Environment | None = env
@@ -182,26 +182,21 @@ class Environment:
 
     def _take_over(self) -> None:
         """Commit what the last run left in the journal, then use it for the commits of this one."""
-        if self.sync.mode != "always" and not (self.directory / JOURNAL_FILE).exists():
-            return
         with self._errors():
             with self.opened().begin() as txn:
                 number = txn.id()
-            journal = Journal.open(self.directory, number)
+            journal = Journal.open(self.directory, number, synced=self.sync.mode == "always")
             if journal is None:
                 return
             try:
                 work = journal.read()
                 if work.logs:
                     number = self._commit_left(work)
-                    journal.begin(number)
+                journal.begin(number)
             except BaseException:
                 journal.close()
                 raise
-        if self.sync.mode == "always":
-            self.journal = journal
-        else:
-            journal.close()
+        self.journal = journal
 
     def _commit_left(self, work: Work) -> int:
         lost = [stream for stream in work.logs if stream not in self.databases]
@@ -281,8 +276,10 @@ class Environment:
                     self.databases[stream] = self.open_database(txn, stream, create=False)
 
     def flush(self) -> None:
-        """fsync what was committed, for `sync` interval. Errors: those of LMDB, see `explain`."""
+        """fsync what was committed, for `sync` interval. Errors: those of LMDB and OSError, see `explain`."""
         self.opened().sync(True)
+        if self.journal is not None:
+            self.journal.sync()
 
     # --- the map
 

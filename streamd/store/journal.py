@@ -2,14 +2,16 @@
 
 In the walk:  the writer appends what a lone publish brings here, one flush for each; the next commit to LMDB holds it too.
 Guarantee:    an entry that `append` returned for is found by `read` until LMDB has it; one that was cut short is not, and
-              damage before the last entry is told, never passed over.
+              damage before the last entry is told, never passed over. Of a relaxed journal that holds if the process ends; a
+              power cut may take what was written last, and what is missing there is no damage.
 Not here:     anything that removes or defines: that goes to LMDB at once.
 Why:          a synced commit of LMDB flushes twice (pages, then the meta page that makes them valid), and its file grows.
-              Here one flush overwrites blocks that the file already has.
+              Here one flush overwrites blocks that the file already has. A relaxed commit of LMDB writes some pages of the
+              file each time, which takes as long as all the rest of a publish.
 
     file    head, and from JOURNAL_HEAD_BYTES on entries; what lies behind the last, or stands on another commit, is of
             earlier rounds
-    head    magic | random key | crc32 of both
+    head    magic, which tells a relaxed one | random key | crc32 of both
     entry   crc32, keyed, of all that follows | bytes of the items | commit of LMDB that it stands on | its number, from 0 |
             items
     item    kind | stream | bytes of the value | value          (little endian)
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _FILE_HEAD: Final = struct.Struct("<4s12sI")
 _MAGIC: Final = b"SDJ1"
+_MAGIC_RELAXED: Final = b"SDR1"
 _KEY_BYTES: Final = 12
 _HEAD: Final = struct.Struct("<IIQI")
 _CRC: Final = struct.Struct("<I")
@@ -50,23 +53,27 @@ _RECORD, _TOTALS, _IDS, _IDS_DROP, _CONSUMER_STATE = b"R", b"T", b"I", b"D", b"P
 class Journal:
     """The file, open."""
 
-    def __init__(self, directory: Path, descriptor: int, key: bytes, commit: int) -> None:
+    def __init__(
+        self, directory: Path, descriptor: int, head: tuple[bytes, bytes], commit: int, *, synced: bool
+    ) -> None:
         """Use `open`."""
         self._directory = directory
         self._descriptor = descriptor
-        self._seed = zlib.crc32(key)
-        self.begin(commit)
+        self._synced = synced
+        self._take(*head)
+        self._start(commit)
 
     @classmethod
-    def open(cls, directory: Path, commit: int) -> Journal | None:
-        """Open it, or make it; None if there is no room for it. `commit`: where LMDB stands.
+    def open(cls, directory: Path, commit: int, *, synced: bool = True) -> Journal | None:
+        """Open it, or make it; None if there is no room for it. `commit`: where LMDB stands; `synced`: whether what is appended
+        is to be on the disk.
 
         Errors: StoreCorrupt, OSError.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_DSYNC | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_DSYNC if synced else 0)
         descriptor = os.open(directory / JOURNAL_FILE, flags, 0o640)
         try:
-            return cls(directory, descriptor, _key(directory, descriptor), commit)
+            return cls(directory, descriptor, _head(directory, descriptor, synced=synced), commit, synced=synced)
         except BaseException as error:
             os.close(descriptor)
             if isinstance(error, OSError) and error.errno in NO_ROOM:
@@ -77,13 +84,27 @@ class Journal:
         """Release the file."""
         os.close(self._descriptor)
 
-    # --- writing
+    def _take(self, magic: bytes, key: bytes) -> None:
+        self._was_synced = magic == _MAGIC
+        self._seed = zlib.crc32(key)
 
-    def begin(self, commit: int) -> None:
-        """LMDB holds all that is here, by that commit: start over."""
+    def _start(self, commit: int) -> None:
         self._commit = commit
         self._number = 0
         self._at = limits.JOURNAL_HEAD_BYTES
+
+    # --- writing
+
+    def sync(self) -> None:
+        """Flush what was appended, of a relaxed one. Errors: OSError."""
+        os.fdatasync(self._descriptor)
+
+    def begin(self, commit: int) -> None:
+        """LMDB holds all that is here, by that commit: start over. Errors: OSError."""
+        if self._was_synced != self._synced:
+            # Another key: what is left of the other kind is none of this one's.
+            self._take(*_new_head(self._descriptor, synced=self._synced))
+        self._start(commit)
 
     def entry(self, works: Iterable[Work]) -> bytes | None:
         """What `append` takes, None if there is no room until LMDB takes over. The works are all `small`."""
@@ -115,6 +136,8 @@ class Journal:
             work.absorb(_work(memoryview(data)[at + _HEAD.size : at + size]))
             at += size
             number += 1
+        if not self._was_synced:
+            return work
         # An entry is written when the one before is on the disk: what was cut short is the last.
         stands_on = self._commit.to_bytes(8, "little")
         later = data.find(stands_on, at + _COMMIT_AT)
@@ -148,21 +171,26 @@ def small(work: Work) -> bool:
     return work.records <= limits.JOURNAL_RECORDS_MAX and size <= limits.JOURNAL_WORK_BYTES_MAX
 
 
-def _key(directory: Path, descriptor: int) -> bytes:
-    """The key of the file; one that was never used is made ready first. Errors: StoreCorrupt, OSError."""
+def _head(directory: Path, descriptor: int, *, synced: bool) -> tuple[bytes, bytes]:
+    """Magic and key of the file; one that was never used is made ready first. Errors: StoreCorrupt, OSError."""
     head = os.pread(descriptor, _FILE_HEAD.size, 0).ljust(_FILE_HEAD.size, b"\0")
     if not any(head):
         os.posix_fallocate(descriptor, 0, limits.JOURNAL_BYTES)
         os.fsync(descriptor)
         sync_directory(directory)
-        key = os.urandom(_KEY_BYTES)
-        head = _FILE_HEAD.pack(_MAGIC, key, zlib.crc32(_MAGIC + key))
         # Last, so that whatever comes in between begins here again.
-        os.pwrite(descriptor, head, 0)
+        return _new_head(descriptor, synced=synced)
     magic, key, crc = _FILE_HEAD.unpack(head)
-    if magic != _MAGIC or crc != zlib.crc32(magic + key):
+    if magic not in (_MAGIC, _MAGIC_RELAXED) or crc != zlib.crc32(magic + key):
         raise StoreCorrupt(directory, f"{JOURNAL_FILE}: its head")
-    return bytes(key)
+    return magic, key
+
+
+def _new_head(descriptor: int, *, synced: bool) -> tuple[bytes, bytes]:
+    magic, key = _MAGIC if synced else _MAGIC_RELAXED, os.urandom(_KEY_BYTES)
+    os.pwrite(descriptor, _FILE_HEAD.pack(magic, key, zlib.crc32(magic + key)), 0)
+    os.fdatasync(descriptor)
+    return magic, key
 
 
 def _items(works: Iterable[Work]) -> bytes:

@@ -6,8 +6,8 @@ Guarantee:    works are applied in the order of `submit`, each whole or not at a
               file's state is unknown ends all writing.
 Threads:      `submit` and `close` belong to the loop thread.
 
-A synced commit that is small goes to the journal, and LMDB takes it over with the next one that isn't, or a second later.
-Somebody publishes and waits: the loop thread makes it in place as long as the disk is quicker than the thread would be told.
+A commit that is small goes to the journal, and LMDB takes it over with the next one that isn't, or a second later. Somebody
+publishes and waits: the loop thread makes it in place as long as the disk is quicker than the thread would be told.
 With a relaxed `sync` a commit costs no disk: the loop thread makes it in line, and the thread only syncs now
 and then. Else the hand-over is a rendezvous: py-lmdb gives up the GIL at every put, so a writer thread that puts
 records beside a busy loop waits for the GIL once a record, some thousand records a second. Therefore the loop
@@ -19,6 +19,7 @@ each commit waits that long for a busy loop.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -94,10 +95,11 @@ class Writer:
         self._handed.acquire()
         self._applied.acquire()
         self._thread: threading.Thread | None = None
-        mode = environment.sync.mode
-        self._in_line = notify is None or mode != "always"
-        if notify is not None and mode != "never":
-            self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._relaxed = environment.sync.mode != "always"
+        self._in_line = notify is None or self._relaxed
+        if notify is not None:
+            run = self._run_relaxed if self._relaxed else self._run
+            self._thread = threading.Thread(target=run, name="store-writer", daemon=True)
             self._thread.start()
 
     # --- the loop thread
@@ -113,7 +115,7 @@ class Writer:
 
     def blocks(self, work: Work) -> bool:
         """Whether `submit` may wait for the disk: what is to leave had better leave before."""
-        return self._quick and work.records <= limits.JOURNAL_LONE_RECORDS_MAX
+        return self._quick and not self._relaxed and work.records <= limits.JOURNAL_LONE_RECORDS_MAX
 
     @property
     def busy(self) -> bool:
@@ -199,6 +201,8 @@ class Writer:
             return None
         if self.journaled.logs and self._seconds() - self._journaled_since > limits.JOURNAL_SECONDS_MAX:
             return None
+        if self._relaxed and group.records > limits.JOURNAL_LONE_RECORDS_MAX:
+            return None
         streams = set(self.journaled.logs)
         for work, _ in group.works:
             if not work.logs or not small(work) or not environment.databases.keys() >= work.logs.keys():
@@ -280,16 +284,12 @@ class Writer:
         assert self._notify is not None
         journaled, looked = False, True  # looked: at pages of the map
         while True:
-            sync_seconds = self._sync_seconds()
-            seconds = limits.STORE_LOOK_SECONDS if looked and sync_seconds < 0 else sync_seconds
-            if not self._handed.acquire(timeout=limits.JOURNAL_SECONDS_MAX if journaled else seconds):
+            patience = limits.JOURNAL_SECONDS_MAX if journaled else limits.STORE_LOOK_SECONDS if looked else -1
+            if not self._handed.acquire(timeout=patience):
                 if journaled:
                     journaled = False
                     self._notify(self._take_over)
-                elif self._unsynced and sync_seconds >= 0:
-                    looked = True
-                    self._sync_now()
-                elif looked:
+                else:
                     looked = False
                     give_back(self.environment.directory / DATA_FILE)
                 continue
@@ -384,20 +384,36 @@ class Writer:
                 raise
             environment.flush()
             environment.clean = True
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             self.failed = environment.explain(error)
 
     # --- relaxed durability
 
-    def _sync_seconds(self) -> float:
-        """How long to wait for work before an fsync is due; -1: none will be."""
+    def _run_relaxed(self) -> None:
+        """The thread while the loop thread commits: sync now and then, and say that the journal waits to be taken over."""
+        assert self._notify is not None
         sync = self.environment.sync
-        return sync.interval_ns / 1e9 if sync.mode == "interval" else -1
+        sync_seconds = sync.interval_ns / 1e9 if sync.mode == "interval" else math.inf
+        synced_at, commits, looked = self._seconds(), self.commits, True
+        while not self._handed.acquire(timeout=min(limits.JOURNAL_SECONDS_MAX, sync_seconds)):
+            now = self._seconds()
+            if now - synced_at >= sync_seconds:
+                synced_at = now
+                if self._unsynced:
+                    self._sync_now()
+            idle, commits = commits == self.commits, self.commits
+            if not idle:
+                looked = True
+            elif self.journaled.logs:
+                self._notify(self._take_over)
+            elif looked:
+                looked = False
+                give_back(self.environment.directory / DATA_FILE)
 
     def _sync_now(self) -> None:
         # Cleared first: what is committed while this runs may or may not be in it.
         self._unsynced = False
         try:
             self.environment.flush()
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             self.failed = self.environment.explain(error)

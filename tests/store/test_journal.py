@@ -183,20 +183,68 @@ def test_a_clean_stop_leaves_nothing_in_it(synced: Store) -> None:
 def test_what_was_synced_stays_synced_when_it_is_opened_relaxed(
     tmp_path: Path, mode: Literal["interval", "never"]
 ) -> None:
-    """Relaxed stores have no journal, but they take over one."""
-    store = Store(tmp_path, sync=Sync("always"))
-    store.commit(lone(store.create(1), 1))
-    store.environment.close()
-    relaxed = Store(tmp_path, sync=Sync(mode, 10**9))
-    assert relaxed.environment.journal is None
-    assert relaxed.log(1).count() == 1
-    relaxed.close()
+    """A relaxed store takes over what the other wrote, and goes on with a key of its own; and the other way round."""
+    for number in range(1, 9):
+        synced = bool(number % 2)
+        store = Store(tmp_path, sync=Sync("always") if synced else Sync(mode, 10**9))
+        if number == 1:
+            store.create(1)
+            store.commit(Work())
+        assert store.log(1).count() == number - 1
+        head = (tmp_path / JOURNAL_FILE).read_bytes()[:16]
+        store.commit(lone(store.log(1), number))
+        assert store.writer.journaled.records == 1
+        store.environment.close()
+        assert (tmp_path / JOURNAL_FILE).read_bytes()[:16] == head
+        assert head.startswith(b"SDJ1" if synced else b"SDR1")
 
 
-def entries(directory: Path, count: int) -> list[int]:
+def test_what_a_power_cut_takes_of_a_relaxed_journal_is_no_damage(tmp_path: Path) -> None:
+    """Any of its pages may be older than those behind; up to there it is read. Of a synced one that is refused."""
+    for synced in (True, False):
+        directory = tmp_path / str(synced)
+        ends = entries(directory, 12, synced=synced)
+        data = bytearray((directory / JOURNAL_FILE).read_bytes())
+        data[ends[4] : ends[6]] = bytes(ends[6] - ends[4])
+        (directory / JOURNAL_FILE).write_bytes(data)
+        if synced:
+            with pytest.raises(StoreCorrupt, match="entry 4, and there are more behind it"):
+                found(directory)
+        else:
+            assert found(directory, synced=False) == 4
+            assert found(directory, synced=True) == 4  # what is left of it when it is opened as another one
+
+
+def test_a_relaxed_store_is_taken_over_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's thread makes the commits, the other one says when they are to go to LMDB."""
+    monkeypatch.setattr(limits, "JOURNAL_SECONDS_MAX", 0.02)
+    environment = Environment.open(tmp_path, sync=Sync("never"))
+    calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    writer = Writer(environment, notify=calls.put)
+    log = StreamLog(environment, TailCache(), 1)
+    first = Work()
+    log.of(first).definition = b"{}"
+    writer.submit(first, lambda outcome: None)
+    for number in range(1, 6):
+        told: list[int] = []
+        writer.submit(lone(log, number), lambda outcome, told=told: told.append(outcome.commit))  # type: ignore[misc]
+        assert told == [0]
+        assert writer.journaled.records == 1
+        while writer.journaled.logs:
+            calls.get(timeout=10)()
+        assert log.count() == number
+    several = Work()
+    log.append(several, records(6, 6 + limits.JOURNAL_LONE_RECORDS_MAX + 1))
+    writer.submit(several, lambda outcome: None)
+    assert not writer.journaled.logs  # these are quicker in LMDB
+    writer.close()
+    environment.close()
+
+
+def entries(directory: Path, count: int, *, synced: bool = True) -> list[int]:
     """Make a journal of so many entries that stands on commit 5; returns where the first begins and each ends."""
     directory.mkdir(exist_ok=True)
-    journal = Journal.open(directory, 5)
+    journal = Journal.open(directory, 5, synced=synced)
     assert journal is not None
     ends = [limits.JOURNAL_HEAD_BYTES]
     for number in range(1, count + 1):
@@ -210,9 +258,9 @@ def entries(directory: Path, count: int) -> list[int]:
     return ends
 
 
-def found(directory: Path, commit: int = 5) -> int:
+def found(directory: Path, commit: int = 5, *, synced: bool = True) -> int:
     """How many records a journal holds. Errors: StoreCorrupt."""
-    journal = Journal.open(directory, commit)
+    journal = Journal.open(directory, commit, synced=synced)
     assert journal is not None
     try:
         return sum(len(part) for log in journal.read().logs.values() for part in log.appends)
