@@ -37,8 +37,10 @@ BATCH_BYTES_MAX: Final = 8 << 20
 SAVE_PAUSE_NS: Final = 5_000_000
 #: Publishes that come sooner than this after a commit, or a group's entry, are one of many: they are collected for the next.
 BACK_TO_BACK_NS: Final = 15_000
-#: What a Raft group has committed waits so long for another reason to commit.
-LINGER_NS: Final = 2_000_000
+#: What a Raft group has committed goes with the next commit once it has waited so long,
+RIPE_NS: Final = 2_000_000
+#: and after so long without one by itself.
+LINGER_NS: Final = 5_000_000
 
 #: Runs when no commit is under way; adds to the work and returns what to do with the outcome.
 Job = Callable[[Work], Callable[[Outcome], None] | None]
@@ -63,7 +65,8 @@ class Commits:
         self._ended_ns = 0
         self._touched: dict[Stream, None] = {}
         self._admitted: dict[Stream, Admitted] = {}  # of the work that is being filled
-        self._open: Work | None = None  # what replicas have admitted, to be submitted with the next commit
+        self._open: Work | None = None  # what replicas have admitted, to be submitted with a later commit
+        self._opened_ns = 0
         self._after_open: list[Callable[[Outcome], None]] = []
         self._joining: list[Job] = []  # jobs that go with what is open
         self._hurrying: list[Callable[[], None]] = []  # called once another work is open
@@ -111,11 +114,15 @@ class Commits:
         if not self._joining or self._in_flight or self._filling or self.closed:
             return
         self._bus.flush()  # others work on what joined while this server stores it
-        if self._open is not None and self._open.bytes <= limits.JOURNAL_WORK_BYTES_MAX and not self._open.adds_only():
-            # What is open needs pages of LMDB. Others wait for what joined, and that may go to the store's journal.
+        if self._open is None or (self._open.bytes <= limits.JOURNAL_WORK_BYTES_MAX and not self._ripe(self._open)):
             self._run_joining()
         else:
             self._run()
+
+    def _ripe(self, work: Work) -> bool:
+        """Whether what is open goes with what joined. Others wait for that, and it may go to the store's journal: so not what
+        needs pages of LMDB, and the rest a few entries at once."""
+        return self._clock.monotonic_ns() - self._opened_ns >= RIPE_NS and work.adds_only()
 
     def _run_joining(self) -> None:
         """A commit of what joined, ahead of what is open."""
@@ -145,6 +152,7 @@ class Commits:
         """The work that goes with the next commit."""
         if self._open is None:
             self._open = Work()
+            self._opened_ns = self._clock.monotonic_ns()
         return self._open
 
     def after_open(self, call: Callable[[Outcome], None]) -> None:
@@ -179,7 +187,7 @@ class Commits:
         self._touched[stream] = None
 
     def admits(self, stream: Stream) -> bool:
-        """Whether `admit` may be called: a stream is admitted to once a commit."""
+        """Whether `admit` may be called for what isn't promised: a stream is admitted to once a commit."""
         return stream not in self._admitted
 
     def admit(self, work: Work, stream: Stream, batch: Batch, now_ns: int, *, promised: bool = False) -> Admission:
@@ -189,9 +197,12 @@ class Commits:
         admission = stream.state.admit(batch, now_ns)
         stream.retention.store(work, admission, now_ns, shown=promised)
         self.touch(stream)
-        self._admitted[stream] = admitted = Admitted(stream, admission, stream.state.first_seq, promised)
+        admitted = Admitted(stream, admission, stream.state.first_seq)
         if promised:
+            # Readers see it already, so what is admitted behind it in the same work can remove it.
             self._show(admitted)
+        else:
+            self._admitted[stream] = admitted
         return admission
 
     def save(self, consumer: Saved) -> None:
@@ -301,7 +312,7 @@ class Commits:
                 admitted[0].admission.ack(self._bus.engine)
                 self._bus.flush()
 
-        if len(admitted) == 1 and not (admitted[0].promised or admitted[0].stream.followed):
+        if len(admitted) == 1 and not admitted[0].stream.followed:
             # Somebody may be waiting for nothing else: the rest is done while the ack is on its way.
             work.durable = ack_at_once
 
@@ -314,11 +325,9 @@ class Commits:
                     # The disk works on what has come meanwhile while this commit's acks go out.
                     self._run()
                 for each in admitted if not acked else ():
-                    if not each.promised:
-                        each.admission.ack(self._bus.engine)
+                    each.admission.ack(self._bus.engine)
                 for each in admitted:
-                    if not each.promised:
-                        self._show(each)
+                    self._show(each)
                 for consumer, acks in confirmations:
                     acks.confirm(self._bus.engine, consumer.stream.account)
             for call in after:
@@ -410,7 +419,7 @@ class Commits:
             if not each.stream.stream_id:
                 each.admission.ack(self._bus.engine)
                 self._show(each)
-            elif not each.promised:
+            else:
                 each.admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
         # What was admitted behind that counts on it.
         behind, self._open = self._open, None

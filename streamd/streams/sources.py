@@ -39,6 +39,3 @@ class Admitted:
     stream: Stream
     admission: Admission
     first_seq: int  # of the stream then
-    promised: (
-        bool  # its publishers don't wait for this commit: a Raft group has it already, and this one is tried again
-    )

@@ -198,7 +198,7 @@ class Replica:
                 self.time_ns = max(self.time_ns, now_ns)
                 self._alone(index, term, now_ns, found[0])
                 break
-            if commits.open().full() or not self._admits(found):
+            if commits.open().full():
                 commits.hurry(self._plan)
                 break
             self._entries.popleft()
@@ -260,14 +260,6 @@ class Replica:
     def _again(self) -> None:
         self._busy = False
         self._plan()
-
-    def _admits(self, found: list[Op]) -> bool:
-        """Whether all streams of an entry may be admitted to in this commit."""
-        for op in found:
-            owner = self.owners.get(op.uid) if op.kind == ops.PUBLISH else None
-            if isinstance(owner, Stream) and not self.services.commits.admits(owner):
-                return False
-        return True
 
     def _apply(self, work: Work, now_ns: int, op: Op, *, acks: bool) -> None:
         owner = self.owners.get(op.uid)
