@@ -32,6 +32,7 @@ __all__ = [
     "Delivery",
     "Engine",
     "Message",
+    "Payload",
     "Record",
     "Records",
     "StanGroup",
@@ -39,6 +40,7 @@ __all__ = [
     "StanSorted",
     "StreamState",
     "count_matching",
+    "frame_decode",
     "record_decode",
     "record_encode",
     "record_key",
@@ -196,12 +198,13 @@ class Engine:
         self,
         account: str,
         subject: str,
-        payload: bytes | None = None,
+        payload: bytes | Sequence[bytes] | None = None,
         *,
         reply: str | None = None,
         headers: bytes | None = None,
     ) -> int:
-        """Publish as the server; taps receive it too. `headers` is a whole block (NATS/1.0 ... blank line).
+        """Publish as the server, a payload in one piece or in several; taps receive it too. `headers` is a whole block
+        (NATS/1.0 ... blank line).
         Returns how many subscriptions took it; another server counts once, and once more for each queue group."""
 
     def statistics(self) -> dict[str, int]:
@@ -222,11 +225,20 @@ class Message:
     conn: int  # 0: the server itself; a route for what came over one
 
 @final
+class Payload:
+    """The payload of a message, in its batch."""
+
+    def __bytes__(self) -> bytes: ...
+
+@final
 class Batch:
     """Messages of one tap in the order of arrival, columns over one arena."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Message: ...
+    def payloads(self) -> list[Payload]:
+        """Those of all messages, which stay where they are."""
+
     def size(self) -> int:
         """Bytes held."""
 
@@ -238,6 +250,9 @@ class Batch:
 
     def encode(self) -> bytes:
         """All of it but `conn`, for the log of a replicated stream."""
+
+    def encode_behind(self, prefix: bytes) -> bytes:
+        """The prefix, the length of what `encode` gives as u32 (little endian), and that."""
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> Batch:
@@ -282,6 +297,12 @@ def record_encode(sequence: int, timestamp_ns: int, subject: str, headers: bytes
     """For an import: a record that was not admitted here. Raises ValueError if the subject is beyond 65,535 bytes."""
 
 class CorruptRecord(ValueError): ...
+
+def frame_decode(
+    data: bytes | Payload,
+) -> tuple[str, str, list[tuple[int, str, int, int, int, int, int, tuple[tuple[int, bytes], ...]]], bool] | None:
+    """A frame of streamd.raft.envelope: sender, receiver, the fields of its messages, and whether any of them has an entry
+    with a configuration, which isn't looked at. None if it isn't a frame."""
 
 def select(values: Sequence[bytes], filters: Sequence[str]) -> list[int]:
     """Sequences of the records that match any of the filters (none: all), in the order given. Errors: CorruptRecord."""

@@ -1,6 +1,8 @@
 //! Messages handed to one receiver inside the server: columns over one arena, so that a batch costs two allocations.
 
 use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::codec::varint;
 
@@ -32,64 +34,106 @@ struct Entry {
     conn: u64,
 }
 
+#[derive(Debug, Default)]
+struct Columns {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
 /// A queue of messages in the order of arrival.
 #[derive(Debug, Default)]
 pub struct Batch {
-    arena: Vec<u8>,
-    entries: Vec<Entry>,
+    own: Columns,
+    // Instead, once it was split: what all of its parts share, and which messages are this one's.
+    shared: Option<(Arc<Columns>, Range<usize>)>,
 }
 
 impl Batch {
     /// Append a copy of a message.
     pub fn push(&mut self, message: Message<'_>) {
-        let start = self.arena.len();
-        self.arena.extend_from_slice(message.subject);
-        let reply = self.arena.len();
-        self.arena.extend_from_slice(message.reply);
-        let headers = self.arena.len();
-        self.arena.extend_from_slice(message.headers);
-        let payload = self.arena.len();
-        self.arena.extend_from_slice(message.payload);
-        let guid = self.arena.len();
-        self.arena.extend_from_slice(message.guid);
-        self.entries.push(Entry { start, reply, headers, payload, guid, end: self.arena.len(), conn: message.conn });
+        let (headers, payload) = ([message.headers], [message.payload]);
+        self.append(message.subject, message.reply, &headers, &payload, message.guid, message.conn);
     }
 
     /// Append a copy of a message whose headers and payload are in pieces.
     pub fn push_pieces(&mut self, subject: &[u8], reply: &[u8], headers: &[&[u8]], payload: &[&[u8]], conn: u64) {
-        let start = self.arena.len();
-        self.arena.extend_from_slice(subject);
-        let reply_at = self.arena.len();
-        self.arena.extend_from_slice(reply);
-        let headers_at = self.arena.len();
-        headers.iter().for_each(|piece| self.arena.extend_from_slice(piece));
-        let payload_at = self.arena.len();
-        payload.iter().for_each(|piece| self.arena.extend_from_slice(piece));
-        let end = self.arena.len();
-        let (reply, headers, payload) = (reply_at, headers_at, payload_at);
-        self.entries.push(Entry { start, reply, headers, payload, guid: end, end, conn });
+        self.append(subject, reply, headers, payload, &[], conn);
+    }
+
+    #[inline]
+    fn append(&mut self, subject: &[u8], reply: &[u8], headers: &[&[u8]], payload: &[&[u8]], guid: &[u8], conn: u64) {
+        if self.shared.is_some() {
+            self.unshare();
+        }
+        let Columns { arena, entries } = &mut self.own;
+        let start = arena.len();
+        arena.extend_from_slice(subject);
+        let reply_at = arena.len();
+        arena.extend_from_slice(reply);
+        let headers_at = arena.len();
+        headers.iter().for_each(|piece| arena.extend_from_slice(piece));
+        let payload_at = arena.len();
+        payload.iter().for_each(|piece| arena.extend_from_slice(piece));
+        let guid_at = arena.len();
+        arena.extend_from_slice(guid);
+        let (reply, headers, payload, end) = (reply_at, headers_at, payload_at, arena.len());
+        entries.push(Entry { start, reply, headers, payload, guid: guid_at, end, conn });
+    }
+
+    /// Copy what is shared, to add to it.
+    fn unshare(&mut self) {
+        let mut own = Batch::with_capacity(self.len() + 1, self.size());
+        self.iter().for_each(|message| own.push(message));
+        *self = own;
+    }
+
+    /// Take the first messages, of about so many bytes and at least one. Both parts stay where they are.
+    pub fn split(&mut self, limit: usize) -> Batch {
+        let own = std::mem::take(&mut self.own);
+        let (columns, range) = self.shared.take().unwrap_or_else(|| {
+            let end = own.entries.len();
+            (Arc::new(own), 0..end)
+        });
+        let entries = columns.entries.get(range.clone()).unwrap_or_default();
+        let from = entries.first().map_or(0, |first| first.start);
+        let within = entries.partition_point(|entry| entry.end.saturating_sub(from) <= limit);
+        let edge = range.start + within.max(1).min(entries.len());
+        let front = Batch { own: Columns::default(), shared: Some((Arc::clone(&columns), range.start..edge)) };
+        self.shared = Some((columns, edge..range.end));
+        front
     }
 
     /// Empty, with room for so many messages of so many bytes together.
     pub fn with_capacity(messages: usize, bytes: usize) -> Batch {
-        Batch { arena: Vec::with_capacity(bytes), entries: Vec::with_capacity(messages) }
+        let own = Columns { arena: Vec::with_capacity(bytes), entries: Vec::with_capacity(messages) };
+        Batch { own, shared: None }
+    }
+
+    fn entries(&self) -> &[Entry] {
+        match &self.shared {
+            Some((columns, range)) => columns.entries.get(range.clone()).unwrap_or_default(),
+            None => &self.own.entries,
+        }
+    }
+
+    fn arena(&self) -> &[u8] {
+        self.shared.as_ref().map_or(&self.own.arena, |(columns, _)| &columns.arena)
     }
 
     /// As bytes, for a log that other servers read: the number of messages, the lengths of each one's parts, then the parts.
     /// Who published is not among them. In two pieces, as the parts lie here in one already.
     pub fn encode(&self) -> (Vec<u8>, &[u8]) {
-        let mut out = Vec::with_capacity(8 * self.entries.len() + 8);
-        varint::put(&mut out, self.entries.len() as u64);
-        for entry in &self.entries {
+        let entries = self.entries();
+        let mut out = Vec::with_capacity(8 * entries.len() + 8);
+        varint::put(&mut out, entries.len() as u64);
+        for entry in entries {
             let edges = [entry.start, entry.reply, entry.headers, entry.payload, entry.guid, entry.end];
             edges.windows(2).for_each(|edge| {
                 let [from, to] = edge else { return };
                 varint::put(&mut out, (to - from) as u64);
             });
         }
-        // Those of a batch that was decoded lie behind their lengths.
-        let from = self.entries.first().map_or(self.arena.len(), |first| first.start);
-        (out, self.arena.get(from..).unwrap_or_default())
+        (out, self.arena().get(self.span()).unwrap_or_default())
     }
 
     /// What `encode` gave. None: it is something else, or cut short.
@@ -124,7 +168,7 @@ impl Batch {
             ];
             edges.into_iter().for_each(|edge| *edge += head);
         }
-        Some(Batch { arena: data, entries })
+        Some(Batch { own: Columns { arena: data, entries }, shared: None })
     }
 
     /// The messages that the others don't have, in order: each of theirs stands for one of these. Who published, and in which
@@ -146,37 +190,47 @@ impl Batch {
 
     /// The message at a place, None beyond the end.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
-        self.entries.get(index).map(|entry| self.view(entry))
+        self.entries().get(index).map(|entry| self.view(entry))
     }
 
     /// All messages in order.
     pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
-        self.entries.iter().map(|entry| self.view(entry))
+        self.entries().iter().map(|entry| self.view(entry))
     }
 
     /// How many messages.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries().len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries().is_empty()
     }
 
     /// Bytes held.
     pub fn size(&self) -> usize {
-        self.arena.len() + self.entries.len() * std::mem::size_of::<Entry>()
+        self.span().len() + self.len() * std::mem::size_of::<Entry>()
+    }
+
+    /// Where its messages lie, one behind the other.
+    fn span(&self) -> Range<usize> {
+        match self.entries() {
+            [first, .., last] => first.start..last.end,
+            [only] => only.start..only.end,
+            [] => 0..0,
+        }
     }
 
     fn view(&self, entry: &Entry) -> Message<'_> {
+        let arena = self.arena();
         Message {
-            subject: &self.arena[entry.start..entry.reply],
-            reply: &self.arena[entry.reply..entry.headers],
-            headers: &self.arena[entry.headers..entry.payload],
-            payload: &self.arena[entry.payload..entry.guid],
+            subject: &arena[entry.start..entry.reply],
+            reply: &arena[entry.reply..entry.headers],
+            headers: &arena[entry.headers..entry.payload],
+            payload: &arena[entry.payload..entry.guid],
             conn: entry.conn,
-            guid: &self.arena[entry.guid..entry.end],
+            guid: &arena[entry.guid..entry.end],
         }
     }
 }
@@ -204,6 +258,33 @@ mod tests {
             let wanted: Vec<_> = batch.iter().map(|message| Message { conn: 0, ..message }).collect();
             prop_assert_eq!(messages, wanted);
             prop_assert!(encoded.len() < 2 || Batch::decode(encoded[..encoded.len() - 1].to_vec()).is_none());
+        }
+
+        #[test]
+        fn parts_are_what_was_split(sizes in prop::collection::vec(0usize..50, 0..30), limits in prop::collection::vec(0usize..200, 0..8)) {
+            let mut batch = Batch::default();
+            for (number, size) in sizes.iter().enumerate() {
+                batch.push(Message { subject: number.to_string().as_bytes(), payload: &vec![7; *size], conn: 3, ..Message::default() });
+            }
+            let whole = batch.encode();
+            let (whole, count, mut found) = ([whole.0.as_slice(), whole.1].concat(), batch.len(), Batch::default());
+            for limit in limits {
+                let front = batch.split(limit);
+                prop_assert_eq!(front.is_empty(), found.len() == count);
+                let bytes = front.size() - front.len() * std::mem::size_of::<Entry>();
+                prop_assert!(front.len() <= 1 || bytes <= limit);
+                let (head, arena) = front.encode();
+                let again = Batch::decode([head.as_slice(), arena].concat()).unwrap_or_default();
+                prop_assert_eq!(again.len(), front.len());
+                front.iter().for_each(|message| found.push(message));
+            }
+            prop_assert_eq!(found.len() + batch.len(), count);
+            let rest: Vec<_> = (0..batch.len()).filter_map(|index| batch.get(index)).collect();
+            rest.into_iter().for_each(|message| found.push(message));
+            let again = found.encode();
+            prop_assert_eq!([again.0.as_slice(), again.1].concat(), whole);
+            batch.push(Message { subject: b"more", ..Message::default() });
+            prop_assert_eq!(batch.iter().last().map(|message| message.subject), Some(&b"more"[..]));
         }
 
         #[test]

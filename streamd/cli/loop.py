@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: How short a wait must be to be worth it.
 LOOK_SECONDS: Final = 0.0001
+#: What comes sooner was there already: that is no wait.
+THERE_SECONDS: Final = 0.000_01
 
 
 class EagerSelector(selectors.DefaultSelector):
@@ -39,21 +41,27 @@ class EagerSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """As the base class."""
-        select = super().select
-        ready = select(0)
-        if ready or (timeout is not None and timeout <= 0):
-            return ready
+        if timeout is not None and timeout <= 0:
+            return super().select(timeout)
         clock, last = self._clock, self._last
-        until = clock() + LOOK_SECONDS
+        began = clock()
         if self._short[last] and (timeout is None or timeout > LOOK_SECONDS):
-            while not ready and clock() < until:
-                os.sched_yield()
-                ready = select(0)
-        if not ready:
-            ready = select(timeout)
-        short = bool(ready) and clock() < until
+            ready = self._look(began + LOOK_SECONDS) or super().select(timeout)
+        else:
+            ready = super().select(timeout)
+        seconds = clock() - began
+        if ready and seconds < THERE_SECONDS:
+            return ready
+        short = bool(ready) and seconds < LOOK_SECONDS
         self._short[last] = short
         self._last = (last << 1 | short) & 3
+        return ready
+
+    def _look(self, until: float) -> list[tuple[SelectorKey, int]]:
+        """Look again and again for a moment."""
+        select, clock = super().select, self._clock
+        while not (ready := select(0)) and clock() < until:
+            os.sched_yield()
         return ready
 
 

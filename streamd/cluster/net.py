@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from streamd._engine import Batch
     from streamd.core.bus import Bus, Watch
-    from streamd.raft.net import NodeId
+    from streamd.raft.net import Data, NodeId
 
     Answer = Callable[[bytes], None]
     Handler = Callable[[NodeId, bytes, Answer], None]
@@ -64,9 +64,10 @@ class SubjectNet:
         self._loop = bus.loop
         self._own = incarnation_of(node)
         self._links: dict[str, _Link] = {}  # by incarnation
+        self._lanes: dict[NodeId, str] = {}  # the subject of a node's frames
         self._calls: dict[int, _Call] = {}
         self._count = 0
-        self._frame: Callable[[bytes], None] | None = None
+        self._frame: Callable[[Data], None] | None = None
         self._handlers: dict[str, Handler] = {}
         self._link_handlers: list[Callable[[NodeId, bool], None]] = []
         bus.bind([_FRAMES + self._own], self._on_frames, account=SYSTEM_ACCOUNT)
@@ -75,11 +76,14 @@ class SubjectNet:
 
     # streamd.raft.net.Net
 
-    def send(self, to: NodeId, data: bytes) -> None:
+    def send(self, to: NodeId, *pieces: bytes) -> None:
         """Send a frame, perhaps."""
-        self._bus.publish(_FRAMES + incarnation_of(to), data, account=SYSTEM_ACCOUNT)
+        subject = self._lanes.get(to)
+        if subject is None:
+            subject = self._lanes[to] = _FRAMES + incarnation_of(to)
+        self._bus.publish(subject, pieces, account=SYSTEM_ACCOUNT)
 
-    def on_frame(self, handler: Callable[[bytes], None]) -> None:
+    def on_frame(self, handler: Callable[[Data], None]) -> None:
         """Who gets the frames that come."""
         self._frame = handler
 
@@ -124,6 +128,7 @@ class SubjectNet:
             self._judge(incarnation)
         elif link is not None:
             link.lane = False
+            self._lanes.pop(node, None)
             self._judge(incarnation)
             for watch in link.watches:
                 watch.close()
@@ -149,8 +154,8 @@ class SubjectNet:
 
     def _on_frames(self, batch: Batch) -> None:
         if self._frame is not None:
-            for index in range(len(batch)):
-                self._frame(batch[index].payload)
+            for payload in batch.payloads():
+                self._frame(payload)
 
     def _on_calls(self, batch: Batch) -> None:
         prefix = len(f"{_CALLS}{self._own}.")

@@ -102,7 +102,8 @@ class Route(Link):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.active_ns = time.time_ns()
-        super().buffer_updated(nbytes)
+        core = self.core
+        core.turn(core.engine.feed(self.conn, core.receive_buffer, nbytes))
 
     def pings(self) -> tuple[float, int]:
         """As for clients unless the cluster block says otherwise, but often."""

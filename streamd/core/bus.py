@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from streamd._engine import Batch, Engine
     from streamd.core.core import Core
@@ -158,9 +158,16 @@ class Bus:
         self.engine.notify_drained(conn)
 
     def publish(
-        self, subject: str, payload: bytes, *, reply: str = "", headers: bytes = b"", account: str = "$G"
+        self,
+        subject: str,
+        payload: bytes | Sequence[bytes],
+        *,
+        reply: str = "",
+        headers: bytes = b"",
+        account: str = "$G",
     ) -> int:
-        """Publish as the server. Returns how many took it. The output leaves at the end of this loop callback."""
+        """Publish as the server, a payload in one piece or in several. Returns how many took it. The output leaves at the end
+        of this loop callback."""
         receivers = self.engine.publish(account, subject, payload, reply=reply, headers=headers)
         self._core.flush_soon()
         return receivers

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from pysyncobj.config import SyncObjConf
-from pysyncobj.syncobj import SyncObj
-
-from streamd.raft.library import LogView, Moment, NoPoller, NoSnapshots, Wanted, Wire
+from streamd.raft.library import LogView, Moment, NoPoller, NoSnapshots, SyncObj, SyncObjConf, Wanted, Wire
 from streamd.raft.node import PeerNode
 
 if TYPE_CHECKING:
@@ -80,6 +77,12 @@ class Core(SyncObj):  # type: ignore[misc]
         """Whether it is the leader of its term."""
         state: int = self._SyncObj__raftState
         return state == _LEADER
+
+    @property
+    def follows(self) -> bool:
+        """Whether it neither leads nor stands."""
+        state: int = self._SyncObj__raftState
+        return state == _FOLLOWER
 
     @property
     def stands(self) -> bool:
@@ -178,6 +181,14 @@ class Core(SyncObj):  # type: ignore[misc]
                 "prevLogTerm": prev_term,
             },
         )
+
+    def follow(self, now: float, commit: int) -> None:
+        """The leader that is followed already gave a sign of life; its entries, if any, are behind the last one here. What the
+        library does then, without its dispatch and its looks at the log."""
+        self._SyncObj__raftElectionDeadline = now + self._SyncObj__generateRaftTimeout()
+        self._SyncObj__leaderCommitIndex = commit
+        self._SyncObj__raftCommitIndex = max(self.commit, commit)
+        self._SyncObj__raftLog.setRaftCommitIndex(self._SyncObj__raftCommitIndex)
 
     def answered(self, now: float, sender: NodeId, match: int | None) -> None:
         """A voter's answer to an append of this leadership: what it has, up to there; None: it refused."""

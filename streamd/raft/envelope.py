@@ -15,17 +15,20 @@ import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from streamd._engine import frame_decode
 from streamd.raft.config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streamd.raft.net import NodeId
+    from streamd.raft.net import Data, NodeId
 
 VERSION: Final = 1
 _LENGTH: Final = struct.Struct(">H")
 _MESSAGE: Final = struct.Struct(">BHQQQQQI")
 _ENTRY: Final = struct.Struct(">QI")
+
+_new: Final = tuple.__new__  # without a look at the fields
 
 NUMBER_MAX: Final = (1 << 62) - 1  # terms and indexes; a store takes 63 bits
 
@@ -33,7 +36,6 @@ NUMBER_MAX: Final = (1 << 62) - 1  # terms and indexes; a store takes 63 bits
 REGULAR: Final = 0
 NO_OP: Final = 1
 CONFIG: Final = 4
-_ENTRY_KINDS: Final = (REGULAR, NO_OP, CONFIG)
 
 #: (term, kind byte and command); its index follows from where it stands.
 Entry: TypeAlias = tuple[int, bytes]
@@ -55,6 +57,13 @@ class Kind(IntEnum):
     OFFER = 11  # at and at_term: the entries up to here are gone, fetch the state; as an entry, the configuration there
 
 
+class Encoded(NamedTuple):
+    """A message as bytes, in pieces: the commands of its entries aren't copied before there is a frame."""
+
+    size: int
+    parts: tuple[bytes, ...]
+
+
 class Message(NamedTuple):
     """One message of a group."""
 
@@ -67,17 +76,19 @@ class Message(NamedTuple):
     round: int = 0
     entries: tuple[Entry, ...] = ()
 
-    def encode(self) -> bytes:
+    def encode(self) -> Encoded:
         """As bytes."""
         group = self.group.encode()
         kind, _, term, at, at_term, commit, round_, entries = self
         head = _MESSAGE.pack(kind, len(group), term, at, at_term, commit, round_, len(entries)) + group
+        size = len(head)
         if not entries:
-            return head
+            return Encoded(size, (head,))
         parts = [head]
         for entry_term, command in entries:
             parts += (_ENTRY.pack(entry_term, len(command)), command)
-        return b"".join(parts)
+            size += _ENTRY.size + len(command)
+        return Encoded(size, tuple(parts))
 
 
 class Frame(NamedTuple):
@@ -88,63 +99,36 @@ class Frame(NamedTuple):
     messages: list[Message]
 
 
-def encode(sender: NodeId, receiver: NodeId, messages: Iterable[bytes]) -> bytes:
-    """A frame of encoded messages."""
+def head(sender: NodeId, receiver: NodeId) -> bytes:
+    """What a frame begins with; encoded messages follow."""
     one, other = sender.encode(), receiver.encode()
-    return b"".join(
-        (bytes((VERSION,)), _LENGTH.pack(len(one)), one, _LENGTH.pack(len(other)), other, *messages),
-    )
+    return b"".join((bytes((VERSION,)), _LENGTH.pack(len(one)), one, _LENGTH.pack(len(other)), other))
 
 
-def decode(data: bytes) -> Frame | None:
+def encode(sender: NodeId, receiver: NodeId, messages: Iterable[Encoded]) -> bytes:
+    """A frame of encoded messages."""
+    return b"".join((head(sender, receiver), *(part for message in messages for part in message.parts)))
+
+
+def decode(data: Data) -> Frame | None:
     """A frame as it came, None if it isn't one."""
-    try:
-        return _decode(data)
-    except (struct.error, ValueError):
+    found = frame_decode(data)
+    if found is None:
         return None
-
-
-def _decode(data: bytes) -> Frame:
-    if not data or data[0] != VERSION:
-        raise ValueError("another version")
-    sender, at = _text(data, 1)
-    receiver, at = _text(data, at)
-    messages = []
-    while at < len(data):
-        kind, length, term, index, at_term, commit, round_, count = _MESSAGE.unpack_from(data, at)
-        if (term | index | at_term | commit) > NUMBER_MAX:
-            raise ValueError("a number beyond all that are stored")
-        at += _MESSAGE.size
-        group = _cut(data, at, length).decode()
-        at += length
-        entries: list[Entry] = []
-        # Each entry takes some bytes: a count that lies ends at the end of the frame.
-        for _ in range(count):
-            entry_term, length = _ENTRY.unpack_from(data, at)
-            at += _ENTRY.size
-            command = _cut(data, at, length)
-            at += length
-            _check(entry_term, command)
-            entries.append((entry_term, command))
-        messages.append(Message(Kind(kind), group, term, index, at_term, commit, round_, tuple(entries)))
+    sender, receiver, fields, configs = found
+    messages = [_new(Message, each) for each in fields]
+    if configs and not _sound(messages):
+        return None
     return Frame(sender, receiver, messages)
 
 
-def _check(term: int, command: bytes) -> None:
-    if term > NUMBER_MAX or not command or command[0] not in _ENTRY_KINDS:
-        raise ValueError("unknown kind of entry")
-    if command[0] == CONFIG:
-        Config.decode(command[1:])
-
-
-def _text(data: bytes, at: int) -> tuple[str, int]:
-    (length,) = _LENGTH.unpack_from(data, at)
-    at += _LENGTH.size
-    return _cut(data, at, length).decode(), at + length
-
-
-def _cut(data: bytes, at: int, length: int) -> bytes:
-    part = data[at : at + length]
-    if len(part) != length:
-        raise ValueError("cut short")
-    return part
+def _sound(messages: list[Message]) -> bool:
+    """Whether all configurations in entries are some."""
+    try:
+        for message in messages:
+            for _, command in message.entries:
+                if command[0] == CONFIG:
+                    Config.decode(command[1:])
+    except (struct.error, ValueError):
+        return False
+    return True

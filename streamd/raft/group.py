@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamd.raft.config import Config
 from streamd.raft.envelope import CONFIG, REGULAR
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from streamd.raft.storage import Job, Storage
 
 _log = logging.getLogger(__name__)
-_REGULAR = bytes((REGULAR,))
+#: What a command has in front of it in the log.
+PREFIX: Final = bytes((REGULAR,))
 _CONFIG = bytes((CONFIG,))
 
 
@@ -194,10 +195,14 @@ class Group:
 
         Errors: NotLeader, Overloaded.
         """
+        return self.propose_whole(b"".join((PREFIX, *pieces)))
+
+    def propose_whole(self, command: bytes) -> int:
+        """As `propose`, for a command that has PREFIX in front of it already: a long one isn't copied."""
+        assert command[0] == REGULAR
         replica = self.replica
         if not replica.leading or replica.transfer.under_way:
             raise NotLeader(self.name, None if replica.transfer.under_way else self.leader)
-        command = b"".join((_REGULAR, *pieces))
         if replica.waiting_bytes and replica.waiting_bytes + len(command) > self._options.proposed_bytes_max:
             raise Overloaded(self.name, replica.waiting_bytes)
         return self._add(command)
@@ -259,9 +264,10 @@ class Group:
         replica.transfer.begin(self._home.now(), to, done)
         self._home.wake(replica)
 
-    def turn(self) -> None:
-        """Send now what was proposed, and have it stored; else that comes once everything that is ready has run."""
-        self._home.turn()
+    def turn(self, call: Callable[[], None]) -> None:
+        """Send at once what is proposed in a call, and have it stored; else that comes once everything that is ready has
+        run."""
+        self._home.turn(call)
 
     def after_turn(self, call: Callable[[], None]) -> None:
         """Call once the turn is over in which the machine was told something, in the same callback."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamd.clock import Clock, Timer
-    from streamd.raft.net import Net, NodeId
+    from streamd.raft.envelope import Encoded, Message
+    from streamd.raft.net import Data, Net, NodeId
     from streamd.raft.replica import Replica
     from streamd.raft.sides import Machine
     from streamd.raft.storage import Job, Storage
@@ -45,7 +46,8 @@ class Host:
         settle: Callable[[], None] | None = None,
         log: logging.Logger,
     ) -> None:
-        """`at_rest` must not run a job before it returns; `settle` has those run that may run now."""
+        """`at_rest` must not run a job before it returns; `settle` has those run that may run now, and is called soon
+        after."""
         self.node = net.node
         self.groups: dict[str, Group] = {}
         self.linked: set[NodeId] = set(net.linked())
@@ -60,10 +62,12 @@ class Host:
         self._log = log
         self._ready: dict[Replica, None] = {}
         self._planned = False
-        self._turning = False
+        self._turning = False  # a turn is under way, or will be before whatever is under way returns
         self._settle = settle
+        self._staged = False  # a journal has something for the store
         self._afters: list[Callable[[], None]] = []
-        self._outbox: dict[NodeId, list[bytes]] = {}
+        self._outbox: dict[NodeId, list[Encoded]] = {}
+        self._heads: dict[NodeId, bytes] = {}  # of frames
         self._period = self._options.heartbeat_ns / 1e9
         self._beat = 0.0  # when heartbeats are due
         self._timer: Timer | None = None
@@ -85,7 +89,7 @@ class Host:
             node=self.node,
             clock=self._clock,
             rng=self._rng,
-            at_rest=self._at_rest,
+            at_rest=self._stage,
             options=replace(self._options, commit_notice_ns=0) if prompt else self._options,
             closed=self._forget,
         )
@@ -111,22 +115,39 @@ class Host:
         # The library takes 0 for long ago.
         return self._clock.monotonic_ns() / 1e9 + 1.0
 
-    def post(self, to: NodeId, data: bytes) -> None:
+    def post(self, to: NodeId, message: Encoded) -> None:
         waiting = self._outbox.get(to)
         if waiting is None:
-            self._outbox[to] = [data]
+            self._outbox[to] = [message]
         else:
-            waiting.append(data)
+            waiting.append(message)
         self._plan()
 
     def wake(self, replica: Replica) -> None:
         self._ready[replica] = None
         self._plan()
 
-    def turn(self) -> None:
-        """Have a turn at once if there is anything to do, unless one is under way."""
-        if (self._ready or self._outbox) and not (self._turning or self._closed):
-            self._turn()
+    def turn(self, call: Callable[[], None] | None = None) -> None:
+        """Have a turn at once if there is anything to do, behind what a call does, unless one is under way."""
+        if self._turning or self._closed:
+            if call is not None:
+                call()
+            return
+        self._turning = True
+        try:
+            if call is not None:
+                call()
+        finally:
+            self._turning = False
+            if self._waiting:
+                self._turn()
+
+    def _stage(self, job: Job) -> None:
+        """Have a job run when this turn is over, or soon."""
+        self._at_rest(job)
+        if self._settle is not None:
+            self._staged = True
+            self._plan()
 
     def after(self, call: Callable[[], None]) -> None:
         """Call once the turn is over that is under way."""
@@ -137,7 +158,7 @@ class Host:
 
     # --- what comes in
 
-    def _frame(self, data: bytes) -> None:
+    def _frame(self, data: Data) -> None:
         frame = envelope.decode(data)
         if frame is None:
             self.malformed += 1
@@ -147,8 +168,11 @@ class Host:
             # Late data of a broken link would pass for a sign of life.
             self.strays += 1
             return
+        self.turn(lambda: self._receive(sender, frame.messages))
+
+    def _receive(self, sender: NodeId, messages: list[Message]) -> None:
         now = self.now()
-        for message in frame.messages:
+        for message in messages:
             group = self.groups.get(message.group)
             if group is None:
                 self.unknown += 1
@@ -158,12 +182,6 @@ class Host:
                     self._ready[group.replica] = None
             except JournalDamaged as error:
                 group.fail(error)
-        if not self._ready:
-            return
-        if self._turning:
-            self._plan()
-        else:
-            self.turn()
 
     def _link(self, node: NodeId, up: bool) -> None:
         if up:
@@ -171,13 +189,19 @@ class Host:
         else:
             self.linked.discard(node)
             self._outbox.pop(node, None)
+            self._heads.pop(node, None)
         for group in list(self.groups.values()):
             group.replica.link(node, up)
 
     # --- turns
 
+    @property
+    def _waiting(self) -> bool:
+        """Whether a turn has anything to do."""
+        return bool(self._ready or self._outbox or self._afters or self._staged)
+
     def _plan(self) -> None:
-        if not self._planned and not self._closed:
+        if not (self._planned or self._turning or self._closed):
             self._planned = True
             self._clock.call_soon(self._planned_turn)
 
@@ -194,18 +218,18 @@ class Host:
                     return
                 self._once()
                 # What is to be said once it is stored comes first: somebody waits for that.
-                if self._settle is not None:
+                if self._staged and self._settle is not None:
+                    self._staged = False
                     self._settle()
                     self._flush()
                 afters, self._afters = self._afters, []
                 for call in afters:
                     call()
-                if not self._ready and not self._outbox:
+                if not (self._ready or self._outbox or self._staged):
                     break
         finally:
             self._turning = False
-        if self._ready or self._outbox or self._afters:
-            self._planned = False
+        if self._waiting:
             self._plan()
         afters, self._afters = self._afters, []
         for call in afters:
@@ -217,11 +241,14 @@ class Host:
         if beat := now >= self._beat:
             self._beat = now + self._period
             ready.update((group.replica, None) for group in self.groups.values() if group.replica.core.leads)
+        due = _NEVER
         for replica in ready:
             if not replica.closed:
                 self._run(replica, now, beat)
+                due = min(due, self._due(replica))
         self._flush()
-        self._arm(now, min((self._due(replica) for replica in ready), default=_NEVER))
+        if due < self._timer_at:
+            self._arm(now, due)
 
     def _run(self, replica: Replica, now: float, beat: bool) -> None:
         try:
@@ -230,16 +257,22 @@ class Host:
             self.groups[replica.name].fail(error)
 
     def _flush(self) -> None:
+        if not self._outbox:
+            return
         outbox, self._outbox = self._outbox, {}
         limit = self._options.frame_bytes
         for node, messages in outbox.items():
-            first = size = 0
-            for number, message in enumerate(messages):
-                if size and size + len(message) > limit:
-                    self._net.send(node, envelope.encode(self.node, node, messages[first:number]))
-                    first, size = number, 0
-                size += len(message)
-            self._net.send(node, envelope.encode(self.node, node, messages[first:]))
+            head = self._heads.get(node)
+            if head is None:
+                head = self._heads[node] = envelope.head(self.node, node)
+            frame, size = [head], 0
+            for message in messages:
+                if size and size + message.size > limit:
+                    self._net.send(node, *frame)
+                    frame, size = [head], 0
+                frame += message.parts
+                size += message.size
+            self._net.send(node, *frame)
 
     # --- the timer
 
@@ -249,12 +282,11 @@ class Host:
         return min(replica.deadline, self._beat) if replica.core.leads else replica.deadline
 
     def _arm(self, now: float, due: float) -> None:
-        """Be called at `due`, unless a call comes sooner."""
-        if due < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = due
-            self._timer = self._clock.call_later(max(0, int((due - now) * 1e9) + 1), self._tick)
+        """Be called at `due`, sooner than planned so far."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._clock.call_later(max(0, int((due - now) * 1e9) + 1), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -265,4 +297,6 @@ class Host:
                 self._ready[group.replica] = None
         if self._ready:
             self._turn()
-        self._arm(now, min((self._due(group.replica) for group in self.groups.values()), default=_NEVER))
+        due = min((self._due(group.replica) for group in self.groups.values()), default=_NEVER)
+        if due < self._timer_at:
+            self._arm(now, due)

@@ -78,6 +78,7 @@ class Journal(Entries):
         self.seq = 0  # number of the last write
         self.meta_seq = 0  # of the last write of term or vote
         self.synced_seq = 0
+        self.synced_index = 0  # the entries up to here are durable as they are
         self.failing = False  # the last commit failed
         self._dirty_from = _CLEAN  # entries from here on differ from what is stored or under way
         self._wipe = False  # nothing that is stored belongs to this log
@@ -107,12 +108,6 @@ class Journal(Entries):
         return journal
 
     # --- reading
-
-    @property
-    def synced_index(self) -> int:
-        """The entries up to here are durable as they are."""
-        first = self._dirty_from if self._flight is None else min(self._dirty_from, self._flight.first)
-        return min(first - 1, self.terms.last)
 
     def entries(self, index: int, bytes_max: int, last: int = _CLEAN) -> list[Entry]:
         """Entries from `index` on and up to `last`, at least one if there is one, then within the bytes; base < index.
@@ -158,6 +153,7 @@ class Journal(Entries):
         self.commit = max(self.commit, index)
         self._wipe = True
         self._touch(index)
+        self._look()
 
     def trim(self, index: int) -> None:
         """Entries up to `index` aren't needed here any more: keep a tail of them for others. The store follows with its next
@@ -172,8 +168,15 @@ class Journal(Entries):
         self.seq += 1
         if index < self._dirty_from:
             self._dirty_from = index
+        if index <= self.synced_index:
+            self._look()
         if not self._staged and not self.failing and not self._closed:
             self._stage()
+
+    def _look(self) -> None:
+        """See how far the store is."""
+        first = self._dirty_from if self._flight is None else min(self._dirty_from, self._flight.first)
+        self.synced_index = min(first - 1, self.terms.last)
 
     def _stage(self) -> None:
         self._staged = True
@@ -238,6 +241,7 @@ class Journal(Entries):
         if outcome.error is not None:
             self._failed(flight)
         else:
+            self._look()
             self.failing = False
             self._pause_ns = self._options.retry_min_ns
             self.synced_seq = flight.seq
@@ -289,6 +293,7 @@ class Journal(Entries):
             raise ValueError(f"entry {commit} was committed, and the last one is {self.terms.last}")
         self._stored = _Flight(1, self.terms.last, 0, base, False, hard_state, commit)
         self._stored_last = self.terms.last
+        self._look()
         self.commit = max(commit, base)
         self.term = max(self.term, self.terms.last_term)
 

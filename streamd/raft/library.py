@@ -7,24 +7,50 @@ Guarantee:  it reads no clock, opens no descriptor, starts no thread and unpickl
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
-
-from pysyncobj import syncobj
-from pysyncobj.transport import Transport
-from pysyncobj.version import VERSION as FOUND
 
 from streamd.raft.errors import RaftError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamd.raft.journal import Journal
     from streamd.raft.net import NodeId
     from streamd.raft.node import PeerNode
+
+
+@contextlib.contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """Let nobody find a package that isn't loaded yet."""
+    loaded = name in sys.modules
+    if not loaded:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if not loaded:
+            del sys.modules[name]
+
+
+# For a network of its own the library would load it, and that takes 10 MB.
+with _absent("cryptography"):
+    from pysyncobj import syncobj
+    from pysyncobj.config import SyncObjConf
+    from pysyncobj.node import Node
+    from pysyncobj.syncobj import SyncObj
+    from pysyncobj.transport import Transport
+    from pysyncobj.version import VERSION as FOUND
+
+__all__ = ["LogView", "Moment", "NoPoller", "NoSnapshots", "Node", "SyncObj", "SyncObjConf", "Wanted", "Wire"]
 
 VERSION: Final = "0.3.17"
 #: Attributes of an instance that are read or written, and methods of the class that are called or replaced.
 ATTRIBUTES: Final = (
     "connectedNodes",
     "lastResponseTime",
+    "leaderCommitIndex",
     "newAppendEntriesTime",
     "noopIDx",
     "otherNodes",
@@ -33,6 +59,7 @@ ATTRIBUTES: Final = (
     "raftElectionDeadline",
     "raftLastApplied",
     "raftLeader",
+    "raftLog",
     "raftState",
     "selfNode",
     "serializer",

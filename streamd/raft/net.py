@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from streamd._engine import Payload
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NodeId: TypeAlias = str  # "name#incarnation": another store is another node
+Data: TypeAlias = bytes | Payload  # a frame as it came, here or where the network has it
 
 
 class Net(Protocol):
@@ -20,10 +23,10 @@ class Net(Protocol):
 
     node: NodeId
 
-    def send(self, to: NodeId, data: bytes) -> None:
-        """Send a frame, perhaps. Never blocks, never raises."""
+    def send(self, to: NodeId, *pieces: bytes) -> None:
+        """Send a frame, in pieces, perhaps. Never blocks, never raises."""
 
-    def on_frame(self, handler: Callable[[bytes], None]) -> None:
+    def on_frame(self, handler: Callable[[Data], None]) -> None:
         """Who gets the frames that come."""
 
     def call(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from pysyncobj.node import Node
+from streamd.raft.library import Node
 
 if TYPE_CHECKING:
     from streamd.raft.net import NodeId

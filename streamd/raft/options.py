@@ -39,7 +39,7 @@ class Options:
     #: After the link to the leader broke, at start, and when a link comes up while none leads: random between 0 and this.
     hasty_election_ns: int = 30 * MILLISECOND_NS
     #: Followers learn a new commit index with the next entries, or after so long.
-    commit_notice_ns: int = 1 * MILLISECOND_NS
+    commit_notice_ns: int = 2 * MILLISECOND_NS
 
     #: Entries of one message; a single entry may be bigger.
     batch_bytes: int = MIB

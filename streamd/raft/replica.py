@@ -20,6 +20,7 @@ from streamd.raft.transfer import Transfer
 if TYPE_CHECKING:
     import random
 
+    from streamd.raft.envelope import Encoded
     from streamd.raft.journal import Journal
     from streamd.raft.net import NodeId
     from streamd.raft.options import Options
@@ -62,7 +63,9 @@ class Replica:
         self.transfer = Transfer(options)
         self.reads = Reads()
         self.led_term = 0  # the last one that this node led
+        self._leads = False  # it did in the last turn
         self._beat = False
+        self._news = True  # since the library looked: something may follow from it for a leader
         self._failing = False  # the journal was, when it was heard of last
         self._notice = False
         self._notice_at = _NEVER  # when followers are told the commit index, if nothing else tells them
@@ -115,11 +118,15 @@ class Replica:
         """A message of this group. Returns whether a turn is to follow. Errors: JournalDamaged."""
         kind = message.kind
         if message.term != self.core.term and self._options.fixes.term and not self._timely(now, sender, message):
+            self._news = True
             return True
+        if kind == Kind.APPENDED or kind == Kind.REJECTED:
+            matters = self.replication.answered(now, sender, message)
+            self._news = self._news or matters
+            return matters
+        self._news = True
         if kind == Kind.APPEND:
             self.replication.append(now, sender, message)
-        elif kind == Kind.APPENDED or kind == Kind.REJECTED:
-            return self.replication.answered(now, sender, message)
         elif kind == Kind.PREVOTE:
             self.elections.prevote_asked(now, sender, message)
         elif kind == Kind.PREVOTED:
@@ -157,10 +164,12 @@ class Replica:
         core = self.core
         if counts or core.commit > core.applied or self._failing or (core.leads and len(self.config.voters) == 1):
             self._failing = False
+            self._news = True
             self._home.wake(self)
 
     def link(self, node: NodeId, up: bool) -> None:
         """A peer came or went."""
+        self._news = True
         if up:
             self.replication.sender.link(node)
             self.replication.eager = True
@@ -183,14 +192,24 @@ class Replica:
         elif core.deadline <= now:
             self.elections.stand(now)
         self.replication.eager = False
-        core.tick(now, send=send)
+        # What the library would do is nothing else, if no answer came and no time is over.
+        if led and not (self._news or self._beat) and self.led_term == core.term:
+            if send:
+                self.send_entries()
+        elif core.follows and core.deadline > now:
+            self.apply()
+        else:
+            self._news = False
+            core.tick(now, send=send)
         if core.leads:
             self._count(now)
             self.reads.settle(self.config, self.node)
-        else:
+            self._leads = True
+        elif self._leads or led:
             if led:
                 # The library left its deadline where it was before it led.
                 core.step_down(now)
+            self._leads = False
             self._lead_no_more()
         role = (self.leading, self.leader, core.term, self.transfer.under_way)
         if role != self._role:
@@ -221,6 +240,7 @@ class Replica:
         """Follow the journal's configuration."""
         if self.journal.config is not self.config:
             self.config = self.journal.config
+            self._news = True
             now = self._home.now()
             self.core.configure(now, self.config.voters)
             if self.core.leads:
@@ -273,6 +293,7 @@ class Replica:
             if command[0] == REGULAR:
                 self.events.commit(index, term, _rest(command))
         if index < upto:
+            self._news = True
             self._home.wake(self)
 
     # --- what goes out
@@ -289,18 +310,18 @@ class Replica:
         need: int | None = None,
     ) -> None:
         """Send a message once the journal's write number `need` is durable; by default all writes so far."""
-        data = Message(kind, self.name, self.core.term, at, at_term, commit, round_).encode()
-        self._post(to, data, self.journal.seq if need is None else need)
+        message = Message(kind, self.name, self.core.term, at, at_term, commit, round_).encode()
+        self._post(to, message, self.journal.seq if need is None else need)
 
-    def post_append(self, to: NodeId, data: bytes) -> None:
+    def post_append(self, to: NodeId, message: Encoded) -> None:
         """Send an append: the leader's own entries needn't be durable first, as they count for nothing yet."""
-        self._post(to, data, self.journal.meta_seq)
+        self._post(to, message, self.journal.meta_seq)
 
-    def _post(self, to: NodeId, data: bytes, need: int) -> None:
+    def _post(self, to: NodeId, message: Encoded, need: int) -> None:
         if self._options.fixes.barrier:
-            self._barrier.post(to, data, need, self.journal.synced_seq)
+            self._barrier.post(to, message, need, self.journal.synced_seq)
         else:
-            self._home.post(to, data)
+            self._home.post(to, message)
 
     def close(self) -> None:
         """Say and do nothing more."""

@@ -39,10 +39,34 @@ class Replication:
         if core.leads and message.term == core.term:
             return
         replica.elections.see_leader(now)
+        if self._fixes.guard and self._next(sender, message):
+            self._take(now, sender, message)
+            return
         append = self._check(replica.journal, message, core.commit)
         self._answering = (message, append)
         core.append(now, sender, message.term, append.prev, append.prev_term, append.entries, append.commit)
         self._answering = None
+        replica.reconfigure()
+
+    def _next(self, sender: NodeId, message: Message) -> bool:
+        """Whether an append is what nearly all of them are: of the leader that is followed, and right behind the last entry."""
+        core, terms = self._replica.core, self._replica.journal.terms
+        return (
+            message.at == terms.last
+            and message.at_term == terms.last_term
+            and message.term == core.term
+            and core.follows
+            and core.leader == sender
+        )
+
+    def _take(self, now: float, sender: NodeId, message: Message) -> None:
+        """The next entries: no question for the library."""
+        replica, journal = self._replica, self._replica.journal
+        for term, command in message.entries:
+            journal.add(command, term)
+        end = journal.terms.last
+        replica.core.follow(now, min(message.commit, end))
+        self._accept(sender, message, end)
         replica.reconfigure()
 
     def answer(self, node: NodeId, *, success: bool) -> None:
@@ -53,12 +77,17 @@ class Replication:
         if not success:
             replica.say(node, Kind.REJECTED, message.at, commit=append.hint, round_=message.round)
             return
+        self._accept(node, message, append.end)
+
+    def _accept(self, node: NodeId, message: Message, end: int) -> None:
+        """The log is the sender's up to there."""
+        replica = self._replica
         replica.behind = False
         if message.entries or not self._fixes.barrier:
-            replica.say(node, Kind.APPENDED, append.end, round_=message.round)
+            replica.say(node, Kind.APPENDED, end, round_=message.round)
         else:
             # A sign of life needn't wait for entries that are still being written: it speaks of the others.
-            end = min(append.end, replica.journal.synced_index)
+            end = min(end, replica.journal.synced_index)
             replica.say(node, Kind.APPENDED, end, round_=message.round, need=replica.journal.meta_seq)
 
     def offer(self, sender: NodeId, message: Message) -> None:

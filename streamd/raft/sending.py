@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from streamd.raft.config import Config
+    from streamd.raft.envelope import Encoded
     from streamd.raft.journal import Journal
     from streamd.raft.net import NodeId
     from streamd.raft.options import Options
@@ -58,7 +59,7 @@ class Sender:
         journal: Journal,
         options: Options,
         linked: AbstractSet[NodeId],
-        post: Callable[[NodeId, bytes], None],
+        post: Callable[[NodeId, Encoded], None],
     ) -> None:
         """`linked`: kept up to date by its owner."""
         self.peers: dict[NodeId, Progress] = {}  # by id, ascending
@@ -67,7 +68,7 @@ class Sender:
         self._options = options
         self._linked = linked
         self._post = post
-        self._encoded: tuple[Message | None, bytes] = (None, b"")
+        self._encoded: tuple[Message, Encoded] | None = None
 
     def begin(self, config: Config, me: NodeId, now: float) -> None:
         """A leadership begins: its no-op is the last entry, and goes out with the first probe."""
@@ -131,13 +132,12 @@ class Sender:
         self._post(peer.node, self._encode(message))
         return prev + len(entries), sum(len(command) for _, command in entries)
 
-    def _encode(self, message: Message) -> bytes:
+    def _encode(self, message: Message) -> Encoded:
         """Peers that are equally far get the same bytes."""
-        before, data = self._encoded
-        if before is None or before[:7] != message[:7] or len(before.entries) != len(message.entries):
-            data = message.encode()
-            self._encoded = (message, data)
-        return data
+        last = self._encoded
+        if last is None or last[0][:7] != message[:7] or len(last[0].entries) != len(message.entries):
+            self._encoded = last = (message, message.encode())
+        return last[1]
 
     def _offer(self, peer: Progress, term: int, commit: int, round_: int) -> None:
         terms = self._journal.terms

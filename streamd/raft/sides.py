@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
+    from streamd.raft.envelope import Encoded
     from streamd.raft.net import NodeId
     from streamd.raft.replica import Replica
 
@@ -37,7 +38,7 @@ class Home(Protocol):
     def now(self) -> float:
         """Seconds."""
 
-    def post(self, to: NodeId, data: bytes) -> None:
+    def post(self, to: NodeId, message: Encoded) -> None:
         """Send a message with the next frame to that node."""
 
     def after(self, call: Callable[[], None]) -> None:
@@ -46,8 +47,8 @@ class Home(Protocol):
     def wake(self, replica: Replica) -> None:
         """Give it a turn soon."""
 
-    def turn(self) -> None:
-        """Have a turn at once, unless one is under way."""
+    def turn(self, call: Callable[[], None] | None = None) -> None:
+        """Have a turn at once behind what a call does, unless one is under way."""
 
 
 class Events(Protocol):

@@ -71,8 +71,9 @@ class SimNet:
         self._streams: Callable[[NodeId, int, bytes], None] = lambda node, number, data: None
         self._calls = 0
 
-    def send(self, to: NodeId, data: bytes) -> None:
+    def send(self, to: NodeId, *pieces: bytes) -> None:
         """A frame, which may be lost."""
+        data = b"".join(pieces)
         if to in self._linked:
             self._network.carry(self, to, lambda net: net._frames(data))
 

@@ -163,12 +163,17 @@ class Journal:
 
 def small(work: Work) -> bool:
     """Whether a work may go this way: a few records and states, and nothing that has to be in LMDB at once."""
-    if not work.adds_only():
+    if work.records > limits.JOURNAL_RECORDS_MAX:
         return False
     size = work.bytes
     for part in work.logs.values():
-        size += sum(map(len, part.ids)) + sum(map(len, part.consumer_states.values()))
-    return work.records <= limits.JOURNAL_RECORDS_MAX and size <= limits.JOURNAL_WORK_BYTES_MAX
+        if not part.adds_only():
+            return False
+        if part.ids:
+            size += sum(map(len, part.ids))
+        if part.consumer_states:
+            size += sum(map(len, part.consumer_states.values()))
+    return size <= limits.JOURNAL_WORK_BYTES_MAX
 
 
 def _head(directory: Path, descriptor: int, *, synced: bool) -> tuple[bytes, bytes]:

@@ -107,10 +107,13 @@ class Work:
                 if not mine.appends:
                     mine.appends.append(Records())
                 mine.appends[0].extend(records)
-            mine.totals = mine.totals if part.totals is None else part.totals
-            mine.ids += part.ids
+            if part.totals is not None:
+                mine.totals = part.totals
+            if part.ids:
+                mine.ids += part.ids
             mine.ids_drop += part.ids_drop
-            mine.consumer_states.update(part.consumer_states)
+            if part.consumer_states:
+                mine.consumer_states.update(part.consumer_states)
         self.bytes += later.bytes
         self.records += later.records
 
@@ -127,7 +130,7 @@ class Work:
         )
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Outcome:
     """What became of a Work. With an error, nothing of it was applied."""
 

@@ -196,23 +196,27 @@ class Writer:
 
     def _entry(self, group: Group) -> bytes | None:
         """The group as an entry of the journal, if it may go there and has room."""
-        environment = self.environment
+        environment, held = self.environment, self.journaled.logs
         if environment.journal is None or environment.clean:  # LMDB holds the mark of a run that goes on
             return None
-        if self.journaled.logs and self._seconds() - self._journaled_since > limits.JOURNAL_SECONDS_MAX:
+        if held and self._seconds() - self._journaled_since > limits.JOURNAL_SECONDS_MAX:
             return None
         if self._relaxed and group.records > limits.JOURNAL_LONE_RECORDS_MAX:
             return None
-        streams = set(self.journaled.logs)
-        for work, _ in group.works:
-            if not work.logs or not small(work) or not environment.databases.keys() >= work.logs.keys():
+        works = [work for work, _ in group.works]
+        streams = len(held)
+        for work in works:
+            if not work.logs or not small(work):
                 return None
-            streams |= work.logs.keys()
-        if len(streams) > limits.JOURNAL_STREAMS_MAX:
+            for stream in work.logs:
+                if stream not in environment.databases:
+                    return None
+                streams += stream not in held
+        if streams > limits.JOURNAL_STREAMS_MAX:
             return None
-        if not self.journaled.logs and not environment.hold_room(limits.JOURNAL_ROOM_BYTES):
+        if not held and not environment.hold_room(limits.JOURNAL_ROOM_BYTES):
             return None
-        return environment.journal.entry(work for work, _ in group.works)
+        return environment.journal.entry(works)
 
     def _take_rest(self, group: Group) -> None:
         """Works admitted behind one that failed count on its sequences: they fail with it."""
@@ -240,23 +244,22 @@ class Writer:
     def _settle(self, group: Group) -> None:
         """Tell those who wait for nothing else, then bring the logs' view up to date, before anybody reads."""
         committed = group.error is None
-        for work, _ in group.works if committed else ():
-            if work.durable is not None:
-                work.durable()
+        if committed:
+            for work, _ in group.works:
+                if work.durable is not None:
+                    work.durable()
+        entered = committed and group.entry is not None
+        if entered and not self.journaled.logs:
+            self._journaled_since = self._seconds()
         for work, _ in group.works:
-            for part in work.logs.values():
+            if entered:
+                self.journaled.absorb(work)
+            for stream, part in work.logs.items():
                 if part.log is not None:
                     part.log.settled(work, committed=committed)
-        if committed and group.entry is not None:
-            if not self.journaled.logs:
-                self._journaled_since = self._seconds()
-            for work, _ in group.works:
-                self.journaled.absorb(work)
-            for work, _ in group.works:
-                for stream, part in work.logs.items():
-                    if part.log is not None and part.appends:
+                    if entered and part.appends:
                         part.log.journaled = self.journaled.logs[stream].appends[0]
-        elif committed and group.commit:
+        if committed and group.entry is None and group.commit:
             self._taken_over(group.commit)
 
     def _take_over(self) -> None:

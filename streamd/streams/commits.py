@@ -41,6 +41,8 @@ BACK_TO_BACK_NS: Final = 15_000
 RIPE_NS: Final = 2_000_000
 #: and after so long without one by itself.
 LINGER_NS: Final = 5_000_000
+#: More than this takes a commit of its own at once: the next entry would wait for all of it.
+OPEN_BYTES_MAX: Final = 256 << 10
 
 #: Runs when no commit is under way; adds to the work and returns what to do with the outcome.
 Job = Callable[[Work], Callable[[Outcome], None] | None]
@@ -105,9 +107,8 @@ class Commits:
         self._kick()
 
     def join(self, job: Job) -> None:
-        """Run a job that depends on no stream when no commit is under way; what it adds is committed with what is open."""
+        """Run a job that depends on no stream with the next `settle` or commit."""
         self._joining.append(job)
-        self._kick()
 
     def settle(self) -> None:
         """Run now what joined, if no commit is under way."""
@@ -154,6 +155,12 @@ class Commits:
             self._open = Work()
             self._opened_ns = self._clock.monotonic_ns()
         return self._open
+
+    @property
+    def crowded(self) -> bool:
+        """Whether nothing should be added to what is open; see `hurry`."""
+        work = self.open()
+        return work.bytes > OPEN_BYTES_MAX or work.full()
 
     def after_open(self, call: Callable[[Outcome], None]) -> None:
         """Hear what becomes of the open work."""

@@ -10,9 +10,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd.errors import StoreCorrupt
-from streamd.raft.errors import JournalDamaged
-from streamd.raft.journal import Journal
-from streamd.raft.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,6 +55,13 @@ def take_journals(
 
 def check_journals(journals: dict[str, StoredStream], log_of: Callable[[int], StreamLog], directory: Path) -> None:
     """Read them all. Errors: StoreCorrupt."""
+    if not journals:
+        return
+    # A server that is no member of a cluster does without all of Raft.
+    from streamd.raft.errors import JournalDamaged
+    from streamd.raft.journal import Journal
+    from streamd.raft.storage import Storage
+
     for name, stored in journals.items():
         try:
             Journal.found(name, Storage.found(log_of(stored.stream), stored))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from streamd import Server
     from streamd.cluster.net import SubjectNet
-    from streamd.raft.net import Net
+    from streamd.raft.net import Data, Net
 
 pytestmark = pytest.mark.anyio
 
@@ -44,16 +44,19 @@ async def asked(net: SubjectNet, to: str, what: str, payload: bytes, timeout_ns:
     return await asyncio.wait_for(answer, 10)
 
 
-def note(frame: bytes, names: list[str]) -> None:
+def note(frame: Data, names: list[str]) -> None:
     """A frame that is the name of a node."""
-    if b"#" in frame[:3] and len(frame) < 20:
-        names.append(frame.decode())
+    data = bytes(frame)
+    if b"#" in data[:3] and len(data) < 20:
+        names.append(data.decode())
 
 
 async def test_frames_arrive_in_order(two: tuple[SubjectNet, SubjectNet]) -> None:
     one, other = two
     seen: list[bytes] = []
-    other.on_frame(lambda frame: seen.append(frame) if frame.isdigit() else None)  # the nodes' own go on beside
+    other.on_frame(
+        lambda frame: seen.append(bytes(frame)) if bytes(frame).isdigit() else None
+    )  # the nodes' own go on beside
     frames = [b"%d" % number * (number % 100 + 1) for number in range(1000)]
     for frame in frames:
         one.send(other.node, frame)
@@ -139,7 +142,7 @@ async def test_lane_is_no_place_for_clients_and_bulk_is_none_for_nodes(two: tupl
     (url,) = {f"nats://127.0.0.1:{core.identity.port}"} if core.identity is not None else {""}
     client = await nats.connect(url)
     seen: list[bytes] = []
-    other.on_frame(lambda frame: seen.append(frame) if frame in (b"forged", b"true") else None)
+    other.on_frame(lambda frame: seen.append(bytes(frame)) if bytes(frame) in (b"forged", b"true") else None)
     await client.publish(f"$SD.RAFT.{other.node.partition('#')[2]}", b"forged")
     await client.flush()
     one.send(other.node, b"true")

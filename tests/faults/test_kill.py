@@ -19,14 +19,14 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("lone", [False, True])
+@pytest.mark.parametrize(("lone", "sync"), [(False, "always"), (True, "always"), (True, "2m")])
 @pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
-async def test_kill_loses_and_doubles_nothing(tmp_path: Path, kills: int, lone: bool) -> None:
+async def test_kill_loses_and_doubles_nothing(tmp_path: Path, kills: int, lone: bool, sync: str) -> None:
     """Every acked message is there once, in order, at its sequence; consumers go on behind what they had confirmed."""
     chance = random.Random(kills)
     load = Load(lone=lone)
     checker = Checker(load.ledger)
-    with ServerProcess(tmp_path) as server:
+    with ServerProcess(tmp_path, config=f'jetstream {{ sync_interval: "{sync}" }}') as server:
         await load.set_up(server.port)
         for _ in range(kills):
             async with load.running(server):

@@ -75,8 +75,8 @@ class Node:
 
     # Net
 
-    def send(self, to: NodeId, data: bytes) -> None:
-        self.cluster.carry(self.node, to, data)
+    def send(self, to: NodeId, *pieces: bytes) -> None:
+        self.cluster.carry(self.node, to, b"".join(pieces))
 
     def on_frame(self, handler: Callable[[bytes], None]) -> None:
         self._handler = handler

@@ -93,8 +93,8 @@ class Lab:
 
     # Net
 
-    def send(self, to: NodeId, data: bytes) -> None:
-        frame = envelope.decode(data)
+    def send(self, to: NodeId, *pieces: bytes) -> None:
+        frame = envelope.decode(b"".join(pieces))
         assert frame is not None
         assert frame.receiver == to
         self.frames.append(frame)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -28,7 +30,36 @@ def test_every_private_name_that_is_used_is_checked() -> None:
 def test_nothing_else_knows_the_library() -> None:
     knowing = [path.name for path in ROOM.parent.rglob("*.py") if "pysyncobj" in path.read_text()]
 
-    assert sorted(knowing) == ["core.py", "library.py", "node.py"]
+    assert knowing == ["library.py"]
+
+
+def loaded(program: str) -> list[str]:
+    """Which of some packages a process has loaded at its end."""
+    names = "[name for name in ('streamd.raft', 'pysyncobj', 'cryptography') if name in sys.modules]"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import asyncio, sys\n{program}\nprint(*{names})"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ran.stdout.split()
+
+
+def test_what_is_not_needed_is_not_loaded() -> None:
+    """A server that is no member of a cluster does without this room, and this room without the library's own encryption;
+    whoever wants that package finds it afterwards."""
+    alone = """
+import streamd
+
+async def serve():
+    async with streamd.Server():
+        pass
+
+asyncio.run(serve())
+"""
+    assert loaded(alone) == []
+    assert loaded("import streamd.raft") == ["streamd.raft", "pysyncobj"]
+    assert loaded("import streamd.raft\nimport cryptography.fernet") == ["streamd.raft", "pysyncobj", "cryptography"]
 
 
 def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,10 @@ def spoil_page(server: Server, text: bytes) -> None:
         data = bytearray(whole)
         data[at // 4096 * 4096 + 10] ^= 4
         path.write_bytes(data)
-        if pages.verify(server.disk.directory, path):
-            return
+        with contextlib.suppress(StoreCorrupt):  # a page that had it once, and is used for more than a stream now
+            if pages.verify(server.disk.directory, path):
+                return
+    path.write_bytes(whole)
     raise AssertionError("no page in use holds that")
 
 

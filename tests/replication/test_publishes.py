@@ -11,6 +11,7 @@ from nats.js.api import StreamConfig
 from nats.js.errors import APIError, BadRequestError, ServiceUnavailableError
 
 from streamd.raft.errors import Overloaded
+from streamd.streams import commits
 from tests.replication.nodes import more_than, publishing, until
 from tests.replication.test_streams import api
 
@@ -68,6 +69,40 @@ async def test_expectations(shared: Nodes) -> None:
     )
     assert sum(not isinstance(answer, Exception) for answer in answers) == 1
     assert (await shared.alike())["EXPECT"] == 4
+
+
+async def test_limits_hold_among_entries_that_are_stored_together(
+    shared: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an entry pushes out may have come with one of the same commit, on every replica; and after restarts."""
+    monkeypatch.setattr(commits, "RIPE_NS", 50_000_000)
+    monkeypatch.setattr(commits, "LINGER_NS", 60_000_000)
+    limits: dict[str, dict[str, Any]] = {
+        "last": {"max_msgs_per_subject": 1},
+        "few": {"max_msgs": 3},
+        "small": {"max_bytes": 400},
+        "rolled": {"allow_rollup_hdrs": True},
+        "ids": {"duplicate_window": 120},
+    }
+    js = await shared.js("a")
+    for name, fields in limits.items():
+        await js.add_stream(name=name, subjects=[f"{name}.*"], num_replicas=3, **fields)
+
+    for number in range(60):
+        for name in limits:
+            headers = {"Nats-Msg-Id": str(number // 2)} if name == "ids" else None
+            if name == "rolled" and number % 10 == 9:
+                headers = {"Nats-Rollup": "sub"}
+            await js.publish(f"{name}.{number % 4}", b"%d" % number, headers=headers)
+    counts = await shared.alike()
+    assert {name: counts[name] for name in ("last", "few", "ids")} == {"last": 4, "few": 3, "ids": 30}
+    assert (await js.stream_info("few")).state.first_seq == 58
+    assert counts["small"] < 20
+    assert counts["rolled"] < 40
+    for name in "abc":
+        await shared.stop(name)
+        await shared.start(name)
+        assert await shared.alike() == counts
 
 
 async def test_ids_are_known_to_the_next_leader(shared: Nodes) -> None:
@@ -249,7 +284,7 @@ async def test_who_can_not_be_proposed_is_told(shared: Nodes, monkeypatch: pytes
         raise Overloaded(group.name, 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(group, "propose", full)
+        patch.setattr(group, "propose_whole", full)
         with pytest.raises(ServiceUnavailableError):
             await js.publish("much", b"refused")
     assert (await js.publish("much", b"taken")).seq == 1

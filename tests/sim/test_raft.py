@@ -16,14 +16,14 @@ from streamd.sim.seeds import run
 #: The first seed that catches each bug, when this was written; another one soon after it does otherwise.
 CATCHING: Final = {
     "ack-before-quorum": 1,
-    "vote-not-persisted": 4,
-    "truncation-not-atomic": 2,
+    "vote-not-persisted": 17,
+    "truncation-not-atomic": 1,
     "no-barrier": 1,
-    "no-clip": 6,
-    "no-term": 16,
+    "no-clip": 81,
+    "no-term": 33,
     "no-guard": 1,
-    "no-dedupe-no-sticky": 4,
-    "no-one-at-a-time": 3,
+    "no-dedupe-no-sticky": 2,
+    "no-one-at-a-time": 7,
 }
 TRIES: Final = 60
 

@@ -1,8 +1,9 @@
-//! Stateless forms: the stored record and its sealed form, publish acks, deliveries and acks of JetStream and of NATS
+//! Stateless forms: frames of Raft, the stored record and its sealed form, publish acks, deliveries and acks of JetStream and of NATS
 //! Streaming. Neither parser nor trie know them.
 
 pub mod ack;
 pub mod delivery;
+pub mod frame;
 pub mod puback;
 pub mod record;
 pub mod seal;

@@ -15,9 +15,8 @@ pub(super) struct Tap {
     pub(super) account: u32,
     pub(super) discard: bool,
     pub(super) batch: Batch,
-    // Messages at the front of the batch that were taken already, and their bytes.
-    head: usize,
-    head_bytes: usize,
+    // What came before that, of which the front was taken.
+    rest: Batch,
     /// A TAP event was given and not everything taken since.
     pub(super) announced: bool,
     subs: Vec<u32>,
@@ -27,38 +26,22 @@ impl Tap {
     /// Bytes that wait.
     #[inline]
     pub(super) fn size(&self) -> usize {
-        self.batch.size().saturating_sub(self.head_bytes)
+        self.rest.size() + self.batch.size()
     }
 
     fn take(&mut self, limit: usize) -> Batch {
-        if self.head == 0 && (limit == 0 || self.batch.size() <= limit) {
-            return std::mem::take(&mut self.batch);
+        if self.rest.is_empty() {
+            self.rest = std::mem::take(&mut self.batch);
         }
-        let waiting = self.size();
-        let share = if limit == 0 { waiting } else { waiting.min(limit) };
-        let messages = (self.batch.len() - self.head).saturating_mul(share) / waiting.max(1);
-        let mut front = Batch::with_capacity(messages + 1, share);
-        while let Some(message) = self.batch.get(self.head) {
-            if !front.is_empty() && limit != 0 && front.size() >= limit {
-                break;
-            }
-            front.push(message);
-            self.head += 1;
+        if limit == 0 || self.rest.size() <= limit {
+            std::mem::take(&mut self.rest)
+        } else {
+            self.rest.split(limit)
         }
-        self.head_bytes += front.size();
-        if self.head >= self.batch.len() {
-            self.batch = Batch::default();
-            (self.head, self.head_bytes) = (0, 0);
-        } else if self.head > self.batch.len() / 2 {
-            // Dropping the taken half now costs at most one more copy of each message.
-            let mut rest = Batch::default();
-            (self.head..self.batch.len())
-                .filter_map(|index| self.batch.get(index))
-                .for_each(|message| rest.push(message));
-            self.batch = rest;
-            (self.head, self.head_bytes) = (0, 0);
-        }
-        front
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rest.is_empty() && self.batch.is_empty()
     }
 }
 
@@ -71,8 +54,7 @@ impl Hub {
             account,
             discard,
             batch: Batch::default(),
-            head: 0,
-            head_bytes: 0,
+            rest: Batch::default(),
             announced: false,
             subs: Vec::new(),
         };
@@ -134,11 +116,12 @@ impl Hub {
         }
     }
 
-    /// What a tap holds, oldest first, up to about `limit` bytes (0: all). None: nothing.
+    /// What a tap holds, oldest first, up to about `limit` bytes (0: all that is not a part of something that was taken before).
+    /// None: nothing.
     pub fn take(&mut self, tap: u64, limit: usize) -> Option<Batch> {
         let tap = self.floor.taps.get_mut(tap)?;
         let front = tap.take(limit);
-        if tap.batch.is_empty() {
+        if tap.is_empty() {
             tap.announced = false;
         } else {
             self.floor.events.push(Event::Tap(tap.id));

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -290,10 +291,15 @@ impl Engine {
         &mut self,
         account: &str,
         subject: &Bound<'_, PyString>,
-        payload: Option<&[u8]>,
+        payload: Option<Pieces>,
         reply: Option<&Bound<'_, PyString>>,
         headers: Option<&[u8]>,
     ) -> PyResult<u32> {
+        let pieces: Vec<&[u8]> = match &payload {
+            Some(Pieces::One(piece)) => vec![piece],
+            Some(Pieces::Many(pieces)) => pieces.iter().map(|piece| piece.as_ref()).collect(),
+            None => Vec::new(),
+        };
         let to = bytes_of(subject)?;
         let reply = reply.map(bytes_of).transpose()?;
         let message = Outgoing {
@@ -301,7 +307,7 @@ impl Engine {
             subject: &to,
             reply: reply.as_deref().unwrap_or_default(),
             headers: &[headers.unwrap_or_default()],
-            payload: &[payload.unwrap_or_default()],
+            payload: &pieces,
         };
         Ok(self.hub.publish(account, message).receivers)
     }
@@ -336,6 +342,13 @@ impl Engine {
     fn __clear__(&mut self) {
         self.owners.clear();
     }
+}
+
+/// A payload in one piece or in several.
+#[derive(FromPyObject)]
+enum Pieces {
+    One(PyBackedBytes),
+    Many(Vec<PyBackedBytes>),
 }
 
 /// One message of a batch.
@@ -373,6 +386,10 @@ impl Batch {
         })
     }
 
+    fn payloads(this: &Bound<'_, Self>) -> Vec<Payload> {
+        (0..this.borrow().inner.len()).map(|index| Payload { batch: this.clone().unbind(), index }).collect()
+    }
+
     fn size(&self) -> usize {
         self.inner.size()
     }
@@ -387,18 +404,52 @@ impl Batch {
 
     fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let (head, arena) = self.inner.encode();
-        PyBytes::new_with(py, head.len() + arena.len(), |out| {
-            let (front, back) = out.split_at_mut(head.len());
-            front.copy_from_slice(&head);
-            back.copy_from_slice(arena);
-            Ok(())
-        })
+        joined(py, &[&head, arena])
+    }
+
+    fn encode_behind<'py>(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let (head, arena) = self.inner.encode();
+        let length = u32::try_from(head.len() + arena.len()).map_err(|_| PyValueError::new_err("beyond 4 GiB"))?;
+        joined(py, &[prefix, &length.to_le_bytes(), &head, arena])
     }
 
     #[classmethod]
     fn decode(_class: &Bound<'_, PyType>, py: Python<'_>, data: PyBuffer<u8>) -> PyResult<Batch> {
         let inner = crate::batch::Batch::decode(data.to_vec(py)?);
         Ok(Batch { inner: inner.ok_or_else(|| PyValueError::new_err("not an encoded batch"))? })
+    }
+}
+
+fn joined<'py>(py: Python<'py>, parts: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, parts.iter().map(|part| part.len()).sum(), |mut out| {
+        for part in parts {
+            let (front, rest) = out.split_at_mut(part.len());
+            front.copy_from_slice(part);
+            out = rest;
+        }
+        Ok(())
+    })
+}
+
+/// The payload of a message, where it lies in its batch.
+#[pyclass(module = "streamd._engine", frozen)]
+pub(crate) struct Payload {
+    batch: Py<Batch>,
+    index: usize,
+}
+
+impl Payload {
+    /// Look at it.
+    pub(crate) fn with<T>(&self, py: Python<'_>, look: impl FnOnce(&[u8]) -> T) -> T {
+        let batch = self.batch.borrow(py);
+        look(batch.inner.get(self.index).map_or(&[], |message| message.payload))
+    }
+}
+
+#[pymethods]
+impl Payload {
+    fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        self.with(py, |data| PyBytes::new(py, data))
     }
 }
 
@@ -440,6 +491,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
     module.add_class::<Batch>()?;
     module.add_class::<Message>()?;
+    module.add_class::<Payload>()?;
     module.add_function(wrap_pyfunction!(subject_valid, module)?)?;
     module.add_function(wrap_pyfunction!(subject_matches, module)?)?;
     module.add_function(wrap_pyfunction!(subject_collides, module)?)?;

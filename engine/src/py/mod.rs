@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod consumer;
 mod engine;
 mod log;
+mod raft;
 mod stan;
 
 #[pymodule]
@@ -14,5 +15,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     engine::register(module)?;
     log::register(module)?;
     consumer::register(module)?;
+    raft::register(module)?;
     stan::register(module)
 }

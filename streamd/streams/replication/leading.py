@@ -10,18 +10,17 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from streamd._engine import Batch
 from streamd.api.errors import ApiError
-from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamd._engine import Batch
     from streamd.clock import Timer
     from streamd.raft.net import NodeId
-    from streamd.streams.replication.ops import Op
     from streamd.streams.replication.replica import Replica
     from streamd.streams.shelf import Shelf
+    from streamd.streams.stream import Stream
 
 #: Publishes wait so long for a new leader; an election takes a fraction of that.
 PATIENCE_NS: Final = 2_000_000_000
@@ -65,7 +64,9 @@ class Leading:
         self._timer: Timer | None = None
         self._passing: list[tuple[Stream, Batch]] = []  # came to this leader before it stepped down
         self._passing_until_ns = 0
-        self._unsure: list[Op] = []  # publishes that were proposed; the next leader answers those that are committed
+        self._unsure: list[
+            tuple[Stream, Batch]
+        ] = []  # publishes that were proposed; the next leader answers those that are committed
         self._taken_up: set[int] = set()
         self._cut: set[NodeId] = set()  # who couldn't be reached at some time since there has been no leader
 
@@ -184,9 +185,7 @@ class Leading:
         why = self.why()
         self._refuse([*self._passing, *self._replica.proposals.forget_sources()], why)
         unsure, self._unsure = self._unsure, []
-        owners = ((op, self._replica.owners.get(op.uid)) for op in unsure)
-        proposed = [(owner, Batch.decode(op.body)) for op, owner in owners if isinstance(owner, Stream)]
-        self._refuse(proposed, f"{why}; it is stored if these have it already")
+        self._refuse(unsure, f"{why}; it is stored if these have it already")
         self._passing.clear()
         self._timer = self._clock.call_later(PATIENCE_STEP_NS, self._overdue)
 

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from streamd._engine import Batch
+
 _TIME: Final = struct.Struct("<q")
 _OP: Final = struct.Struct("<BQI")
+_SIZED: Final = struct.Struct("<BQ")  # the same, its length follows
 _NUMBER: Final = struct.Struct("<Q")
 _ROW: Final = struct.Struct("<QIB")  # number, length of the definition, whether a state follows
 
@@ -60,6 +63,11 @@ def pieces(now_ns: int, ops: Iterable[Op]) -> list[bytes]:
     for kind, uid, body in ops:
         parts += (_OP.pack(kind, uid, len(body)), body)
     return parts
+
+
+def publish(prefix: bytes, now_ns: int, uid: int, batch: Batch) -> bytes:
+    """A prefix, and an entry that is a batch and nothing else."""
+    return batch.encode_behind(prefix + _TIME.pack(now_ns) + _SIZED.pack(PUBLISH, uid))
 
 
 def decode(entry: bytes) -> tuple[int, list[Op]]:

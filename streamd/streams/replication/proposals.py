@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from streamd import limits
-from streamd._engine import Batch
 from streamd.api.errors import NOT_AVAILABLE
 from streamd.errors import LeadershipLost
 from streamd.raft.errors import NotLeader, Overloaded
+from streamd.raft.group import PREFIX
 from streamd.streams.commits import BACK_TO_BACK_NS
 from streamd.streams.replication import ops
 from streamd.streams.replication.ops import Op
@@ -24,7 +24,7 @@ from streamd.streams.sources import Held
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamd._engine import AckOutcome
+    from streamd._engine import AckOutcome, Batch
     from streamd.api.errors import ApiError
     from streamd.clock import Timer
     from streamd.errors import StoreError
@@ -54,7 +54,7 @@ class Pending:
     """An entry on its way, and who waits for it."""
 
     term: int
-    publishes: list[Op] = field(default_factory=list)
+    publishes: list[tuple[Stream, Batch]] = field(default_factory=list)
     afters: list[After] = field(default_factory=list)
     finish: Callable[[tuple[Any, ...], StoreError | None], None] | None = None
     confirmations: list[tuple[Consumer, AckOutcome]] = field(default_factory=list)
@@ -106,9 +106,8 @@ class Proposals:
         self._settled_ns = 0  # when the last entry was settled
         self._leadership = 0  # how many have ended here
         self._planned = False
-        self._lately: list[Op] | None = (
-            None  # publishes that were proposed since this server leads; None: it has for long
-        )
+        #: Publishes that were proposed since this server leads, by uid; None: it has for long.
+        self._lately: dict[int, list[Batch]] | None = None
         self._lately_bytes = 0
         self._lately_timer: Timer | None = None
 
@@ -117,6 +116,12 @@ class Proposals:
         """Whether nothing waits or is under way."""
         waits = self._sources or self._queue or self._saves or self._confirmations
         return not (waits or self._under_way or self._planned)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether there is something to propose now."""
+        due = self._save_timer is None and self._saves
+        return bool(self._sources or self._queue or self._confirmations or due)
 
     # what others ask for
 
@@ -133,7 +138,7 @@ class Proposals:
     def begin(self, publishes: list[tuple[Stream, Batch]]) -> None:
         """This server leads from now on, and has kept publishes from an earlier time that it did."""
         self._sources.extendleft(Held(stream, batch) for stream, batch in reversed(publishes))
-        self._lately, self._lately_bytes = [], 0
+        self._lately, self._lately_bytes = {}, 0
         if self._lately_timer is not None:
             self._lately_timer.cancel()
         self._lately_timer = self._clock.call_later(LATELY_NS, self._forget_lately)
@@ -143,9 +148,7 @@ class Proposals:
         if self._lately is None:
             return
         waiting = self.forget_sources()
-        had: dict[int, list[Batch]] = {}
-        for op in self._lately:
-            had.setdefault(op.uid, []).append(Batch.decode(op.body))
+        had = {uid: batches[:] for uid, batches in self._lately.items()}
         for stream, batch in waiting:
             had.setdefault(stream.uid, []).append(batch)
         left = [(stream, batch.without(had.get(stream.uid, []))) for stream, batch in publishes]
@@ -240,8 +243,7 @@ class Proposals:
 
     def _propose_now(self) -> None:
         """Propose, and send it before this server's disk has it."""
-        self.propose()
-        self._replica.group.turn()
+        self._replica.group.turn(self.propose)
 
     def save_now(self, done: Callable[[], None]) -> None:
         """Propose the states that wait for that; `done` once they are there, or can't be."""
@@ -261,10 +263,10 @@ class Proposals:
     def propose(self) -> None:
         """Put what waits into the log, as far as it goes."""
         group = self._replica.group
-        while self._replica.leading and group.accepts and len(self._under_way) < UNDER_WAY_MAX:
+        while self._waits and len(self._under_way) < UNDER_WAY_MAX and self._replica.leading and group.accepts:
             pending = Pending(group.term)
-            found = self._gather(pending)
-            if not found:
+            before, behind = self._gather(pending)
+            if not (before or behind or pending.publishes):
                 # What wrote nothing waits for what was proposed before it.
                 last = next(reversed(self._under_way.values()), None)
                 if last is not None:
@@ -275,39 +277,47 @@ class Proposals:
                 return
             self._time_ns = max(self._clock.now_ns(), self._time_ns, self._replica.time_ns)
             try:
-                index = group.propose(*ops.pieces(self._time_ns, found))
+                index = self._put(before, pending.publishes, behind)
             except (NotLeader, Overloaded):
-                for op in pending.publishes:
-                    stream = cast("Stream", self._replica.owners[op.uid])
-                    self._commits.refusals.answer(stream, Batch.decode(op.body), NOT_AVAILABLE())
+                for stream, batch in pending.publishes:
+                    self._commits.refusals.answer(stream, batch, NOT_AVAILABLE())
                 self._replica.services.bus.flush_soon()
                 self._fail(pending)
                 return
             self._under_way[index] = pending
 
-    def _gather(self, pending: Pending) -> list[Op]:
-        """The operations of one entry."""
+    def _put(self, before: list[Op], publishes: list[tuple[Stream, Batch]], behind: list[Op]) -> int:
+        """Propose an entry. Errors: NotLeader, Overloaded."""
+        group, now_ns = self._replica.group, self._time_ns
+        if len(publishes) == 1 and not (before or behind):
+            ((stream, batch),) = publishes
+            return group.propose_whole(ops.publish(PREFIX, now_ns, stream.uid, batch))
+        published = [Op(ops.PUBLISH, stream.uid, batch.encode()) for stream, batch in publishes]
+        return group.propose(*ops.pieces(now_ns, [*before, *published, *behind]))
+
+    def _gather(self, pending: Pending) -> tuple[list[Op], list[Op]]:
+        """The operations of one entry: those before its publishes, and those behind them."""
         if self._queue and isinstance(self._queue[0], _Alone):
             first = self._queue.popleft()
             assert isinstance(first, _Alone)
             pending.finish = first.finish
-            return [first.op]
+            return [first.op], []
         found: list[Op] = []
         size = 0
         while self._queue and size < ENTRY_BYTES_MAX:
             light = self._queue[0]
             if isinstance(light, _Alone):
-                return found
+                return found, []
             self._queue.popleft()
             found += light.ops
             size += sum(op.size for op in light.ops)
             pending.afters.append(light.after)
-        self._publishes(found, pending, ENTRY_BYTES_MAX - size)
-        if self._confirmations or (self._saves and (found or self._save_timer is None)):
-            self._states(found, pending)
-        return found
+        self._publishes(pending, ENTRY_BYTES_MAX - size)
+        if self._confirmations or (self._saves and (found or pending.publishes or self._save_timer is None)):
+            return found, self._states(pending)
+        return found, []
 
-    def _publishes(self, found: list[Op], pending: Pending, room: int) -> None:
+    def _publishes(self, pending: Pending, room: int) -> None:
         """Take what waits in the taps, one batch a stream."""
         taken: set[int] = set()
         held: list[Source] = []
@@ -321,31 +331,38 @@ class Proposals:
                     self._commits.refusals.answer(stream, batch, refusal)
                 else:
                     taken.add(stream.uid)
-                    op = Op(ops.PUBLISH, stream.uid, batch.encode())
-                    room -= op.size
-                    found.append(op)
-                    pending.publishes.append(op)
+                    room -= batch.size()
+                    pending.publishes.append((stream, batch))
                     if self._lately is not None:
-                        self._remember(op)
-        self._sources.extendleft(reversed(held))
+                        self._remember(stream, batch)
+        if held:
+            self._sources.extendleft(reversed(held))
 
-    def _remember(self, op: Op) -> None:
+    def _remember(self, stream: Stream, batch: Batch) -> None:
         assert self._lately is not None
-        self._lately.append(op)
-        self._lately_bytes += op.size
+        self._lately.setdefault(stream.uid, []).append(batch)
+        self._lately_bytes += batch.size()
         if self._lately_bytes > LATELY_BYTES_MAX:
             self._lately = None
 
-    def _states(self, found: list[Op], pending: Pending) -> None:
-        found += [
+    def _states(self, pending: Pending) -> list[Op]:
+        found = [
             ops.state(saved.stream.uid, saved.consumer_id, saved.state.encode())
             for saved in self._saves
             if not saved.closed and saved.consumer_id
         ]
         self._saves.clear()
         pending.confirmations, self._confirmations = self._confirmations, []
+        return found
 
     # what becomes of entries
+
+    def batches(self, index: int, term: int) -> dict[int, Batch]:
+        """The publishes of an entry by uid, if they were proposed here: as the entry has them."""
+        pending = self._under_way.get(index)
+        if pending is None or pending.term != term:
+            return {}
+        return {stream.uid: batch for stream, batch in pending.publishes}
 
     def settled(self, index: int, term: int, result: tuple[Any, ...]) -> None:
         """The replica has applied an entry."""
@@ -372,7 +389,7 @@ class Proposals:
         if pending.finish is not None:
             pending.finish((), error)
 
-    def abandon(self) -> list[Op]:
+    def abandon(self) -> list[tuple[Stream, Batch]]:
         """This server doesn't lead any more: what is under way may or may not be committed; what waits won't be proposed.
         Returns the publishes that are under way."""
         self._forget_lately()
@@ -389,7 +406,7 @@ class Proposals:
                 item.after(error)
             else:
                 item.finish((), error)
-        return [op for pending in under_way.values() for op in pending.publishes]
+        return [publish for pending in under_way.values() for publish in pending.publishes]
 
     def forget_sources(self) -> list[tuple[Stream, Batch]]:
         """Publishes that wait and that this server will not propose."""

@@ -198,7 +198,7 @@ class Replica:
                 self.time_ns = max(self.time_ns, now_ns)
                 self._alone(index, term, now_ns, found[0])
                 break
-            if commits.open().full():
+            if commits.crowded:
                 commits.hurry(self._plan)
                 break
             self._entries.popleft()
@@ -207,8 +207,12 @@ class Replica:
             work = commits.open()
             # A new leader acks what the one before may not have acked, and that one what the new one had applied before it led.
             acks = self.leading or self.group.leader == self.group.node or term == self.group.led_term
+            batches = self.proposals.batches(index, term)
             for op in found:
-                self._apply(work, now_ns, op, acks=acks)
+                if op.kind == ops.PUBLISH:
+                    self._publish(work, now_ns, op, batches.get(op.uid), acks=acks)
+                else:
+                    self._apply(work, op)
             self._mark(index)
             self.proposals.settled(index, term, ())
         if self._done > before:
@@ -261,14 +265,16 @@ class Replica:
         self._busy = False
         self._plan()
 
-    def _apply(self, work: Work, now_ns: int, op: Op, *, acks: bool) -> None:
-        owner = self.owners.get(op.uid)
-        if owner is None or owner.closed or owner.offline is not None or owner.frozen:
+    def _owner(self, uid: int) -> Stream | Shelf | None:
+        """The stream or shelf that an operation changes."""
+        owner = self.owners.get(uid)
+        return None if owner is None or owner.closed or owner.offline is not None or owner.frozen else owner
+
+    def _apply(self, work: Work, op: Op) -> None:
+        owner = self._owner(op.uid)
+        if owner is None:
             return
-        if op.kind == ops.PUBLISH:
-            if isinstance(owner, Stream):
-                self._publish(work, owner, now_ns, op.body, acks=acks)
-        elif op.kind == ops.ROW:
+        if op.kind == ops.ROW:
             number, definition, state = ops.row_of(op.body)
             owner.rows[number] = (definition, state)
             owner.part(work).put_row(number, definition, state)
@@ -283,9 +289,13 @@ class Replica:
             owner.rows.pop(number, None)
             owner.part(work).drop_row(number)
 
-    def _publish(self, work: Work, stream: Stream, now_ns: int, body: bytes, *, acks: bool) -> None:
+    def _publish(self, work: Work, now_ns: int, op: Op, batch: Batch | None, *, acks: bool) -> None:
+        stream = self._owner(op.uid)
+        if not isinstance(stream, Stream):
+            return
         try:
-            admission = self.services.commits.admit(work, stream, Batch.decode(body), now_ns, promised=True)
+            batch = Batch.decode(op.body) if batch is None else batch
+            admission = self.services.commits.admit(work, stream, batch, now_ns, promised=True)
         except CorruptRecord as error:
             stream.damaged(error)
             return
