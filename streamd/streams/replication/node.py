@@ -315,12 +315,13 @@ class Replication:
     def _tend_due(self) -> None:
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
         self.joining.look()
-        self.bringing.look()
         self.membership.look()
         self.standing.look()
         self._beats += 1
         if self._beats % LOOK_EVERY == 0:
             self.look()
+        elif self._beats % LOOK_EVERY == 1:
+            self.bringing.look()
 
     def _linked(self, node: NodeId, up: bool) -> None:
         for replica in self.replicas.values() if not up else ():
