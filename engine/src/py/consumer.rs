@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString};
 
-use super::engine::{bytes_of, str_of, Batch, Engine};
+use super::batch::Batch;
+use super::engine::{bytes_of, str_of, Engine};
 use super::log::corrupt;
 use crate::codec::ack::Reference;
 use crate::consumer::{AckPolicy, Ask, Consumer, Entry, How, Options, Outcome, Target};

@@ -1,16 +1,16 @@
-//! Skin of the hub: `Engine`, `Batch`, `Message`, the event kinds and the subject functions.
+//! Skin of the hub: `Engine`, the event kinds and the subject functions.
 
 use std::borrow::Cow;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::batch::{Batch, Pieces};
 use crate::hub::{Event, Hub, Lane, Limits, Options, Traffic};
 use crate::publish::{Outgoing, Publisher};
 use crate::subject;
@@ -344,115 +344,6 @@ impl Engine {
     }
 }
 
-/// A payload in one piece or in several.
-#[derive(FromPyObject)]
-enum Pieces {
-    One(PyBackedBytes),
-    Many(Vec<PyBackedBytes>),
-}
-
-/// One message of a batch.
-#[pyclass(module = "streamd._engine", frozen, get_all)]
-pub(crate) struct Message {
-    subject: Py<PyAny>,
-    reply: Py<PyAny>,
-    headers: Py<PyBytes>,
-    payload: Py<PyBytes>,
-    conn: u64,
-}
-
-/// Messages of one tap.
-#[pyclass(module = "streamd._engine")]
-pub(crate) struct Batch {
-    pub(crate) inner: crate::batch::Batch,
-}
-
-#[pymethods]
-impl Batch {
-    fn __len__(&self) -> usize {
-        self.inner.len()
-    }
-
-    fn __getitem__(&self, py: Python<'_>, index: isize) -> PyResult<Message> {
-        let index = if index < 0 { index + self.inner.len() as isize } else { index };
-        let message = usize::try_from(index).ok().and_then(|index| self.inner.get(index));
-        let message = message.ok_or_else(|| PyIndexError::new_err("batch index out of range"))?;
-        Ok(Message {
-            subject: str_of(py, message.subject)?.unbind(),
-            reply: str_of(py, message.reply)?.unbind(),
-            headers: PyBytes::new(py, message.headers).unbind(),
-            payload: PyBytes::new(py, message.payload).unbind(),
-            conn: message.conn,
-        })
-    }
-
-    fn payloads(this: &Bound<'_, Self>) -> Vec<Payload> {
-        (0..this.borrow().inner.len()).map(|index| Payload { batch: this.clone().unbind(), index }).collect()
-    }
-
-    fn size(&self) -> usize {
-        self.inner.size()
-    }
-
-    fn headed(&self) -> Vec<usize> {
-        self.inner.iter().enumerate().filter(|(_, message)| !message.headers.is_empty()).map(|(at, _)| at).collect()
-    }
-
-    fn without(&self, others: Vec<PyRef<'_, Batch>>) -> Batch {
-        Batch { inner: self.inner.without(others.iter().map(|other| &other.inner)) }
-    }
-
-    fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let (head, arena) = self.inner.encode();
-        joined(py, &[&head, arena])
-    }
-
-    fn encode_behind<'py>(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        let (head, arena) = self.inner.encode();
-        let length = u32::try_from(head.len() + arena.len()).map_err(|_| PyValueError::new_err("beyond 4 GiB"))?;
-        joined(py, &[prefix, &length.to_le_bytes(), &head, arena])
-    }
-
-    #[classmethod]
-    fn decode(_class: &Bound<'_, PyType>, py: Python<'_>, data: PyBuffer<u8>) -> PyResult<Batch> {
-        let inner = crate::batch::Batch::decode(data.to_vec(py)?);
-        Ok(Batch { inner: inner.ok_or_else(|| PyValueError::new_err("not an encoded batch"))? })
-    }
-}
-
-fn joined<'py>(py: Python<'py>, parts: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
-    PyBytes::new_with(py, parts.iter().map(|part| part.len()).sum(), |mut out| {
-        for part in parts {
-            let (front, rest) = out.split_at_mut(part.len());
-            front.copy_from_slice(part);
-            out = rest;
-        }
-        Ok(())
-    })
-}
-
-/// The payload of a message, where it lies in its batch.
-#[pyclass(module = "streamd._engine", frozen)]
-pub(crate) struct Payload {
-    batch: Py<Batch>,
-    index: usize,
-}
-
-impl Payload {
-    /// Look at it.
-    pub(crate) fn with<T>(&self, py: Python<'_>, look: impl FnOnce(&[u8]) -> T) -> T {
-        let batch = self.batch.borrow(py);
-        look(batch.inner.get(self.index).map_or(&[], |message| message.payload))
-    }
-}
-
-#[pymethods]
-impl Payload {
-    fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        self.with(py, |data| PyBytes::new(py, data))
-    }
-}
-
 #[pyfunction]
 #[pyo3(signature = (subject, *, wildcards))]
 fn subject_valid(subject: &Bound<'_, PyString>, wildcards: bool) -> PyResult<bool> {
@@ -489,9 +380,6 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add(name, kind)?;
     }
     module.add_class::<Engine>()?;
-    module.add_class::<Batch>()?;
-    module.add_class::<Message>()?;
-    module.add_class::<Payload>()?;
     module.add_function(wrap_pyfunction!(subject_valid, module)?)?;
     module.add_function(wrap_pyfunction!(subject_matches, module)?)?;
     module.add_function(wrap_pyfunction!(subject_collides, module)?)?;

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod batch;
 mod consumer;
 mod engine;
 mod log;
@@ -13,6 +14,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     module.add("BUILD_PROFILE", profile)?;
     engine::register(module)?;
+    batch::register(module)?;
     log::register(module)?;
     consumer::register(module)?;
     raft::register(module)?;

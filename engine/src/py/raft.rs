@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::codec::frame::{self, Message};
-use crate::py::engine::Payload;
+use crate::py::batch::Payload;
 
 /// (kind, group, term, at, at_term, commit, round, entries).
 fn fields<'py>(py: Python<'py>, message: &Message<'_>) -> PyResult<Bound<'py, PyTuple>> {

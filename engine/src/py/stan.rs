@@ -4,8 +4,9 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString};
 
+use super::batch::Batch;
 use super::consumer::Delivery;
-use super::engine::{bytes_of, str_of, Batch, Engine};
+use super::engine::{bytes_of, str_of, Engine};
 use super::log::corrupt;
 use crate::codec::stan as codec;
 use crate::stan::{Group, Member, Publishers, Refused, Sorted};

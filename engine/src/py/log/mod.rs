@@ -19,7 +19,8 @@ use crate::codec::puback::Refusal;
 use crate::codec::record as codec;
 use crate::log::{admit, direct, query};
 use crate::pages;
-use crate::py::engine::{Batch, Engine};
+use crate::py::batch::Batch;
+use crate::py::engine::Engine;
 use convert::{borrowed, subject_bytes, subject_from_py, subject_to_py, Mapped, Values};
 
 create_exception!(streamd._engine, CorruptRecord, PyValueError, "Stored bytes fail their checksum or their form.");

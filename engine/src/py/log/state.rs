@@ -9,7 +9,7 @@ use super::admission::Admission;
 use super::convert::{borrowed, subject_bytes, subject_from_py, subject_to_py, Values};
 use super::corrupt;
 use crate::log::{self, Identity, Limits};
-use crate::py::engine::Batch;
+use crate::py::batch::Batch;
 
 /// Deterministic machine of one stream.
 #[pyclass(module = "streamd._engine")]

@@ -1,0 +1,124 @@
+//! Messages on their way between the hub and Python: `Batch`, `Message`, `Payload`.
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyType};
+
+use super::engine::str_of;
+
+/// A payload in one piece or in several.
+#[derive(FromPyObject)]
+pub(super) enum Pieces {
+    One(PyBackedBytes),
+    Many(Vec<PyBackedBytes>),
+}
+
+/// One message of a batch.
+#[pyclass(module = "streamd._engine", frozen, get_all)]
+pub(crate) struct Message {
+    subject: Py<PyAny>,
+    reply: Py<PyAny>,
+    headers: Py<PyBytes>,
+    payload: Py<PyBytes>,
+    conn: u64,
+}
+
+/// Messages of one tap.
+#[pyclass(module = "streamd._engine")]
+pub(crate) struct Batch {
+    pub(crate) inner: crate::batch::Batch,
+}
+
+#[pymethods]
+impl Batch {
+    fn __len__(&self) -> usize {
+        self.inner.len()
+    }
+
+    fn __getitem__(&self, py: Python<'_>, index: isize) -> PyResult<Message> {
+        let index = if index < 0 { index + self.inner.len() as isize } else { index };
+        let message = usize::try_from(index).ok().and_then(|index| self.inner.get(index));
+        let message = message.ok_or_else(|| PyIndexError::new_err("batch index out of range"))?;
+        Ok(Message {
+            subject: str_of(py, message.subject)?.unbind(),
+            reply: str_of(py, message.reply)?.unbind(),
+            headers: PyBytes::new(py, message.headers).unbind(),
+            payload: PyBytes::new(py, message.payload).unbind(),
+            conn: message.conn,
+        })
+    }
+
+    fn payloads(this: &Bound<'_, Self>) -> Vec<Payload> {
+        (0..this.borrow().inner.len()).map(|index| Payload { batch: this.clone().unbind(), index }).collect()
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+
+    fn headed(&self) -> Vec<usize> {
+        self.inner.iter().enumerate().filter(|(_, message)| !message.headers.is_empty()).map(|(at, _)| at).collect()
+    }
+
+    fn without(&self, others: Vec<PyRef<'_, Batch>>) -> Batch {
+        Batch { inner: self.inner.without(others.iter().map(|other| &other.inner)) }
+    }
+
+    fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let (head, arena) = self.inner.encode();
+        joined(py, &[&head, arena])
+    }
+
+    fn encode_behind<'py>(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let (head, arena) = self.inner.encode();
+        let length = u32::try_from(head.len() + arena.len()).map_err(|_| PyValueError::new_err("beyond 4 GiB"))?;
+        joined(py, &[prefix, &length.to_le_bytes(), &head, arena])
+    }
+
+    #[classmethod]
+    fn decode(_class: &Bound<'_, PyType>, py: Python<'_>, data: PyBuffer<u8>) -> PyResult<Batch> {
+        let inner = crate::batch::Batch::decode(data.to_vec(py)?);
+        Ok(Batch { inner: inner.ok_or_else(|| PyValueError::new_err("not an encoded batch"))? })
+    }
+}
+
+fn joined<'py>(py: Python<'py>, parts: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, parts.iter().map(|part| part.len()).sum(), |mut out| {
+        for part in parts {
+            let (front, rest) = out.split_at_mut(part.len());
+            front.copy_from_slice(part);
+            out = rest;
+        }
+        Ok(())
+    })
+}
+
+/// The payload of a message, where it lies in its batch.
+#[pyclass(module = "streamd._engine", frozen)]
+pub(crate) struct Payload {
+    batch: Py<Batch>,
+    index: usize,
+}
+
+impl Payload {
+    /// Look at it.
+    pub(crate) fn with<T>(&self, py: Python<'_>, look: impl FnOnce(&[u8]) -> T) -> T {
+        let batch = self.batch.borrow(py);
+        look(batch.inner.get(self.index).map_or(&[], |message| message.payload))
+    }
+}
+
+#[pymethods]
+impl Payload {
+    fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        self.with(py, |data| PyBytes::new(py, data))
+    }
+}
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Batch>()?;
+    module.add_class::<Message>()?;
+    module.add_class::<Payload>()
+}
