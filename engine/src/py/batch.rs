@@ -26,7 +26,7 @@ pub(crate) struct Message {
 }
 
 /// Messages of one tap.
-#[pyclass(module = "streamd._engine")]
+#[pyclass(module = "streamd._engine", frozen)]
 pub(crate) struct Batch {
     pub(crate) inner: crate::batch::Batch,
 }
@@ -51,7 +51,7 @@ impl Batch {
     }
 
     fn payloads(this: &Bound<'_, Self>) -> Vec<Payload> {
-        (0..this.borrow().inner.len()).map(|index| Payload { batch: this.clone().unbind(), index }).collect()
+        (0..this.get().inner.len()).map(|index| Payload { batch: this.clone().unbind(), index }).collect()
     }
 
     fn size(&self) -> usize {
@@ -103,17 +103,16 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
-    /// Look at it.
-    pub(crate) fn with<T>(&self, py: Python<'_>, look: impl FnOnce(&[u8]) -> T) -> T {
-        let batch = self.batch.borrow(py);
-        look(batch.inner.get(self.index).map_or(&[], |message| message.payload))
+    /// Its bytes.
+    pub(crate) fn data(&self) -> &[u8] {
+        self.batch.get().inner.get(self.index).map_or(&[], |message| message.payload)
     }
 }
 
 #[pymethods]
 impl Payload {
     fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        self.with(py, |data| PyBytes::new(py, data))
+        PyBytes::new(py, self.data())
     }
 }
 

@@ -20,7 +20,7 @@ type Decoded<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyList>, b
 fn frame_decode<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> PyResult<Option<Decoded<'py>>> {
     match data.downcast::<PyBytes>() {
         Ok(data) => decode(py, data.as_bytes()),
-        Err(_) => data.downcast::<Payload>()?.get().with(py, |data| decode(py, data)),
+        Err(_) => decode(py, data.downcast::<Payload>()?.get().data()),
     }
 }
 
