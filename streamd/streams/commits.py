@@ -361,7 +361,10 @@ class Commits:
         if self._ready or self._jobs or self._joining or self._hurrying or self._confirmations:
             self._kick()
         elif self._open is not None:
-            self.linger()
+            if self._clock.monotonic_ns() - self._opened_ns < LINGER_NS:
+                self.linger()
+            else:
+                self._kick()  # others' entries were under way whenever its time came
         elif self._saves:
             self._plan_save()
 
