@@ -1,5 +1,5 @@
-//! Stateless forms: frames of Raft, the stored record and its sealed form, publish acks, deliveries and acks of JetStream and of NATS
-//! Streaming. Neither parser nor trie know them.
+//! Stateless forms: frames of Raft, the stored record and its sealed form, publish acks, deliveries and acks of JetStream
+//! and of NATS Streaming. Neither parser nor trie know them.
 
 pub mod ack;
 pub mod delivery;

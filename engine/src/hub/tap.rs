@@ -34,10 +34,14 @@ impl Tap {
             self.rest = std::mem::take(&mut self.batch);
         }
         if limit == 0 || self.rest.size() <= limit {
-            std::mem::take(&mut self.rest)
-        } else {
-            self.rest.split(limit)
+            return std::mem::take(&mut self.rest);
         }
+        let front = self.rest.split(limit);
+        if self.rest.is_empty() {
+            // It would hold the memory of what was taken until the next one comes.
+            self.rest = Batch::default();
+        }
+        front
     }
 
     fn is_empty(&self) -> bool {
