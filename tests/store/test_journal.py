@@ -136,16 +136,24 @@ def test_a_full_journal_is_taken_over(synced: Store, monkeypatch: pytest.MonkeyP
     again.close()
 
 
-def test_it_is_taken_over_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether commits go on or stop, LMDB has all of them soon: a copy of its file is worth something."""
-    monkeypatch.setattr(limits, "JOURNAL_SECONDS_MAX", 0.02)
-    environment = Environment.open(tmp_path, sync=Sync("always"))
+def threaded(
+    directory: Path, mode: Literal["always", "never"]
+) -> tuple[Writer, StreamLog, queue.SimpleQueue[Callable[[], object]]]:
+    """A writer with a thread, which is making stream 1, its log, and what it wants called by the loop."""
+    environment = Environment.open(directory, sync=Sync(mode))
     calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
     writer = Writer(environment, notify=calls.put)
     log = StreamLog(environment, TailCache(), 1)
     first = Work()
     log.of(first).definition = b"{}"
     writer.submit(first, lambda outcome: None)
+    return writer, log, calls
+
+
+def test_it_is_taken_over_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether commits go on or stop, LMDB has all of them soon: a copy of its file is worth something."""
+    monkeypatch.setattr(limits, "JOURNAL_SECONDS_MAX", 0.02)
+    writer, log, calls = threaded(tmp_path, "always")
     for number in range(1, 4):
         calls.get(timeout=10)()
         writer.submit(lone(log, number), lambda outcome: None)
@@ -167,7 +175,7 @@ def test_it_is_taken_over_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         calls.get(timeout=10)()
     assert log.count() == 5
     writer.close()
-    environment.close()
+    writer.environment.close()
 
 
 def test_a_clean_stop_leaves_nothing_in_it(synced: Store) -> None:
@@ -218,17 +226,11 @@ def test_what_a_power_cut_takes_of_a_relaxed_journal_is_no_damage(tmp_path: Path
 def test_a_relaxed_store_is_taken_over_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop's thread makes the commits, the other one says when they are to go to LMDB."""
     monkeypatch.setattr(limits, "JOURNAL_SECONDS_MAX", 0.02)
-    environment = Environment.open(tmp_path, sync=Sync("never"))
-    calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-    writer = Writer(environment, notify=calls.put)
-    log = StreamLog(environment, TailCache(), 1)
-    first = Work()
-    log.of(first).definition = b"{}"
-    writer.submit(first, lambda outcome: None)
+    writer, log, calls = threaded(tmp_path, "never")
+    told: list[int] = []
     for number in range(1, 6):
-        told: list[int] = []
-        writer.submit(lone(log, number), lambda outcome, told=told: told.append(outcome.commit))  # type: ignore[misc]
-        assert told == [0]
+        writer.submit(lone(log, number), lambda outcome: told.append(outcome.commit))
+        assert told == [0] * number
         assert writer.journaled.records == 1
         while writer.journaled.logs:
             calls.get(timeout=10)()
@@ -238,7 +240,7 @@ def test_a_relaxed_store_is_taken_over_in_time(tmp_path: Path, monkeypatch: pyte
     writer.submit(several, lambda outcome: None)
     assert not writer.journaled.logs  # these are quicker in LMDB
     writer.close()
-    environment.close()
+    writer.environment.close()
 
 
 def entries(directory: Path, count: int, *, synced: bool = True) -> list[int]:
