@@ -64,7 +64,6 @@ class SubjectNet:
         self._loop = bus.loop
         self._own = incarnation_of(node)
         self._links: dict[str, _Link] = {}  # by incarnation
-        self._lanes: dict[NodeId, str] = {}  # the subject of a node's frames
         self._calls: dict[int, _Call] = {}
         self._count = 0
         self._frame: Callable[[Data], None] | None = None
@@ -78,10 +77,7 @@ class SubjectNet:
 
     def send(self, to: NodeId, *pieces: bytes) -> None:
         """Send a frame, perhaps."""
-        subject = self._lanes.get(to)
-        if subject is None:
-            subject = self._lanes[to] = _FRAMES + incarnation_of(to)
-        self._bus.publish(subject, pieces, account=SYSTEM_ACCOUNT)
+        self._bus.publish(_FRAMES + incarnation_of(to), pieces, account=SYSTEM_ACCOUNT)
 
     def on_frame(self, handler: Callable[[Data], None]) -> None:
         """Who gets the frames that come."""
@@ -128,7 +124,6 @@ class SubjectNet:
             self._judge(incarnation)
         elif link is not None:
             link.lane = False
-            self._lanes.pop(node, None)
             self._judge(incarnation)
             for watch in link.watches:
                 watch.close()

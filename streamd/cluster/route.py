@@ -102,8 +102,7 @@ class Route(Link):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.active_ns = time.time_ns()
-        core = self.core
-        core.turn(core.engine.feed(self.conn, core.receive_buffer, nbytes))
+        super().buffer_updated(nbytes)
 
     def pings(self) -> tuple[float, int]:
         """As for clients unless the cluster block says otherwise, but often."""

@@ -127,16 +127,14 @@ class Host:
         self._ready[replica] = None
         self._plan()
 
-    def turn(self, call: Callable[[], None] | None = None) -> None:
-        """Have a turn at once if there is anything to do, behind what a call does, unless one is under way."""
+    def turn(self, call: Callable[[], None]) -> None:
+        """Have a turn at once behind what a call does, if that left anything to do; unless one is under way."""
         if self._turning or self._closed:
-            if call is not None:
-                call()
+            call()
             return
         self._turning = True
         try:
-            if call is not None:
-                call()
+            call()
         finally:
             self._turning = False
             if self._waiting:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from streamd.raft.errors import RaftError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
     from streamd.raft.journal import Journal
     from streamd.raft.net import NodeId
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def _absent(name: str) -> Iterator[None]:
     """Let nobody find a package that isn't loaded yet."""
-    loaded = name in sys.modules
-    if not loaded:
-        sys.modules[name] = None  # type: ignore[assignment]
+    modules = cast("dict[str, ModuleType | None]", sys.modules)
+    loaded = name in modules
+    modules.setdefault(name, None)
     try:
         yield
     finally:
         if not loaded:
-            del sys.modules[name]
+            del modules[name]
 
 
 # For a network of its own the library would load it, and that takes 10 MB.

@@ -47,7 +47,7 @@ class Home(Protocol):
     def wake(self, replica: Replica) -> None:
         """Give it a turn soon."""
 
-    def turn(self, call: Callable[[], None] | None = None) -> None:
+    def turn(self, call: Callable[[], None]) -> None:
         """Have a turn at once behind what a call does, unless one is under way."""
 
 

@@ -43,8 +43,7 @@ class Bringing:
         leader = replication.meta.group.leader
         if leader is None or replication.node_named(replication.name) != self._net.node:
             return
-        # Nearly all have a uid, and this looks at them once a second.
-        served = [stream for stream in jetstream.streams.values() if not stream.uid and stream.alone]
+        served = [stream for stream in jetstream.streams.values() if stream.alone]
         for stream in [*served, *jetstream.aside.values()]:
             if stream.name in self._asking:
                 continue

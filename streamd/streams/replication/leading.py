@@ -64,9 +64,8 @@ class Leading:
         self._timer: Timer | None = None
         self._passing: list[tuple[Stream, Batch]] = []  # came to this leader before it stepped down
         self._passing_until_ns = 0
-        self._unsure: list[
-            tuple[Stream, Batch]
-        ] = []  # publishes that were proposed; the next leader answers those that are committed
+        #: Publishes that were proposed; the next leader answers those that are committed.
+        self._unsure: list[tuple[Stream, Batch]] = []
         self._taken_up: set[int] = set()
         self._cut: set[NodeId] = set()  # who couldn't be reached at some time since there has been no leader
 
