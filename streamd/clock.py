@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,13 +40,23 @@ class LoopClock:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        # Else each call takes a copy along.
+        self._context = contextvars.copy_context()
         self.now_ns = time.time_ns
         self.monotonic_ns = time.monotonic_ns
 
     def call_later(self, delay_ns: int, call: Callable[[], None]) -> Timer:
         """Call once after a delay; at once if it is negative."""
-        return self._loop.call_later(max(delay_ns, 0) / 1e9, call)
+        return self._loop.call_later(max(delay_ns, 0) / 1e9, call, context=self._context)
 
     def call_soon(self, call: Callable[[], None]) -> None:
         """Call in the next iteration of the loop."""
-        self._loop.call_soon(call)
+        self._loop.call_soon(call, context=self._context)
+
+
+async def wait_for(event: asyncio.Event, timeout_seconds: float) -> bool:
+    """Whether an event comes in time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_seconds):
+            await event.wait()
+    return event.is_set()

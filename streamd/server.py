@@ -6,6 +6,7 @@ Guarantee:  when the block is left everything that was acked is stored, clients 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -16,9 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import anyio
-
 from streamd import __version__, settings, startup
+from streamd.clock import wait_for
 from streamd.config.models import Config, JetStreamConfig
 from streamd.config.reading import host_port
 from streamd.core.access import Access
@@ -71,7 +71,7 @@ class Server:
         self.store_dir: Path | None = None
         self.reports = Reports(self)
         self._stack = contextlib.AsyncExitStack()
-        self._stopped: anyio.Event
+        self._stopped: asyncio.Event
         self._failure: Exception | None = None
 
     # where it is
@@ -99,7 +99,7 @@ class Server:
 
     async def __aenter__(self) -> Server:
         """Start. Errors: OSError (port, directory), StoreError, ConfigError; nothing is left running then."""
-        self._stopped = anyio.Event()
+        self._stopped = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self._stack = stack.pop_all()
@@ -208,8 +208,7 @@ class Server:
                     told = True
                     text = "STREAM: Starting in standby mode: process %s has the store in %s"
                     self.log.info(text, locked.pid or "?", locked.directory)
-                with anyio.move_on_after(STAND_BY_SECONDS):
-                    await self._stopped.wait()
+                await wait_for(self._stopped, STAND_BY_SECONDS)
             else:
                 self.log.info("STREAM: Server is active")
                 return True

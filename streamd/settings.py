@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, Final
 
 from streamd.core.core import CoreLimits
@@ -56,7 +55,8 @@ def bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:
     if storage is None:
         # What the store has already is not free any more, but it is the store's.
         held = sum(entry.stat().st_blocks * 512 for entry in directory.iterdir())
-        storage = held + shutil.disk_usage(directory).free * 3 // 4
+        filesystem = os.statvfs(directory)
+        storage = held + filesystem.f_bavail * filesystem.f_frsize * 3 // 4
     return memory, storage
 
 

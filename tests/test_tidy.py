@@ -33,6 +33,7 @@ FLOORS: Final = {
     "errors": 0,
     "limits": 0,
     "clock": 0,
+    "tokens": 0,
     "config": 1,
     "api": 1,
     "store": 1,

@@ -9,6 +9,7 @@ import gc
 import os
 from typing import TYPE_CHECKING, Final
 
+from streamd.cli.late import load_late
 from streamd.cli.main import fail
 from streamd.cli.signals import STOP, Signals
 
@@ -39,8 +40,7 @@ def run(read: Callable[[], Config], *, stores: bool = False) -> int:
 
 
 def _run(read: Callable[[], Config], signals: Signals, *, stores: bool) -> int:
-    # Else pydantic looks through every installed package for plugins, a tenth of the start.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    load_late()
     # What both sides of `apart` need is loaded before they part.
     import streamd.config.models  # noqa: F401
     from streamd.cli.apart import apart

@@ -11,11 +11,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
-import anyio.lowlevel
-
 from streamd import _engine
 from streamd._engine import Engine
+from streamd.clock import wait_for
 from streamd.core.access import DEFAULT_ACCOUNT, Access
 from streamd.core.bus import Bus
 from streamd.core.connection import Connection
@@ -121,12 +119,11 @@ class Core:
         self.turn(self.engine.flush())
         for connection in list(self._connections.values()):
             connection.close("Server Shutdown")
-        with anyio.move_on_after(timeout_seconds):
-            if self._connections:
-                await self._all_gone.wait()
+        if self._connections:
+            await wait_for(self._all_gone, timeout_seconds)
         for connection in list(self._connections.values()):
             connection.transport.abort()
-        await anyio.lowlevel.checkpoint()
+        await asyncio.sleep(0)
 
     def announce(self, identity: Identity) -> None:
         """The server has something new to say of itself: clients that understand a later INFO get one."""

@@ -6,11 +6,12 @@ Source: the NATS client protocol, INFO and CONNECT.
 from __future__ import annotations
 
 import json
-import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, StrictStr
+
+from streamd.tokens import token
 
 #: The nats-server release whose protocol is matched; clients gate features on it.
 PROTOCOL_VERSION: Final = "2.15.2"
@@ -19,7 +20,7 @@ _BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 def new_server_id() -> str:
     """A random id in the form of a server's public key: N and 55 characters of base 32."""
-    return "N" + "".join(secrets.choice(_BASE32) for _ in range(55))
+    return "N" + token(55, _BASE32)
 
 
 class Connect(BaseModel):

@@ -6,12 +6,11 @@ NATS Streaming (streaming.py), Prometheus (metrics.py).
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, Protocol
-
-from anyio import to_thread
 
 from streamd.api.system import HealthzOptions, JszOptions
 from streamd.monitor import streaming as pages
@@ -129,7 +128,7 @@ class MonitorApp:
         if info is None:
             return text(400, "filtered response: not leader")
         # A long list takes a while to print, and nothing of it belongs to the loop any more.
-        return Answer(200, JSON, await to_thread.run_sync(lambda: json_bytes(info.wire())))
+        return Answer(200, JSON, await asyncio.to_thread(lambda: json_bytes(info.wire())))
 
     async def _metrics(self, scope: Scope) -> Answer:
         # The library is there from the first scrape on only: it costs memory, and time at the start.
@@ -137,7 +136,7 @@ class MonitorApp:
 
         taken = await take(self._streaming) if self._streaming is not None else None
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        return await to_thread.run_sync(render, taken, headers, scope["query_string"].decode("latin-1"))
+        return await asyncio.to_thread(render, taken, headers, scope["query_string"].decode("latin-1"))
 
     def _index(self) -> bytes:
         paths = (path for path in self._requests if path != "/" and path.count("/") == 1)

@@ -5,10 +5,9 @@ Source: nats-server 2.15.2. Connections that have gone aren't kept, and subscrip
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
-
-from anyio import lowlevel
 
 from streamd.api.system import PAGE, ConnectionInfo, Connections, ConnzOptions
 from streamd.monitor.varz import uptime_text
@@ -51,7 +50,7 @@ async def connz(core: Core, options: ConnzOptions, server_id: str) -> Connection
         if conn in core.connections and _fits(conn, connection, options):
             found.append(_info(core, conn, connection, now_ns, options))
         if number % _AT_ONCE == 0:
-            await lowlevel.checkpoint()
+            await asyncio.sleep(0)
     field = _SORTS[options.sort]
     found.sort(key=lambda one: getattr(one, field), reverse=field != "cid")
     offset, limit = max(options.offset, 0), options.limit if options.limit > 0 else PAGE

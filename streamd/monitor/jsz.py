@@ -6,9 +6,8 @@ infos that the API shows as well.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
-
-from anyio import lowlevel
 
 from streamd.api.account import ApiStats
 from streamd.api.system import (
@@ -156,7 +155,7 @@ async def account_detail(jetstream: JetStream, options: JszOptions, *, streams: 
             detail.stream_detail.append(one)
         if made >= _AT_ONCE:
             made = 0
-            await lowlevel.checkpoint()
+            await asyncio.sleep(0)
     return detail
 
 
@@ -202,7 +201,7 @@ async def _count_led(jetstream: JetStream, streams: list[Stream], info: JetStrea
             if not stream.consumers[consumer.name].config.direct
         )
         if number % _AT_ONCE == _AT_ONCE - 1:
-            await lowlevel.checkpoint()
+            await asyncio.sleep(0)
 
 
 def _leads(jetstream: JetStream, cluster: ClusterInfo | None) -> bool:

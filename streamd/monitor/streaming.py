@@ -6,6 +6,7 @@ answers is recorded in tests/monitor/golden. Not here: Prometheus (metrics.py).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import re
@@ -13,8 +14,6 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qs
-
-from anyio import lowlevel, to_thread
 
 from streamd import __version__
 from streamd.api.wire import time_text
@@ -89,7 +88,7 @@ async def answer(streaming: StreamingStatistics, path: str, query_string: bytes)
     else:
         found = await _channelsz(streaming, query)
     # A long list takes a while to print, and nothing of it belongs to the loop any more.
-    body = await to_thread.run_sync(json_bytes, found)
+    body = await asyncio.to_thread(json_bytes, found)
     if callback:
         return Answer(200, "application/javascript", callback.encode() + b"(" + body + b")")
     return Answer(200, JSON, body)
@@ -102,7 +101,7 @@ async def views(names: Sequence[str], view: Callable[[str], View | None]) -> lis
         if (one := view(name)) is not None:
             found.append(one)
         if number % _VIEWS_AT_ONCE == 0:
-            await lowlevel.checkpoint()
+            await asyncio.sleep(0)
     return found
 
 

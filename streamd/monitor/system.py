@@ -6,11 +6,9 @@ neither holds the loop nor comes twice at once. Source: nats-server 2.15.2; who 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import anyio
-from anyio import to_thread
 
 from streamd.api.system import ConnzRequest, HealthzRequest, JszRequest, ServerFilter, UserInfo
 from streamd.api.wire import Wire, decode_plain, encode
@@ -18,7 +16,6 @@ from streamd.config.models import SYSTEM_ACCOUNT
 from streamd.core.access import DEFAULT_ACCOUNT
 
 if TYPE_CHECKING:
-    import asyncio
     import logging
     from collections.abc import Awaitable, Callable
 
@@ -55,7 +52,7 @@ class System:
         self._server_id = server_id
         self._log = log
         self._waiting = deque[tuple["Message", str]]()
-        self._arrived = anyio.Event()
+        self._arrived = asyncio.Event()
         self._bound: list[Binding | Watch] = []
         self._said = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -107,7 +104,7 @@ class System:
         try:
             while True:
                 await self._arrived.wait()
-                self._arrived = anyio.Event()
+                self._arrived = asyncio.Event()
                 while self._waiting:
                     await self._answer_next()
         finally:
@@ -176,7 +173,7 @@ class System:
         if data is not None:
             # A long report takes a while to print, and nothing of it belongs to the loop any more.
             server = self._sender()
-            payload = await to_thread.run_sync(_print, server, data)
+            payload = await asyncio.to_thread(_print, server, data)
             self._core.bus.publish(reply, payload, account=SYSTEM_ACCOUNT)
 
     def _envelope(self, **content: Any) -> dict[str, Any]:

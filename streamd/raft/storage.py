@@ -7,10 +7,10 @@ states     of "consumers", as the store calls them: term and vote, commit hint, 
 from __future__ import annotations
 
 import json
-import secrets
-import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
+
+from streamd.tokens import token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ _STATES: Final = (TERM_AND_VOTE, COMMIT, APPLIED, BASE)
 
 def new_node(name: str) -> NodeId:
     """A Raft id for a server with an empty store: its name, and what tells two stores of one name apart."""
-    return f"{name}#{''.join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))}"
+    return f"{name}#{token(12)}"
 
 
 class EntryLog(Protocol):

@@ -60,6 +60,20 @@ class Streams(Protocol):
 class Channel:
     """One channel and who subscribes to it."""
 
+    __slots__ = (
+        "complaints",
+        "durables",
+        "going",
+        "groups",
+        "limits",
+        "name",
+        "next_id",
+        "queues",
+        "stream",
+        "timer",
+        "used_ns",
+    )
+
     def __init__(self, name: str, stream: Stream, limits: Limits, complaints: Complaints) -> None:
         self.name = name
         self.stream = stream
@@ -104,7 +118,9 @@ class Channels:
         self._log = log
         self._complaints = complaints
         self._clock = jetstream.services.clock
-        self._shapes: dict[Limits, StreamConfig] = {}
+        self._config_of = self._derived  # one for all streams
+        #: By themselves: what channels with these limits share.
+        self._shapes: dict[Limits, tuple[Limits, StreamConfig]] = {}
         self._spellings: dict[str, str] = {}  # by the name in lower case
         self._opening: dict[str, list[Callable[[Channel | None, str], None]]] = {}
         self._going: dict[str, list[Callable[[Channel | None, str], None]]] = {}  # what waits for the end of a deletion
@@ -130,7 +146,7 @@ class Channels:
             channel = self._add(stream.channel, stream)
             wanted = self._stream_config(stream.channel)
             if stream_equal(stream.config, wanted):
-                stream.config = wanted
+                stream.configured_by(self._config_of)
             elif stream.offline is None:
                 self._streams.update_stream(stream, wanted, partial(self._limited, stream.channel))
             self.watch_use(channel)
@@ -148,7 +164,7 @@ class Channels:
                 channel.timer.cancel()
 
     def _add(self, name: str, stream: Stream) -> Channel:
-        channel = Channel(name, stream, self._config.limits_for(name), self._complaints)
+        channel = Channel(name, stream, self._shape(name)[0], self._complaints)
         stream.owner = CHANNEL_OWNER.format(shown(name))
         self.by_name[name] = channel
         self._spellings[name.lower()] = name
@@ -200,7 +216,7 @@ class Channels:
         """Another stream that has a channel's subject."""
         subjects = [self._publishers.subject(name)]
         for other in self._jetstream.streams.values():
-            if other is not besides and subjects_overlap(subjects, other.config.subjects):
+            if other is not besides and subjects_overlap(subjects, other.subjects):
                 return other
         return None
 
@@ -214,6 +230,7 @@ class Channels:
                     then(None, error.description)
                 return
             channel = self._add(name, stream)
+            stream.configured_by(self._config_of)
             self._log.info('STREAM: Channel "%s" has been created', shown(name))
             self.watch_use(channel)
             for then in waiting:
@@ -221,9 +238,13 @@ class Channels:
 
         self._streams.create_stream(self._stream_config(name), done, channel=name)
 
+    def _derived(self, stream: Stream) -> StreamConfig:
+        assert stream.channel is not None
+        return self._stream_config(stream.channel)
+
     def _stream_config(self, name: str) -> StreamConfig:
         """That of `_shape` with what is the channel's own: there are many, and most of it they share."""
-        shape = self._shape(self._config.limits_for(name))
+        _, shape = self._shape(name)
         own = {
             "name": stream_name(name),
             "subjects": [self._publishers.subject(name)],
@@ -231,11 +252,12 @@ class Channels:
         }
         return StreamConfig.model_construct(shape.model_fields_set, **{**shape.__dict__, **own})
 
-    def _shape(self, limits: Limits) -> StreamConfig:
-        """The configuration of all channels with these limits."""
+    def _shape(self, name: str) -> tuple[Limits, StreamConfig]:
+        """A channel's limits, and the configuration of all channels that have these."""
+        limits = self._config.limits_for(name)
         shape = self._shapes.get(limits)
         if shape is None:
-            shape = self._shapes[limits] = self._new_shape(limits)
+            shape = self._shapes[limits] = limits, self._new_shape(limits)
         return shape
 
     def _new_shape(self, limits: Limits) -> StreamConfig:

@@ -8,7 +8,7 @@ Source:  nats-streaming-server 0.25.6.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import CorruptRecord, StanGroup
@@ -54,10 +54,39 @@ class Member:
     ack_inbox: str
     max_in_flight: int
     ack_wait: int
+    #: Where its acks come in, while it is listened to.
+    acks: Binding | None = None
+
+    def stored(self) -> dict[str, Any]:
+        """What a restart needs of it."""
+        return {name: getattr(self, name) for name in _STORED}
+
+
+_STORED: Final = tuple(field.name for field in fields(Member) if field.name != "acks")
 
 
 class Group:
     """Follows a channel's stream and sends its messages to the members."""
+
+    __slots__ = (
+        "_bus",
+        "_clock",
+        "_congested",
+        "_next_number",
+        "_pump_planned",
+        "_sent",
+        "_timer",
+        "_timer_at_ns",
+        "channel",
+        "closed",
+        "consumer_id",
+        "durable",
+        "identity",
+        "last",
+        "members",
+        "queue",
+        "state",
+    )
 
     def __init__(
         self,
@@ -82,7 +111,6 @@ class Group:
         self.closed = False
         self._sent = sent
         self._next_number = 1
-        self._bindings: dict[int, Binding] = {}
         services = channel.stream.services
         self._clock = services.clock
         self._bus = services.bus
@@ -117,8 +145,8 @@ class Group:
                 "durable": self.durable,
                 "queue": self.queue,
                 "next": self._next_number,
-                "members": [asdict(member) for member in self.members.values()],
-                "last": None if self.last is None else asdict(self.last),
+                "members": [member.stored() for member in self.members.values()],
+                "last": None if self.last is None else self.last.stored(),
             }
         ).encode()
 
@@ -145,7 +173,7 @@ class Group:
             sent=sent,
         )
         group._next_number = definition["next"]
-        group.members = {fields["number"]: Member(**fields) for fields in definition["members"]}
+        group.members = {stored["number"]: Member(**stored) for stored in definition["members"]}
         group.last = None if definition["last"] is None else Member(**definition["last"])
         for member in group.members.values():
             group._join_machine(member, ack_wait=0 if at_once else member.ack_wait)
@@ -194,8 +222,12 @@ class Group:
 
     def _listen(self, member: Member) -> None:
         number = member.number
-        binding = self._bus.bind([member.ack_inbox], lambda batch: self._on_acks(number, batch))
-        self._bindings[number] = binding
+        member.acks = self._bus.bind([member.ack_inbox], lambda batch: self._on_acks(number, batch))
+
+    def _unlisten(self, member: Member) -> None:
+        if member.acks is not None:
+            member.acks.close()
+            member.acks = None
 
     def _join_machine(self, member: Member, *, ack_wait: int) -> None:
         inbox = member.inbox if inbox_usable(member.inbox) else NOWHERE
@@ -205,9 +237,7 @@ class Group:
         """Let a member go; what it holds goes to the others, or waits for the next."""
         self.members.pop(member.number, None)
         self.last = member
-        binding = self._bindings.pop(member.number, None)
-        if binding is not None:
-            binding.close()
+        self._unlisten(member)
         self.state.leave(member.number, self._clock.now_ns())
         self._arm()
         self.wake()
@@ -218,16 +248,16 @@ class Group:
 
     def hear_acks(self) -> None:
         """Take what has arrived on the ack inboxes, now."""
-        for binding in self._bindings.values():
-            binding.dispatch()
+        for member in self.members.values():
+            if member.acks is not None:
+                member.acks.dispatch()
 
     def stop(self) -> None:
         """Send and hear nothing more; what has arrived counts, and the state stays with the stream until that is closed."""
         self.hear_acks()
         self.closed = True
-        for binding in self._bindings.values():
-            binding.close()
-        self._bindings.clear()
+        for member in self.members.values():
+            self._unlisten(member)
         if self._timer is not None:
             self._timer.cancel()
 

@@ -6,16 +6,15 @@ Source: the subjects of NATS Streaming's protocol 1, which permissions in the fi
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass
 from typing import Final
 
 from streamd._engine import subject_valid
 from streamd.streams.stream import CHANNELS_PREFIX
+from streamd.tokens import token
 
 #: Longest name of a stream, in bytes.
 STREAM_NAME_BYTES_MAX: Final = 255
-_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CLIENT_ID: Final = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9_-]")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -69,7 +68,7 @@ def client_id_valid(client_id: str) -> bool:
 
 def unique() -> str:
     """22 characters that nobody else has."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(22))
+    return token(22)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def prepare(directory: Path) -> None:
 def create(directory: Path) -> None:
     """Make the data file beside its place and put it there whole: LMDB's own first pages are not synced together."""
     scratch = directory / SCRATCH_DIRECTORY
-    shutil.rmtree(scratch, ignore_errors=True)
+    _remove(scratch)
     scratch.mkdir()
     try:
         with (
@@ -130,8 +130,17 @@ def create(directory: Path) -> None:
             raise StoreFull(directory) from error
         raise StoreUnavailable(directory, str(error)) from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
     sync_directory(directory)
+
+
+def _remove(scratch: Path) -> None:
+    try:
+        scratch.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        shutil.rmtree(scratch, ignore_errors=True)  # something is left in it
 
 
 def full(directory: Path) -> bool:

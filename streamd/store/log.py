@@ -60,14 +60,16 @@ class StreamLog:
     """A log in the environment. Give it only to streams whose definition was committed or is in the same
     Work."""
 
+    __slots__ = ("_cache", "_cipher", "_environment", "_shown", "_staged", "journaled", "stream")
+
     def __init__(self, environment: Environment, cache: TailCache, stream: int, cipher: Cipher | None = None) -> None:
         """`cipher`: seals what is stored from now on; what was stored without one stays readable."""
         self.stream = stream
         self._environment = environment
         self._cache = cache
         self._cipher = cipher
-        # By id(Work), in the order of staging; the records as readers see them.
-        self._staged: dict[int, tuple[Work, LogWork, list[Records]]] = {}
+        # In the order of staging, rarely more than two; the records as readers see them.
+        self._staged: list[tuple[Work, LogWork, list[Records]]] = []
         self._shown: list[Records] = []  # staged, and to be read all the same
         self.journaled: Records | None = None  # committed, but to the journal: behind all that LMDB has
 
@@ -78,12 +80,12 @@ class StreamLog:
         part = work.of(self.stream)
         if part.log is not self:
             part.log = self
-            self._staged[id(work)] = (work, part, [])
+            self._staged.append((work, part, []))
         return part
 
     def append(self, work: Work, records: Records, *, shown: bool = False) -> None:
         part = self.of(work)
-        self._staged[id(work)][2].append(records)
+        self._appends(work).append(records)
         if shown and len(records):
             self._shown.append(records)
         if self._cipher is not None:
@@ -92,10 +94,13 @@ class StreamLog:
         work.records += len(records)
         work.bytes += records.size
 
+    def _appends(self, work: Work) -> list[Records]:
+        return next(appends for staged, _, appends in reversed(self._staged) if staged is work)
+
     def truncate_from(self, work: Work, sequence: int) -> None:
         """Stage the deletion of everything from a sequence on, before what is appended in the same work, once a work. Only the
         journals of replicated groups do that: records of theirs that were never committed by a quorum are replaced."""
-        part, appends = self.of(work), self._staged[id(work)][2]
+        part, appends = self.of(work), self._appends(work)
         assert not appends, "truncate first"
         part.truncate_from = sequence
 
@@ -112,7 +117,8 @@ class StreamLog:
 
     def settled(self, work: Work, *, committed: bool) -> None:
         """What became of a Work; the writer calls it on the loop thread, before `done`."""
-        _, part, appends = self._staged.pop(id(work))
+        number = next(number for number, (staged, _, _) in enumerate(self._staged) if staged is work)
+        _, part, appends = self._staged.pop(number)
         if self._shown:
             self._shown = [records for records in self._shown if not any(records is each for each in appends)]
         if not committed:
@@ -137,9 +143,7 @@ class StreamLog:
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
         parts = [
-            part
-            for _, part, _ in self._staged.values()
-            if part.deletes or part.ranges or part.keep_from or part.truncate_from
+            part for _, part, _ in self._staged if part.deletes or part.ranges or part.keep_from or part.truncate_from
         ]
         if not parts:
             return self._read(from_seq, limit, bytes_max)

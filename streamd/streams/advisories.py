@@ -6,24 +6,22 @@ Source: nats-server 2.15.2.
 from __future__ import annotations
 
 import json
-import secrets
-import string
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd.api.wire import time_text
+from streamd.tokens import token
 
 if TYPE_CHECKING:
     from streamd.clock import Clock
     from streamd.core.bus import Bus
 
-_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _TYPE: Final = "io.nats.jetstream.advisory.v1."
 _SUBJECT: Final = "$JS.EVENT.ADVISORY."
 
 
 def nuid() -> str:
     """22 random base-62 characters."""
-    return "".join(secrets.choice(_BASE62) for _ in range(22))
+    return token(22)
 
 
 class Advisories:

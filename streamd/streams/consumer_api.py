@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-import string
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from streamd.api import consumer as wire
 from streamd.api.errors import (
@@ -19,6 +17,7 @@ from streamd.core.info import PROTOCOL_VERSION
 from streamd.state.consumer import consumer_create, consumer_named
 from streamd.store import sequence_of
 from streamd.streams.failures import storage_error
+from streamd.tokens import token
 
 if TYPE_CHECKING:
     from streamd.errors import StoreError
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from streamd.streams.consumer import Consumer
     from streamd.streams.jetstream import JetStream
     from streamd.streams.stream import Stream
-
-_NAME: Final = string.digits + string.ascii_letters
 
 
 class ConsumerApi:
@@ -75,7 +72,7 @@ class ConsumerApi:
         if 0 < stream.config.max_consumers <= len(stream.consumers):
             raise CONSUMERS_MAX()
         if not settled.name:
-            settled.name = "".join(secrets.choice(_NAME) for _ in range(8))
+            settled.name = token(8)
         self._jetstream.create_consumer(stream, settled, start_sequence(stream, settled), done)
 
     def consumer_names(self, call: Call, request: wire.ConsumersRequest) -> None:

@@ -29,10 +29,16 @@ BATCH_BYTES_MAX = 32 << 20
 class DirectGets:
     """The direct-get service of one stream, while its configuration allows it."""
 
+    __slots__ = ("_binding", "_stream")
+
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._binding: Binding | None = None
-        self._prefix = f"$JS.API.DIRECT.GET.{stream.name}"
+
+    @property
+    def _prefix(self) -> str:
+        # Not kept: it is as long as a name, and there are many streams.
+        return f"$JS.API.DIRECT.GET.{self._stream.name}"
 
     def reconfigure(self) -> None:
         """Serve or stop serving as the configuration says."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Readable:
     """A log, the machine that knows what is in it, and how far readers may see."""
 
+    __slots__ = ()
+
     log: Log
     state: StreamState
     committed_seq: int

@@ -29,6 +29,8 @@ EXPIRY_PAUSE_NS: Final = 10_000_000
 class Retention:
     """The removals of one stream."""
 
+    __slots__ = ("_stream", "_timer")
+
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._timer: Timer | None = None

@@ -42,6 +42,44 @@ CHANNEL_OWNER: Final = 'channel "{}" of NATS Streaming: its limits and its end a
 class Stream(Readable):
     """A log that clients publish into and consumers read from."""
 
+    __slots__ = (
+        "_changes",
+        "_config",
+        "_id_segments",
+        "_started",
+        "account",
+        "binding",
+        "changes",
+        "channel",
+        "closed",
+        "committed_seq",
+        "consumers",
+        "created_ns",
+        "direct",
+        "expecting",
+        "fetching",
+        "frozen",
+        "group",
+        "kept",
+        "log",
+        "move",
+        "name",
+        "offline",
+        "owner",
+        "partial",
+        "readers",
+        "replaces",
+        "replica",
+        "retention",
+        "rows",
+        "services",
+        "state",
+        "stream_id",
+        "subjects",
+        "uid",
+        "version",
+    )
+
     def __init__(
         self,
         services: Services,
@@ -56,8 +94,8 @@ class Stream(Readable):
         self.services = services
         self.changes: Changes = services.changes
         self.account = "$G"
-        self.config = config
         self.name = config.name
+        self.config = config
         self.state = state
         self.log = log
         self.stream_id = stream_id  # the store's number; 0: a memory stream
@@ -95,9 +133,25 @@ class Stream(Readable):
         self._id_segments: list[int] = []  # when each stored segment of message ids was written (ns)
 
     @property
+    def config(self) -> StreamConfig:
+        """Its configuration."""
+        config = self._config
+        return config(self) if callable(config) else config
+
+    @config.setter
+    def config(self, config: StreamConfig) -> None:
+        self._config: StreamConfig | Callable[[Stream], StreamConfig] = config
+        self.subjects = config.subjects  # what all streams are asked for at once
+
+    def configured_by(self, derived: Callable[[Stream], StreamConfig]) -> None:
+        """What `derived` gives is the configuration it has, until it gets another: for the many streams that differ in little
+        more than their names."""
+        self._config = derived
+
+    @property
     def in_memory(self) -> bool:
         """Whether it lives in memory alone."""
-        return self.config.storage == "memory"
+        return not self.stream_id
 
     @property
     def alone(self) -> bool:
@@ -179,7 +233,7 @@ class Stream(Readable):
     def published(self) -> list[str]:
         """Subjects that everybody may publish to, which a channel's private one is not."""
         private = () if self.channel is None else (CHANNELS_PREFIX,)
-        return [subject for subject in self.config.subjects if not subject.startswith(private)]
+        return [subject for subject in self.subjects if not subject.startswith(private)]
 
     def take(self, limit_bytes: int) -> list[tuple[Stream, Batch]]:
         """Publishes that wait."""

@@ -81,7 +81,7 @@ class StreamApi:
             raise STREAM_INVALID_CONFIG(err=f"stream {stream.name} is {stream.owner}")
 
     def _check_overlap(self, subjects: Sequence[str], others: Iterable[Stream]) -> None:
-        if any(subjects_overlap(subjects, other.config.subjects) for other in others):
+        if any(subjects_overlap(subjects, other.subjects) for other in others):
             raise SUBJECT_OVERLAP()
 
     def _check_room(self, config: wire.StreamConfig, stream: Stream | None) -> None:
@@ -117,7 +117,7 @@ class StreamApi:
         streams = sorted(self._jetstream.streams.values(), key=lambda stream: stream.name)
         if not subject:
             return streams
-        return [stream for stream in streams if any(subject_collides(own, subject) for own in stream.config.subjects)]
+        return [stream for stream in streams if any(subject_collides(own, subject) for own in stream.subjects)]
 
     def stream_info(self, call: Call, request: wire.StreamInfoRequest) -> None:
         """One info, with deleted sequences and subjects if asked for."""

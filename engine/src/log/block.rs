@@ -49,6 +49,8 @@ impl Block {
             }
         }
         let before = self.arena.len();
+        make_room(&mut self.arena, more.arena.len());
+        make_room(&mut self.places, more.places.len());
         self.arena.extend_from_slice(&more.arena);
         self.places.extend(more.places.iter().map(|place| Place { end: before + place.end, ..*place }));
         self.dead += more.dead;
@@ -167,6 +169,14 @@ impl Block {
     fn value(&self, place: usize) -> &[u8] {
         let start = place.checked_sub(1).map_or(0, |before| self.places[before].end);
         &self.arena[start..self.places[place].end]
+    }
+}
+
+/// Room for more at the end of what is extended a little at a time and kept for long: not twice as much as is there, as a vector
+/// would take by itself.
+fn make_room<T>(vec: &mut Vec<T>, more: usize) {
+    if vec.capacity() - vec.len() < more {
+        vec.reserve_exact(more + vec.len() / 8);
     }
 }
 

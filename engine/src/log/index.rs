@@ -156,6 +156,9 @@ impl Index {
                 slot
             }
             None => {
+                if self.entries.is_empty() {
+                    self.entries.reserve_exact(1); // many streams have one subject
+                }
                 self.entries.push(entry);
                 if self.keep_queues {
                     self.queues.push(Queue::new());

@@ -126,6 +126,9 @@ impl Group {
     pub fn join(&mut self, member: Member) {
         let number = member.number;
         self.members.retain(|other| other.number != number);
+        if self.members.is_empty() {
+            self.members.reserve_exact(1); // few have more
+        }
         self.members.push(Member { pending: 0, ..member });
         if self.members.len() == 1 {
             self.kept_below = self.next_seq;

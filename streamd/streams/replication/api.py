@@ -195,7 +195,7 @@ class ClusterApi:
         """Subjects belong to one stream. Errors: ApiError 10065."""
         state = self._replication.meta.state
         taken = [stream.config.get("subjects", []) for stream in state.streams.values() if stream is not besides]
-        taken += [stream.config.subjects for stream in self._jetstream.streams.values() if stream.channel is not None]
+        taken += [stream.subjects for stream in self._jetstream.streams.values() if stream.channel is not None]
         if any(subjects_overlap(subjects, other) for other in taken):
             raise SUBJECT_OVERLAP()
 
@@ -264,9 +264,7 @@ class ClusterApi:
     def _matching(self, subject: str) -> list[str]:
         state = self._replication.meta.state
         subjects = {name: stream.config.get("subjects", []) for name, stream in state.streams.items()}
-        subjects |= {
-            name: stream.config.subjects for name, stream in self._jetstream.streams.items() if name not in subjects
-        }
+        subjects |= {name: stream.subjects for name, stream in self._jetstream.streams.items() if name not in subjects}
         if not subject:
             return sorted(subjects)
         return sorted(name for name, own in subjects.items() if any(subject_collides(each, subject) for each in own))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from streamd.state.limits import REPLICAS_MAX
 from streamd.streams.failures import storage_error
 from streamd.streams.replication import ops
 from streamd.streams.stream import Stream
+from streamd.tokens import number_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def own_uid() -> int:
     """A uid that nobody else gives."""
-    return ops.FIRST_OWN_UID + secrets.randbelow(ops.FIRST_OWN_UID)
+    return ops.FIRST_OWN_UID + number_below(ops.FIRST_OWN_UID)
 
 
 class GroupStreams:

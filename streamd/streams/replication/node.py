@@ -6,12 +6,12 @@ Guarantee:  a group is opened here only when the meta group names this server, a
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
-
 from streamd.api.errors import ApiError
+from streamd.clock import wait_for
 from streamd.raft.storage import Storage, define
 from streamd.state.meta import STREAMING_GROUP, GroupPlan, MetaState
 from streamd.store import Work
@@ -379,7 +379,7 @@ class Replication:
     async def leave(self) -> None:
         """A clean stop: others lead from now on, if they can."""
         waiting = 0
-        gone = anyio.Event()
+        gone = asyncio.Event()
 
         def done(_moved: bool) -> None:
             nonlocal waiting
@@ -393,8 +393,7 @@ class Replication:
         for move in moves:
             move(None, done)
         if moves:
-            with anyio.move_on_after(LEAVE_SECONDS):
-                await gone.wait()
+            await wait_for(gone, LEAVE_SECONDS)
 
     def close(self) -> None:
         """The server stops."""
