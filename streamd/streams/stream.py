@@ -60,6 +60,7 @@ class Stream(Readable):
         "fetching",
         "frozen",
         "group",
+        "in_memory",
         "kept",
         "log",
         "move",
@@ -141,17 +142,14 @@ class Stream(Readable):
     @config.setter
     def config(self, config: StreamConfig) -> None:
         self._config: StreamConfig | Callable[[Stream], StreamConfig] = config
-        self.subjects = config.subjects  # what all streams are asked for at once
+        # What all streams are asked for at once.
+        self.subjects = config.subjects
+        self.in_memory = config.storage == "memory"  # as clients have it, also of one that is replicated in the store
 
     def configured_by(self, derived: Callable[[Stream], StreamConfig]) -> None:
         """What `derived` gives is the configuration it has, until it gets another: for the many streams that differ in little
         more than their names."""
         self._config = derived
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether it lives in memory alone."""
-        return not self.stream_id
 
     @property
     def alone(self) -> bool:
