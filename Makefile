@@ -7,10 +7,13 @@ RUST_SOURCES := $(shell find engine/src -name '*.rs')
 CARGO := $(shell command -v cargo)
 ifeq ($(CARGO),)
 CARGO := @echo "not run, there is no Rust toolchain (https://rustup.rs): cargo"
+else
+# It takes no part in how make shares the processors.
+CARGO := env -u MAKEFLAGS -u MFLAGS $(CARGO)
 endif
 ENGINE := --manifest-path engine/Cargo.toml
 
-.PHONY: install run test lint unit fmt proto bench wheel fuzz interop compose-test soak lock clean
+.PHONY: install run test lint unit unit-engine unit-sim unit-server fmt proto bench wheel fuzz interop compose-test soak lock clean
 
 install: $(INSTALLED)
 
@@ -35,7 +38,9 @@ $(INSTALLED): $(VENV)/.dependencies pyproject.toml engine/Cargo.toml engine/Carg
 run: install
 	$(BIN)/streamd -c conf/single.conf
 
-test: install lint unit
+# Two at a time: most tests wait for something, which compilers and simulations don't.
+test: install
+	@$(MAKE) --no-print-directory -j2 unit-server lint unit-engine unit-sim || { echo "make test: failed, see above" >&2; exit 1; }
 
 lint: install
 	$(BIN)/ruff check .
@@ -45,9 +50,16 @@ lint: install
 	$(CARGO) fmt $(ENGINE) --check
 	$(CARGO) clippy -q $(ENGINE) --locked --all-targets --features python -- -D warnings
 
-unit: install
+unit: unit-engine unit-sim unit-server
+
+unit-engine: install
 	$(CARGO) test -q $(ENGINE) --locked
-	$(BIN)/python -m pytest -m "not soak and not interop" -rs
+
+unit-sim: install
+	nice $(BIN)/python -m pytest -m "not soak and not interop" -rs -p no:cacheprovider tests/sim
+
+unit-server: install
+	$(BIN)/python -m pytest -m "not soak and not interop" -rs --ignore=tests/sim
 
 fmt: install
 	$(BIN)/ruff check --fix-only .
