@@ -46,7 +46,7 @@ class Refusals:
             return STREAM_NOT_FOUND()
         if stream.offline is not None:
             return ApiError(503, 10077, stream.offline)
-        if stream.config.sealed:
+        if stream.sealed:
             return STREAM_SEALED()
         if self._clock.monotonic_ns() < self._full_until_ns and not stream.in_memory:
             return STORAGE_EXCEEDED()

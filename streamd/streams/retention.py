@@ -70,7 +70,7 @@ class Retention:
         stream, state = self._stream, self._stream.state
         total = 0
         while state.messages and total < REMOVE_RECORDS_MAX:
-            excess = state.messages - stream.config.max_msgs if stream.config.max_msgs > 0 else 0
+            excess = state.messages - stream.max_msgs if stream.max_msgs > 0 else 0
             limit = max(1, min(excess, SCAN_RECORDS)) if excess > 0 else 256
             values = stream.log.read(state.first_seq, limit, SCAN_BYTES)
             if not values and fresh is not None:
@@ -88,7 +88,7 @@ class Retention:
     def arm(self) -> None:
         """Plan the expiry of the oldest message."""
         stream = self._stream
-        max_age_ns = stream.config.max_age
+        max_age_ns = stream.max_age_ns
         if (
             not (max_age_ns and stream.leads)
             or stream.closed

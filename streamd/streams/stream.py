@@ -63,6 +63,8 @@ class Stream(Readable):
         "in_memory",
         "kept",
         "log",
+        "max_age_ns",
+        "max_msgs",
         "move",
         "name",
         "offline",
@@ -73,6 +75,7 @@ class Stream(Readable):
         "replica",
         "retention",
         "rows",
+        "sealed",
         "services",
         "state",
         "stream_id",
@@ -142,7 +145,10 @@ class Stream(Readable):
     @config.setter
     def config(self, config: StreamConfig) -> None:
         self._config: StreamConfig | Callable[[Stream], StreamConfig] = config
-        # What all streams are asked for at once.
+        # What every publish asks for, or a request of all streams at once.
+        self.sealed = config.sealed
+        self.max_msgs = config.max_msgs
+        self.max_age_ns = config.max_age
         self.subjects = config.subjects
         self.in_memory = config.storage == "memory"  # as clients have it, also of one that is replicated in the store
 
