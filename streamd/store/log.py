@@ -68,8 +68,7 @@ class StreamLog:
         self._environment = environment
         self._cache = cache
         self._cipher = cipher
-        # In the order of staging, rarely more than two; the records as readers see them.
-        self._staged: list[tuple[Work, LogWork, list[Records]]] = []
+        self._staged: list[LogWork] = []  # in that order, rarely more than two
         self._shown: list[Records] = []  # staged, and to be read all the same
         self.journaled: Records | None = None  # committed, but to the journal: behind all that LMDB has
 
@@ -80,12 +79,12 @@ class StreamLog:
         part = work.of(self.stream)
         if part.log is not self:
             part.log = self
-            self._staged.append((work, part, []))
+            self._staged.append(part)
         return part
 
     def append(self, work: Work, records: Records, *, shown: bool = False) -> None:
         part = self.of(work)
-        self._appends(work).append(records)
+        part.shown.append(records)
         if shown and len(records):
             self._shown.append(records)
         if self._cipher is not None:
@@ -94,14 +93,11 @@ class StreamLog:
         work.records += len(records)
         work.bytes += records.size
 
-    def _appends(self, work: Work) -> list[Records]:
-        return next(appends for staged, _, appends in reversed(self._staged) if staged is work)
-
     def truncate_from(self, work: Work, sequence: int) -> None:
         """Stage the deletion of everything from a sequence on, before what is appended in the same work, once a work. Only the
         journals of replicated groups do that: records of theirs that were never committed by a quorum are replaced."""
-        part, appends = self.of(work), self._appends(work)
-        assert not appends, "truncate first"
+        part = self.of(work)
+        assert not part.shown, "truncate first"
         part.truncate_from = sequence
 
     def delete(self, work: Work, keys: Sequence[bytes]) -> None:
@@ -115,12 +111,11 @@ class StreamLog:
         part = self.of(work)
         part.keep_from = max(part.keep_from, sequence)
 
-    def settled(self, work: Work, *, committed: bool) -> None:
-        """What became of a Work; the writer calls it on the loop thread, before `done`."""
-        number = next(number for number, (staged, _, _) in enumerate(self._staged) if staged is work)
-        _, part, appends = self._staged.pop(number)
+    def settled(self, part: LogWork, *, committed: bool) -> None:
+        """What became of its part of a Work; the writer calls it on the loop thread, before `done`."""
+        self._staged.remove(part)
         if self._shown:
-            self._shown = [records for records in self._shown if not any(records is each for each in appends)]
+            self._shown = [records for records in self._shown if not any(records is each for each in part.shown)]
         if not committed:
             return
         if part.drop:
@@ -128,7 +123,7 @@ class StreamLog:
             return
         if part.truncate_from:
             self._cache.truncate(self.stream, part.truncate_from)
-        for records in appends:
+        for records in part.shown:
             self._cache.add(self.stream, records)
         if part.deletes:
             self._cache.delete(self.stream, part.deletes)
@@ -142,9 +137,7 @@ class StreamLog:
     def read(
         self, from_seq: int, limit: int = limits.READ_RECORDS_MAX, bytes_max: int = limits.READ_BYTES_MAX
     ) -> list[bytes]:
-        parts = [
-            part for _, part, _ in self._staged if part.deletes or part.ranges or part.keep_from or part.truncate_from
-        ]
+        parts = [part for part in self._staged if part.deletes or part.ranges or part.keep_from or part.truncate_from]
         if not parts:
             return self._read(from_seq, limit, bytes_max)
         # The machine has forgotten these records already, while the commit that removes them is still under way.

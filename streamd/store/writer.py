@@ -256,7 +256,7 @@ class Writer:
                 self.journaled.absorb(work)
             for stream, part in work.logs.items():
                 if part.log is not None:
-                    part.log.settled(work, committed=committed)
+                    part.log.settled(part, committed=committed)
                     if entered and part.appends:
                         part.log.journaled = self.journaled.logs[stream].appends[0]
         if committed and group.entry is None and group.commit:

@@ -439,7 +439,7 @@ class Commits:
             self._admitted.clear()
             for part in behind.logs.values():
                 if part.log is not None:
-                    part.log.settled(behind, committed=False)
+                    part.log.settled(part, committed=False)
             calls, self._after_open = self._after_open, []
             for call in calls:
                 call(Outcome(behind, error))
