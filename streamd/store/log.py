@@ -84,7 +84,7 @@ class StreamLog:
 
     def append(self, work: Work, records: Records, *, shown: bool = False) -> None:
         part = self.of(work)
-        part.shown.append(records)
+        part.plain.append(records)
         if shown and len(records):
             self._shown.append(records)
         if self._cipher is not None:
@@ -97,7 +97,7 @@ class StreamLog:
         """Stage the deletion of everything from a sequence on, before what is appended in the same work, once a work. Only the
         journals of replicated groups do that: records of theirs that were never committed by a quorum are replaced."""
         part = self.of(work)
-        assert not part.shown, "truncate first"
+        assert not part.plain, "truncate first"
         part.truncate_from = sequence
 
     def delete(self, work: Work, keys: Sequence[bytes]) -> None:
@@ -115,7 +115,7 @@ class StreamLog:
         """What became of its part of a Work; the writer calls it on the loop thread, before `done`."""
         self._staged.remove(part)
         if self._shown:
-            self._shown = [records for records in self._shown if not any(records is each for each in part.shown)]
+            self._shown = [records for records in self._shown if not any(records is each for each in part.plain)]
         if not committed:
             return
         if part.drop:
@@ -123,7 +123,7 @@ class StreamLog:
             return
         if part.truncate_from:
             self._cache.truncate(self.stream, part.truncate_from)
-        for records in part.shown:
+        for records in part.plain:
             self._cache.add(self.stream, records)
         if part.deletes:
             self._cache.delete(self.stream, part.deletes)

@@ -32,7 +32,7 @@ class LogWork:
     definition: bytes | None = None  # creates the stream if it isn't there
     truncate_from: int = 0  # delete every sequence from here on, to append others there; 0: none
     appends: list[Records] = field(default_factory=list)  # ascending, above all that is stored
-    shown: list[Records] = field(default_factory=list)  # the same as readers see them: `appends` may be sealed
+    plain: list[Records] = field(default_factory=list)  # the same as readers see them: `appends` may be sealed
     deletes: list[bytes] = field(default_factory=list)  # keys; those that are absent are ignored
     ranges: list[tuple[int, int]] = field(default_factory=list)  # delete low <= sequence < high
     keep_from: int = 0  # delete every sequence below
