@@ -54,9 +54,8 @@ class LoopClock:
         self._loop.call_soon(call, context=self._context)
 
 
-async def wait_for(event: asyncio.Event, timeout_seconds: float) -> bool:
-    """Whether an event comes in time."""
+async def wait_for(event: asyncio.Event, timeout_seconds: float) -> None:
+    """Wait for an event, but no longer than that."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_seconds):
             await event.wait()
-    return event.is_set()

@@ -55,6 +55,7 @@ def bounds(config: JetStreamConfig, directory: Path) -> tuple[int, int]:
     if storage is None:
         # What the store has already is not free any more, but it is the store's.
         held = sum(entry.stat().st_blocks * 512 for entry in directory.iterdir())
+        # As shutil.disk_usage has it, which loads three compressors.
         filesystem = os.statvfs(directory)
         storage = held + filesystem.f_bavail * filesystem.f_frsize * 3 // 4
     return memory, storage

@@ -19,6 +19,11 @@ def token(length: int, alphabet: str = BASE62) -> str:
     return "".join(_SOURCE.choices(alphabet, k=length))
 
 
+def nuid() -> str:
+    """22 characters that nobody else has."""
+    return token(22)
+
+
 def number_below(bound: int) -> int:
     """One of 0 … bound - 1."""
     return _SOURCE.randrange(bound)

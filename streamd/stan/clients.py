@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from streamd.stan.names import inbox_usable, unique
+from streamd.stan.names import inbox_usable
+from streamd.tokens import nuid
 
 if TYPE_CHECKING:
     import logging
@@ -89,7 +90,7 @@ class Clients:
         self._publishers = publishers
         self._log = log
         self._lost = lost
-        self._inbox = f"_INBOX.{unique()}"
+        self._inbox = f"_INBOX.{nuid()}"
         self._binding = bus.bind([f"{self._inbox}.*"], self._on_answers)
         self._questions = 0
         self._waiting: dict[int, Callable[[], None]] = {}  # by question: what an answer does

@@ -11,7 +11,6 @@ from typing import Final
 
 from streamd._engine import subject_valid
 from streamd.streams.stream import CHANNELS_PREFIX
-from streamd.tokens import token
 
 #: Longest name of a stream, in bytes.
 STREAM_NAME_BYTES_MAX: Final = 255
@@ -64,11 +63,6 @@ def inbox_usable(inbox: str) -> bool:
 def client_id_valid(client_id: str) -> bool:
     """Whether a client may call itself so."""
     return _CLIENT_ID.fullmatch(client_id) is not None
-
-
-def unique() -> str:
-    """22 characters that nobody else has."""
-    return token(22)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from streamd.stan.channels import Channels
 from streamd.stan.clients import Client, Clients
 from streamd.stan.complaints import Complaints
 from streamd.stan.group import SERVICE, Group
-from streamd.stan.names import Subjects, client_id_valid, shown, text, unique
+from streamd.stan.names import Subjects, client_id_valid, shown, text
 from streamd.stan.publishes import Publishes
 from streamd.stan.schema_pb2 import (
     CloseRequest,
@@ -34,6 +34,7 @@ from streamd.stan.schema_pb2 import (
     UnsubscribeRequest,
 )
 from streamd.stan.subscribing import Subscribing, check
+from streamd.tokens import nuid
 
 if TYPE_CHECKING:
     import logging
@@ -115,7 +116,7 @@ class Streaming:
             # The store may be older than its encryption.
             self.shelf.describe(encryption.about)
             log.info("STREAM: Store encryption is enabled (%s)", encryption.cipher.name)
-        self.server_id = unique()
+        self.server_id = nuid()
         self._recover()
 
     # life

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamd.stan.followed import subscriptions_of
-from streamd.stan.names import readable, unique, unreadable
+from streamd.stan.names import readable, unreadable
 from streamd.stan.views import (
     ChannelLimitsView,
     ChannelView,
@@ -17,6 +17,7 @@ from streamd.stan.views import (
     StoreView,
     SubscriptionView,
 )
+from streamd.tokens import nuid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ class Statistics:
         self._config = config
         self._service = streaming
         self._started_ns = started_ns
-        self._standby_id = unique()
+        self._standby_id = nuid()
 
     @property
     def cluster_id(self) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 from streamd._engine import CorruptRecord, StanGroup, stan_channel_valid
 from streamd.stan import errors
 from streamd.stan.group import Group, Member, Sent
-from streamd.stan.names import shown, text, unique
+from streamd.stan.names import shown, text
 from streamd.stan.schema_pb2 import First, LastReceived, NewOnly, SequenceStart, SubscriptionRequest, TimeDeltaStart
+from streamd.tokens import nuid
 
 if TYPE_CHECKING:
     import logging
@@ -116,7 +117,7 @@ class Subscribing:
             return None
         resumed = not fresh and not group.members
         before = group.last
-        ack_inbox = f"_INBOX.{unique()}"
+        ack_inbox = f"_INBOX.{nuid()}"
         member = group.admit(
             client.client_id, text(request.inbox), ack_inbox, request.maxInFlight, request.ackWaitInSecs
         )

@@ -136,11 +136,11 @@ def create(directory: Path) -> None:
 
 def _remove(scratch: Path) -> None:
     try:
-        scratch.rmdir()
+        scratch.rmdir()  # alone, where it can be: shutil loads three compressors
     except FileNotFoundError:
         pass
     except OSError:
-        shutil.rmtree(scratch, ignore_errors=True)  # something is left in it
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def full(directory: Path) -> bool:

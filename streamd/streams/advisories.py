@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd.api.wire import time_text
-from streamd.tokens import token
+from streamd.tokens import nuid
 
 if TYPE_CHECKING:
     from streamd.clock import Clock
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 _TYPE: Final = "io.nats.jetstream.advisory.v1."
 _SUBJECT: Final = "$JS.EVENT.ADVISORY."
-
-
-def nuid() -> str:
-    """22 random base-62 characters."""
-    return token(22)
 
 
 class Advisories:

@@ -89,3 +89,13 @@ def test_asyncio_speaks_tls_all_the_same() -> None:
         )
         == "no handshake\n"
     )
+
+
+def test_plugins_of_pydantic_are_not_looked_for() -> None:
+    """What stands in for pydantic's own loader of them has its name, and nothing installed is looked through."""
+    name = "pydantic.plugin._loader"
+    assert python(f"from {name} import get_plugins; print(list(get_plugins()))") == "[]\n"
+    model = "import pydantic, sys; pydantic.create_model('M', a=(int, 1))()"
+    looked = "print('importlib.metadata' in sys.modules)"
+    assert python(model, looked) == "True\n"
+    assert python(LOAD_LATE, model, looked) == "False\n"
