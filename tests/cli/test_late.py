@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamd.cli.late import LATE
+from tests.cluster.authority import Authority
 from tests.process import ServerProcess
 
 LOAD_LATE = "from streamd.cli.late import load_late; load_late()"
@@ -73,21 +74,26 @@ def test_one_that_cannot_be_loaded_says_so_each_time(tmp_path: Path) -> None:
     )
 
 
-def test_asyncio_speaks_tls_all_the_same() -> None:
+def test_asyncio_speaks_tls_all_the_same(tmp_path: Path) -> None:
+    paths = Authority(tmp_path, "ours").settings("server", "localhost")
     assert (
         python(
             LOAD_LATE,
             "import asyncio, ssl",
             "async def main():",
-            "    loop, context = asyncio.get_running_loop(), ssl.create_default_context()",
-            "    server = await asyncio.start_server(lambda r, w: w.close(), '127.0.0.1', 0)",
+            "    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)",
+            f"    ours.load_cert_chain({paths['cert_file']!r}, {paths['key_file']!r})",
+            f"    theirs = ssl.create_default_context(cafile={paths['ca_file']!r})",
+            "    async def say(_, writer):",
+            "        writer.write(b'sealed'); writer.close(); await writer.wait_closed()",
+            "    server = await asyncio.start_server(say, '127.0.0.1', 0, ssl=ours)",
             "    port = server.sockets[0].getsockname()[1]",
-            "    try: await asyncio.open_connection('127.0.0.1', port, ssl=context, server_hostname='localhost')",
-            "    except (ssl.SSLError, ConnectionError): print('no handshake')",
-            "    server.close()",
+            "    reader, writer = await asyncio.open_connection('127.0.0.1', port, ssl=theirs, server_hostname='localhost')",
+            "    print((await reader.read()).decode(), writer.get_extra_info('peercert')['subjectAltName'][0][1])",
+            "    writer.close(); server.close()",
             "asyncio.run(main())",
         )
-        == "no handshake\n"
+        == "sealed localhost\n"
     )
 
 
