@@ -54,7 +54,6 @@ FLOORS: Final = {
 LINES_MAX: Final = 450
 #: Files that are longer, and why.
 LONG: Final = {
-    "engine/src/log/admit.rs": "one pass over a batch, read from top to bottom",
     "engine/src/consumer/mod.rs": "one machine whose parts already live beside it",
     "engine/tests/log_model.rs": "a model and the machine it is compared with",
     "streamd/_engine.pyi": "the manual of the engine, in one place",

@@ -3,7 +3,8 @@
 //! A deterministic machine that knows subjects, counts and sequences, never payloads. Records of the past come as
 //! arguments. Source: nats-server 2.15.2.
 
-pub mod admit;
+pub mod admission;
+mod admit;
 pub mod block;
 pub mod checkpoint;
 pub mod dedupe;
@@ -23,7 +24,7 @@ use index::Index;
 use journal::Journal;
 use sequences::SequenceSet;
 
-pub use admit::Admission;
+pub use admission::Admission;
 
 /// Limits of a stream as in the StreamConfig of the JetStream API. Negative numbers mean none.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use pyo3::types::PyBytes;
 
 use crate::codec::puback::Refusal;
 use crate::codec::record as codec;
-use crate::log::{admit, direct, query};
+use crate::log::{admission as admitted, direct, query};
 use crate::pages;
 use crate::py::batch::Batch;
 use crate::py::engine::Engine;
@@ -133,7 +133,7 @@ fn refuse_batch(
     account: &str,
 ) {
     let refusal = refusal(code, err_code, description);
-    admit::refuse_batch(&batch.inner, &mut engine.hub, account, stream, &refusal);
+    admitted::refuse_batch(&batch.inner, &mut engine.hub, account, stream, &refusal);
 }
 
 #[pyfunction]
