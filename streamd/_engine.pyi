@@ -71,8 +71,9 @@ DRAINED: Final[int]  # conn: fell below a quarter of max_pending after `notify_d
 INFO: Final[int]  # conn of a route, the JSON text of INFO as bytes. Its CONNECT waits for `route_welcome` or `fail`
 PONG: Final[int]  # conn of a route, None: it answered a PING
 Event: TypeAlias = tuple[int, int, Any]
-# What one call brought about: bytes to write, each to the owner given at `open`; then events. None: nothing.
-Turn: TypeAlias = tuple[list[tuple[Any, bytes]], list[Event]] | None
+# What one call brought about: what to write, each to the owner given at `open`; then events. None: nothing. Large output is
+# read-only memory on loan, which is used again once nobody refers to it.
+Turn: TypeAlias = tuple[list[tuple[Any, bytes | memoryview]], list[Event]] | None
 
 @final
 class Engine:

@@ -30,9 +30,9 @@ class _Route:
         self.number = number
         self.conn = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """The engine's output."""
-        self._net.stream(self.node, self.number, data)
+        self._net.stream(self.node, self.number, bytes(data))
 
 
 class SimCore:

@@ -22,7 +22,7 @@ class Node:
         self.engine = _engine.Engine()
         self.sent: dict[str, bytes] = {}
         self.events: list[Event] = []
-        self.out: list[tuple[int, bytes]] = []
+        self.out: list[tuple[int, bytes | memoryview]] = []
 
     def client(self, owner: str, account: str = "A") -> int:
         conn = self.engine.open(owner, account, b"")
@@ -34,7 +34,7 @@ class Node:
         self.events.clear()
         return conn
 
-    def feed(self, conn: int, data: bytes) -> None:
+    def feed(self, conn: int, data: bytes | memoryview) -> None:
         self.turn(self.engine.feed(conn, data, len(data)))
 
     def turn(self, turn: Turn) -> None:

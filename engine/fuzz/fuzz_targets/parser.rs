@@ -23,7 +23,7 @@ fn output<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<Event>) {
             }
             hub.connected(conn, "A", OPTIONS, b"INFO {}\r\n");
         }
-        hub.turn(|_, bytes| out.extend_from_slice(bytes));
+        hub.turn(|_, bytes| out.extend_from_slice(&bytes));
     }
     hub.close(conn);
     assert_eq!(hub.statistics().subscriptions, 0);

@@ -24,7 +24,7 @@ fn output<'a>(known: bool, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<(u64,
     let mut collect = |hub: &mut Hub| loop {
         hub.turn(|conn, bytes| {
             if let Some((_, all)) = out.iter_mut().find(|(known, _)| *known == conn) {
-                all.extend_from_slice(bytes);
+                all.extend_from_slice(&bytes);
             }
         });
         let now = hub.events();

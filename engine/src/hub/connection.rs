@@ -1,5 +1,7 @@
 //! One connection: its options, its parser, its subscriptions and its pending output.
 
+use std::borrow::Cow;
+
 use hashbrown::HashTable;
 
 use super::route::Route;
@@ -10,6 +12,8 @@ pub(super) const TURN_BYTES_MAX: usize = 1 << 20;
 // Spare buffers are given to the next connection that has output, so idle ones own none.
 const SPARE_MAX: usize = 32;
 const SPARE_BYTES_MAX: usize = 2 << 20;
+// From here on output is handed out as the buffer it lies in: below, copying it costs less than what goes with that.
+const WHOLE_BYTES_MIN: usize = 16 << 10;
 
 /// Whether input is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,19 @@ pub struct Traffic {
     pub out_bytes: u64,
 }
 
+/// Empty buffers that the next connections with output write to.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Vec<Vec<u8>>);
+
+impl Spare {
+    pub(super) fn put(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= SPARE_BYTES_MAX && self.0.len() < SPARE_MAX {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
 /// Pending output.
 #[derive(Debug, Default)]
 pub(super) struct Output {
@@ -72,21 +89,27 @@ impl Output {
 
     /// Where to write; borrows a spare buffer first if there is none and the output leaves soon.
     #[inline]
-    pub(super) fn buffer(&mut self, spare: &mut Vec<Vec<u8>>, paused: bool) -> &mut Vec<u8> {
+    pub(super) fn buffer(&mut self, spare: &mut Spare, paused: bool) -> &mut Vec<u8> {
         if self.bytes.capacity() == 0 && !paused {
-            if let Some(buffer) = spare.pop() {
+            if let Some(buffer) = spare.0.pop() {
                 self.bytes = buffer;
             }
         }
         &mut self.bytes
     }
 
-    /// Hand out up to `limit` bytes. Returns whether nothing is left.
-    pub(super) fn take(&mut self, limit: usize, spare: &mut Vec<Vec<u8>>, mut sink: impl FnMut(&[u8])) -> bool {
+    /// Hand out up to `limit` bytes, where there are many in the buffer itself. Returns whether nothing is left.
+    pub(super) fn take(&mut self, limit: usize, spare: &mut Spare, mut sink: impl FnMut(Cow<'_, [u8]>)) -> bool {
         let end = self.bytes.len().min(self.taken.saturating_add(limit));
+        // Whoever holds the buffer for long holds all of it, so it is given only if it is well filled.
+        let whole = self.taken == 0 && end == self.bytes.len() && end >= self.bytes.capacity() / 4;
+        if whole && end >= WHOLE_BYTES_MIN {
+            sink(Cow::Owned(std::mem::take(&mut self.bytes)));
+            return true;
+        }
         if let Some(chunk) = self.bytes.get(self.taken..end) {
             if !chunk.is_empty() {
-                sink(chunk);
+                sink(Cow::Borrowed(chunk));
             }
         }
         self.taken = end;
@@ -99,11 +122,7 @@ impl Output {
             return false;
         }
         self.taken = 0;
-        let mut buffer = std::mem::take(&mut self.bytes);
-        if buffer.capacity() <= SPARE_BYTES_MAX && spare.len() < SPARE_MAX {
-            buffer.clear();
-            spare.push(buffer);
-        }
+        spare.put(std::mem::take(&mut self.bytes));
         true
     }
 

@@ -2,7 +2,7 @@
 
 use ahash::RandomState;
 
-use super::connection::{Connection, Phase, Traffic};
+use super::connection::{Connection, Phase, Spare, Traffic};
 use super::matched::{Group, Matched, Target};
 use super::registry::Registry;
 use super::subscription::{Owner, Subs};
@@ -54,7 +54,7 @@ pub(super) struct Floor {
     /// Reused for what a message's queue groups chose: peer and place of the group.
     pub(super) chosen: Vec<(u32, u32)>,
     pub(super) slow: Vec<u32>,
-    pub(super) spare: Vec<Vec<u8>>,
+    pub(super) spare: Spare,
     pub(super) sids: RandomState,
     /// Traffic of connections that are closed.
     pub(super) gone: Traffic,
@@ -78,7 +78,7 @@ impl Floor {
             spent: Vec::new(),
             chosen: Vec::new(),
             slow: Vec::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             sids: RandomState::with_seeds(limits.seed, 31, 37, 41),
             gone: Traffic::default(),
             slow_consumers: 0,

@@ -155,8 +155,8 @@ impl Hub {
     }
 
     /// Hand over pending output of clients that aren't paused; what a resumed one had saved up comes in pieces, one a
-    /// turn.
-    pub fn turn(&mut self, mut sink: impl FnMut(u64, &[u8])) {
+    /// turn. A buffer that is handed over comes back by `give_back`.
+    pub fn turn(&mut self, mut sink: impl FnMut(u64, Cow<'_, [u8]>)) {
         self.settle();
         let high_water = self.limits.high_water();
         let floor = &mut self.floor;
@@ -184,6 +184,11 @@ impl Hub {
             conn.dirty
         });
         floor.dirty = dirty;
+    }
+
+    /// Use again a buffer that a turn handed over.
+    pub fn give_back(&mut self, buffer: Vec<u8>) {
+        self.floor.spare.put(buffer);
     }
 
     /// What happened since the last call.

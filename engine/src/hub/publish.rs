@@ -29,17 +29,22 @@ impl Hub {
             self.floor.write(slot, &[b"+OK\r\n"]);
         }
         let Some(found) = self.find(account, message.subject) else { return };
-        let mut head = std::mem::take(&mut self.head);
-        if message.verbatim.is_empty() {
+        // Not touched for what is copied as it came: reading back a vector that was just moved stalls behind the last copy.
+        let mut buffer = Vec::new();
+        let head: &[u8] = if message.verbatim.is_empty() {
+            buffer = std::mem::take(&mut self.head);
             let header_text = if message.header_size > 0 { message.header_text } else { &[] };
-            fill_head(&mut head, message.reply, header_text, message.size_text);
-        }
+            fill_head(&mut buffer, message.reply, header_text, message.size_text);
+            &buffer
+        } else {
+            &[]
+        };
         let (headers, payload) = message.body.split_at_checked(message.header_size).unwrap_or((&[], message.body));
         let frame = Frame {
             subject: message.subject,
             prepared: true,
             reply: message.reply,
-            head: &head,
+            head,
             verbatim: message.verbatim,
             headers: &[headers],
             header_size: message.header_size,
@@ -52,7 +57,9 @@ impl Hub {
             Some(account) => self.floor.deliver(account.cache.get(found), &frame),
             None => Sent::default(),
         };
-        self.head = head;
+        if message.verbatim.is_empty() {
+            self.head = buffer;
+        }
         if sent.receivers == 0 && options.no_responders && options.headers && !message.reply.is_empty() {
             self.no_responders(slot, account, message);
         }

@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::batch::{Batch, Pieces};
+use super::output::Returned;
 use crate::hub::{Event, Hub, Lane, Limits, Options, Traffic};
 use crate::publish::{Outgoing, Publisher};
 use crate::subject;
@@ -48,16 +49,18 @@ pub(super) fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
 pub(crate) struct Engine {
     pub(crate) hub: Hub,
     owners: HashMap<u64, Py<PyAny>, RandomState>,
+    returned: Returned,
 }
 
 impl Engine {
     fn turn<'py>(&mut self, py: Python<'py>) -> PyResult<Turn<'py>> {
         let outputs = PyList::empty(py);
         let mut outcome = Ok(());
-        let owners = &self.owners;
-        self.hub.turn(|conn, bytes| {
+        self.returned.take().into_iter().for_each(|buffer| self.hub.give_back(buffer));
+        let (owners, returned) = (&self.owners, &self.returned);
+        self.hub.turn(|conn, output| {
             if let (Some(owner), true) = (owners.get(&conn), outcome.is_ok()) {
-                outcome = outputs.append((owner.clone_ref(py), PyBytes::new(py, bytes)));
+                outcome = returned.wrap(py, output).and_then(|output| outputs.append((owner.clone_ref(py), output)));
             }
         });
         outcome?;
@@ -121,7 +124,11 @@ impl Engine {
             tap_bytes_max,
             seed,
         });
-        Engine { hub, owners: HashMap::with_hasher(RandomState::with_seeds(43, 47, 53, 59)) }
+        Engine {
+            hub,
+            owners: HashMap::with_hasher(RandomState::with_seeds(43, 47, 53, 59)),
+            returned: Returned::default(),
+        }
     }
 
     #[pyo3(signature = (owner, account, greeting, *, auth_required=false))]

@@ -6,6 +6,7 @@ mod batch;
 mod consumer;
 mod engine;
 mod log;
+mod output;
 mod raft;
 mod stan;
 

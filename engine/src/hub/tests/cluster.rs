@@ -137,7 +137,7 @@ impl Cluster {
         let mut moved = false;
         for place in 0..HUBS {
             let mut out = Vec::new();
-            self.hubs[place].turn(|conn, bytes| out.push((conn, bytes.to_vec())));
+            self.hubs[place].turn(|conn, bytes| out.push((conn, bytes.into_owned())));
             for (conn, bytes) in out {
                 moved = true;
                 match self.wires.get(&(place, conn)) {

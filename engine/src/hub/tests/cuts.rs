@@ -50,7 +50,7 @@ fn whole(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Event>) {
             }
             hub.connected(conn, "A", QUIET, b"");
         }
-        hub.turn(|_, bytes| out.extend_from_slice(bytes));
+        hub.turn(|_, bytes| out.extend_from_slice(&bytes));
     }
     (out, events)
 }

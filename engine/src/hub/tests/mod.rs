@@ -14,7 +14,7 @@ const QUIET: Options = Options { verbose: false, pedantic: false, echo: true, he
 /// Output so far of every client, and events, as text.
 fn turn(hub: &mut Hub) -> (Vec<(u64, String)>, Vec<Event>) {
     let mut out = Vec::new();
-    hub.turn(|conn, bytes| out.push((conn, String::from_utf8_lossy(bytes).into_owned())));
+    hub.turn(|conn, bytes| out.push((conn, String::from_utf8_lossy(&bytes).into_owned())));
     (out, hub.events())
 }
 
@@ -195,6 +195,32 @@ fn one_shot_subjects_do_not_enter_the_cache_and_it_is_bounded() {
         hub.turn(|_, _| {});
     }
     assert_eq!(hub.statistics().num_cache, 4096);
+}
+
+#[test]
+fn much_output_is_handed_over_where_it_lies_and_its_buffer_is_used_again() {
+    let mut hub = Hub::new(Limits::default());
+    let conn = client(&mut hub, QUIET);
+    let large = vec![b'x'; 100_000];
+    let mut handed = |bytes: &[u8]| {
+        let mut whole = None;
+        hub.write(conn, bytes);
+        hub.turn(|_, out| {
+            assert_eq!(out, bytes);
+            if let Cow::Owned(buffer) = out {
+                whole = Some(buffer);
+            }
+        });
+        let place = whole.as_ref().map(|buffer| buffer.as_ptr() as usize);
+        whole.into_iter().for_each(|buffer| hub.give_back(buffer));
+        place
+    };
+    let first = handed(&large);
+    assert!(first.is_some());
+    assert_eq!(handed(b"little"), None);
+    // Many bytes, but few for the buffer that they are in.
+    assert_eq!(handed(&large[..20_000]), None);
+    assert_eq!(handed(&large), first);
 }
 
 #[test]
