@@ -18,6 +18,7 @@ __all__ = [
     "CLOSE",
     "CONNECT",
     "DRAINED",
+    "FILLING",
     "INFO",
     "INTEREST",
     "PONG",
@@ -63,6 +64,7 @@ BUILD_PROFILE: Final[str]  # "release" or "debug": benchmarks refuse the latter
 CONNECT: Final[int]  # conn, the JSON text of CONNECT as bytes; its parsing waits for `connected` or `fail`
 CLOSE: Final[int]  # conn, reason (the closed reasons of connz); its output, an -ERR included, comes in the same turn
 TAP: Final[int]  # tap, None: the tap went from empty to not empty
+FILLING: Final[int]  # tap, None: it has more than 128 KB since the last `take`; its TAP came before
 INTEREST: Final[int]  # watch, True | False
 # conn of a producer that outruns a consumer or a route (75 % of max_pending) or a full tap: pause its reading. A route is
 # named only for a full tap.
@@ -461,6 +463,10 @@ class StreamState:
         id is that of the last message, empty if it had none. A subject beyond 65,535 bytes is refused with 10077; an
         expectation on a subject of which only a bound is known (see `unresolved`) with 10163.
         """
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether the batch can be admitted while the log still lacks messages that were admitted before: no limit removes the
+        oldest for it, and nothing is `unresolved`."""
 
     def unresolved(self, batch: Batch) -> list[str]:
         """Subjects whose last sequence the expectations in this batch need and of which only a bound is known: find their

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Binding:
     """Subjects whose messages go to one handler. With `on_ready` instead the owner takes them when it wants."""
 
-    __slots__ = ("_bus", "_subjects", "account", "handler", "on_ready", "tap")
+    __slots__ = ("_bus", "_subjects", "account", "handler", "on_filling", "on_ready", "tap")
 
     def __init__(
         self,
@@ -28,6 +28,7 @@ class Binding:
         tap: int,
         handler: Callable[[Batch], None] | None,
         on_ready: Callable[[], None] | None,
+        on_filling: Callable[[], None] | None = None,
     ) -> None:
         self._bus = bus
         self._subjects: tuple[str, ...] = ()  # few, and a set has 216 bytes: there are several bindings a stream
@@ -35,6 +36,7 @@ class Binding:
         self.tap = tap
         self.handler = handler
         self.on_ready = on_ready
+        self.on_filling = on_filling
 
     def set_subjects(self, subjects: Iterable[str], queue: str | None = None) -> None:
         """Bind exactly these subjects. Errors: ValueError for a malformed one, before anything changes there."""
@@ -109,9 +111,17 @@ class Bus:
         """Call `handler` with every batch that arrives on the subjects."""
         return self._bind(subjects, account, queue, handler, None)
 
-    def collect(self, subjects: Iterable[str], on_ready: Callable[[], None], *, account: str = "$G") -> Binding:
-        """Call `on_ready` once when something has arrived; the owner calls `take` at its own pace."""
-        return self._bind(subjects, account, None, None, on_ready)
+    def collect(
+        self,
+        subjects: Iterable[str],
+        on_ready: Callable[[], None],
+        *,
+        account: str = "$G",
+        on_filling: Callable[[], None] | None = None,
+    ) -> Binding:
+        """Call `on_ready` once when something has arrived, and `on_filling` once when much has; the owner calls `take` at
+        its own pace."""
+        return self._bind(subjects, account, None, None, on_ready, on_filling)
 
     def sink(self, subjects: Iterable[str], *, account: str = "$G") -> Binding:
         """Count as a responder on the subjects and drop what arrives."""
@@ -127,9 +137,10 @@ class Bus:
         queue: str | None,
         handler: Callable[[Batch], None] | None,
         on_ready: Callable[[], None] | None,
+        on_filling: Callable[[], None] | None = None,
     ) -> Binding:
         tap = self.engine.tap(account)
-        binding = Binding(self, account, tap, handler, on_ready)
+        binding = Binding(self, account, tap, handler, on_ready, on_filling)
         self._bindings[tap] = binding
         binding.set_subjects(subjects, queue)
         return binding

@@ -91,6 +91,7 @@ class Core:
             _engine.PONG: self._on_pong,
             _engine.CLOSE: self._on_close,
             _engine.TAP: self._on_tap,
+            _engine.FILLING: self._on_filling,
             _engine.INTEREST: self.bus.interest_changed,
             _engine.STALL: self._on_stall,
             _engine.DRAINED: self._on_drained,
@@ -312,6 +313,11 @@ class Core:
             binding.dispatch()
         except Exception as error:
             self.log.error("service on account %s failed: %r", binding.account, error, exc_info=True)
+
+    def _on_filling(self, tap: int, _detail: None) -> None:
+        binding = self.bus.binding_of(tap)
+        if binding is not None and binding.on_filling is not None:
+            binding.on_filling()
 
     def _on_stall(self, conn: int, _detail: None) -> None:
         link = self._links.get(conn)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Taken apart ahead of a commit at most; the rest stays in the tap, which holds producers back when it is full.
 SORTED_BYTES_MAX: Final = 8 << 20
+#: More than this is worth to be stored in the channels' streams ahead as well.
+FILLING_BYTES: Final = 128 << 10
 
 
 class Publishes:
@@ -82,6 +84,8 @@ class Publishes:
             # While the disk works: the next commit finds that done.
             self._sort(room)
         self._announce()
+        if self._sorted.size() > FILLING_BYTES:
+            self._changes.filling(self)
 
     def _announce(self) -> None:
         if not self._listed:

@@ -55,6 +55,9 @@ class Changes(Protocol):
     def ready(self, source: Source) -> None:
         """Publishes wait."""
 
+    def filling(self, source: Source) -> None:
+        """So many of them wait that it is worth to see to them ahead of their turn."""
+
     def rows(self, change: Change) -> None:
         """Make a change of rows."""
 
@@ -108,6 +111,10 @@ class Local:
     def ready(self, source: Source) -> None:
         """Publishes wait."""
         self._commits.ready(source)
+
+    def filling(self, source: Source) -> None:
+        """While a commit is under way."""
+        self._commits.filling(source)
 
     def rows(self, change: Change) -> None:
         """In the next commit."""

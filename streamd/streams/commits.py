@@ -2,24 +2,27 @@
 
 Place in the walk: taps fill while a commit is under way; when it is done the next one takes all that has arrived.
 Guarantee:  an ack (of a publish, of an acked ack, of an API call) leaves after the commit that holds its effect. One commit
-            is under way at a time, so a machine that admitted a batch is never ahead of the log by more than that commit;
-            if the commit fails the machine is read back from the store. What a Raft group has committed is durable before it
-            comes here: it is admitted to the open work at any time, shown at once, and stored by the way; if that fails,
-            the group's entries are applied again.
+            is under way at a time; a machine is never ahead of the log by more than that commit and the work that is being
+            filled meanwhile, and if the commit fails the machine is read back from the store. What a Raft group has
+            committed is durable before it comes here: it is admitted to the open work at any time, shown at once, and stored
+            by the way; if that fails, the group's entries are applied again.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from streamd import limits
 from streamd.store import Outcome, Work
+from streamd.streams.saves import Saves
 from streamd.streams.sources import Admitted, Held
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Sequence
 
     from streamd._engine import AckOutcome, Admission, Batch
     from streamd.clock import Clock, Timer
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
 
 #: One stream contributes at most this to a commit; the rest is in the next one.
 BATCH_BYTES_MAX: Final = 8 << 20
-#: States of consumers are stored at least so far apart, unless something else is committed or somebody waits.
-SAVE_PAUSE_NS: Final = 5_000_000
 #: Publishes that come sooner than this after a commit, or a group's entry, are one of many: they are collected for the next.
 BACK_TO_BACK_NS: Final = 15_000
 #: What a Raft group has committed goes with the next commit once it has waited so long,
@@ -59,22 +60,19 @@ class Commits:
         self._log = log
         self._ready: deque[Source] = deque()
         self._jobs: list[Job] = []
-        self._saves: dict[Saved, None] = {}
-        self._confirmations: list[tuple[Consumer, AckOutcome]] = []
+        self._saves = Saves(clock, self._kick)
         self._planned = False
         self._filling = False  # a work: what becomes ready meanwhile is for the next one
         self._in_flight = False
         self._ended_ns = 0
         self._touched: dict[Stream, None] = {}
-        self._admitted: dict[Stream, Admitted] = {}  # of the work that is being filled
+        self._admitted: dict[Stream, list[Admitted]] = {}  # of the work that is being filled
         self._open: Work | None = None  # what replicas have admitted, to be submitted with a later commit
         self._opened_ns = 0
         self._after_open: list[Callable[[Outcome], None]] = []
         self._joining: list[Job] = []  # jobs that go with what is open
         self._hurrying: list[Callable[[], None]] = []  # called once another work is open
         self._linger_timer: Timer | None = None
-        self._saved_at_ns = 0
-        self._save_timer: Timer | None = None
         self.closed = False
 
     @property
@@ -99,6 +97,22 @@ class Commits:
             self._run()
         else:
             self._kick()
+
+    def filling(self, source: Source) -> None:
+        """Much waits. While a commit is under way, number and encode it for the next, which has only to be handed over then."""
+        if not self._in_flight or self._filling or self.closed:
+            return
+        if self._jobs or any(isinstance(each, Held) for each in self._ready):
+            return  # they come first
+        if self._open is not None and (self._open.full() or not self._admitted):
+            return  # what replicas have admitted goes with whatever comes first
+        with contextlib.suppress(ValueError):
+            self._ready.remove(source)
+        self._filling = True
+        try:
+            self._ready += self._take_from(source, self._clock.now_ns(), ahead=True)
+        finally:
+            self._filling = False
 
     def at_rest(self, job: Job) -> None:
         """Run a job when no commit is under way and nothing is admitted; what it adds is committed with the publishes that
@@ -193,10 +207,6 @@ class Commits:
         """A job has changed the machine of a stream: the work that is being filled takes its delta."""
         self._touched[stream] = None
 
-    def admits(self, stream: Stream) -> bool:
-        """Whether `admit` may be called for what isn't promised: a stream is admitted to once a commit."""
-        return stream not in self._admitted
-
     def admit(self, work: Work, stream: Stream, batch: Batch, now_ns: int, *, promised: bool = False) -> Admission:
         """Number a batch, and put it into the work that is being filled. `promised`: who calls acks it, at once, and admits it
         again if the commit fails. Errors: CorruptRecord."""
@@ -209,14 +219,14 @@ class Commits:
             # Readers see it already, so what is admitted behind it in the same work can remove it.
             self._show(admitted)
         else:
-            self._admitted[stream] = admitted
+            self._admitted.setdefault(stream, []).append(admitted)
         return admission
 
     def save(self, consumer: Saved) -> None:
         """Store a consumer's state soon."""
-        self._saves[consumer] = None
+        self._saves.add(consumer)
         if not self._planned and not self._in_flight:
-            self._plan_save()
+            self._saves.plan()
 
     def confirm(self, consumer: Consumer, outcome: AckOutcome) -> None:
         """Answer acks that ask for it once the consumer's state is durable."""
@@ -224,8 +234,7 @@ class Commits:
             outcome.confirm(self._bus.engine, consumer.stream.account)
             self._bus.flush_soon()
             return
-        self._saves[consumer] = None
-        self._confirmations.append((consumer, outcome))
+        self._saves.confirm(consumer, outcome)
         self._kick()
 
     def close(self, streams: Iterable[Stream]) -> None:
@@ -263,16 +272,6 @@ class Commits:
         if self._planned:
             self._run()
 
-    def _plan_save(self) -> None:
-        if self._save_timer is None:
-            delay_ns = self._saved_at_ns + SAVE_PAUSE_NS - self._clock.monotonic_ns()
-            self._save_timer = self._clock.call_later(delay_ns, self._save_due)
-
-    def _save_due(self) -> None:
-        self._save_timer = None
-        if self._saves:
-            self._kick()
-
     def _run(self) -> None:
         self._planned = False
         if self._in_flight or self._filling or self.closed:
@@ -296,24 +295,18 @@ class Commits:
             self._take(work)
         finally:
             self._filling = False
-            admitted, self._admitted = list(self._admitted.values()), {}
+            admitted, self._admitted = [each for many in self._admitted.values() for each in many], {}
             self._open = None
             after += self._after_open
             self._after_open = []
         touched = self._close_parts(work)
-        confirmations, self._confirmations = self._confirmations, []
-        consumers = self._due(confirmations)
-        for consumer in consumers:
-            part = work.of(consumer.stream.stream_id)
-            part.consumer_states[consumer.consumer_id] = consumer.state.encode()
-        if consumers:
-            self._saved_at_ns = self._clock.monotonic_ns()
+        consumers, confirmations = self._saves.put(work)
 
         acked = False
 
         def ack_at_once() -> None:
             nonlocal acked
-            if not self._ready:
+            if not (self._ready or self._admitted):
                 acked = True
                 self._ended_ns = self._clock.monotonic_ns()
                 admitted[0].admission.ack(self._bus.engine)
@@ -328,7 +321,8 @@ class Commits:
             if outcome.error is not None:
                 self._failed(outcome, admitted, touched, consumers)
             else:
-                if self._ready and not self._jobs and self._open is None and not self.closed:
+                waits = self._admitted or (self._ready and self._open is None)
+                if waits and not self._jobs and not self.closed:
                     # The disk works on what has come meanwhile while this commit's acks go out.
                     self._run()
                 for each in admitted if not acked else ():
@@ -358,7 +352,7 @@ class Commits:
 
     def _go_on(self) -> None:
         """A commit ended: plan the next one."""
-        if self._ready or self._jobs or self._joining or self._hurrying or self._confirmations:
+        if self._ready or self._admitted or self._jobs or self._joining or self._hurrying or self._saves.awaited:
             self._kick()
         elif self._open is not None:
             if self._clock.monotonic_ns() - self._opened_ns < LINGER_NS:
@@ -366,20 +360,12 @@ class Commits:
             else:
                 self._kick()  # others' entries were under way whenever its time came
         elif self._saves:
-            self._plan_save()
+            self._saves.plan()
 
     def _hurried(self) -> None:
         hurrying, self._hurrying = self._hurrying, []
         for call in hurrying:
             call()
-
-    def _due(self, confirmations: list[tuple[Consumer, AckOutcome]]) -> list[Saved]:
-        """Consumers whose states are to be stored now: of those that nobody waits for only so many, the rest soon."""
-        owed: dict[Saved, None] = {consumer: None for consumer, _ in confirmations}
-        due = list(owed | self._saves)[: max(len(owed), limits.COMMIT_STREAMS_MAX)]
-        for consumer in due:
-            self._saves.pop(consumer, None)
-        return [consumer for consumer in due if not consumer.closed]
 
     def _show(self, admitted: Admitted) -> None:
         """What was admitted is as durable as promised: show it to readers."""
@@ -388,20 +374,35 @@ class Commits:
 
     def _take(self, work: Work) -> None:
         """Take what waits in the taps, number it, and put it into the work."""
-        held: list[Source] = []
+        held: list[Held] = []
         now_ns = self._clock.now_ns()
         for _ in range(len(self._ready)):
             if work.full():
                 break
-            for stream, batch in self._ready.popleft().take(BATCH_BYTES_MAX):
-                refusal = self.refusals.why(stream, batch)
-                if refusal is not None:
-                    self.refusals.answer(stream, batch, refusal)
-                elif not self.admits(stream):
-                    held.append(Held(stream, batch))
-                else:
-                    self.admit(work, stream, batch, now_ns)
+            held += self._take_from(self._ready.popleft(), now_ns, behind=held)
         self._ready.extendleft(reversed(held))
+
+    def _take_from(
+        self, source: Source, now_ns: int, *, ahead: bool = False, behind: Sequence[Held] = ()
+    ) -> list[Held]:
+        """Number what waits in one source; `ahead`: while a commit is under way. Returns what has to wait for the next work, as
+        others do that are `behind` this one."""
+        held: list[Held] = []
+        for stream, batch in source.take(BATCH_BYTES_MAX):
+            refusal = self.refusals.why(stream, batch)
+            if refusal is not None:
+                self.refusals.answer(stream, batch, refusal)
+            elif self._must_wait(stream, batch, ahead) or any(each.stream is stream for each in behind):
+                held.append(Held(stream, batch))
+            else:
+                self.admit(self.open(), stream, batch, now_ns)
+        return held
+
+    def _must_wait(self, stream: Stream, batch: Batch, ahead: bool) -> bool:
+        """Whether a batch may need what was admitted before it and isn't in the log."""
+        if not ahead and stream not in self._admitted:
+            return False
+        return not (stream.stream_id and stream.state.fits(batch))
 
     def _close_parts(self, work: Work) -> list[Stream]:
         """Every machine that changed adds its delta, and its checkpoint when one is due. Returns their streams."""
@@ -415,11 +416,7 @@ class Commits:
         return touched
 
     def _failed(
-        self,
-        outcome: Outcome,
-        admitted: list[Admitted],
-        touched: list[Stream],
-        consumers: list[Saved],
+        self, outcome: Outcome, admitted: list[Admitted], touched: list[Stream], consumers: list[Saved]
     ) -> None:
         """Nothing of the work was applied: refuse what waited for it, and put the machines back to what is stored."""
         error = outcome.error
@@ -436,6 +433,9 @@ class Commits:
         if behind is not None:
             touched = [*touched, *(each for each in self._touched if each not in touched)]
             self._touched.clear()
+            for many in self._admitted.values():
+                for each in many:
+                    each.admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
             self._admitted.clear()
             for part in behind.logs.values():
                 if part.log is not None:
@@ -446,4 +446,4 @@ class Commits:
         for stream in touched:
             stream.put_back()
         for consumer in consumers:
-            self._saves[consumer] = None
+            self._saves.add(consumer)

@@ -21,8 +21,8 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A batch for a stream that is in the work already: what a commit adds to a stream is admitted at once, or its limits
-    would have to remove what is neither in the log nor in the batch."""
+    """A batch that waits for the commits before it: a stream's limits may have to remove for it what is neither in the log nor
+    in the batch."""
 
     stream: Stream
     batch: Batch

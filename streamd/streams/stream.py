@@ -223,7 +223,9 @@ class Stream(Readable):
         """Collect what is published on its subjects."""
         subjects = self.published
         if self.binding is None and subjects:
-            self.binding = self.services.bus.collect([], self._on_ready, account=self.account)
+            self.binding = self.services.bus.collect(
+                [], self._on_ready, account=self.account, on_filling=self._on_filling
+            )
         if self.binding is not None:
             self.binding.set_subjects(subjects)
 
@@ -317,6 +319,9 @@ class Stream(Readable):
 
     def _on_ready(self) -> None:
         self.changes.ready(self)
+
+    def _on_filling(self) -> None:
+        self.changes.filling(self)
 
     # what a commit takes along
 

@@ -6,7 +6,7 @@ use super::connection::{Connection, Phase, Spare, Traffic};
 use super::matched::{Group, Matched, Target};
 use super::registry::Registry;
 use super::subscription::{Owner, Subs};
-use super::tap::Tap;
+use super::tap::{Tap, FILLING_BYTES};
 use super::{Event, Limits};
 use crate::publish::Sent;
 
@@ -177,7 +177,12 @@ impl Floor {
             tap.announced = true;
             self.events.push(Event::Tap(tap.id));
         }
-        if tap.size() > self.tap_bytes_max {
+        let size = tap.size();
+        if size > FILLING_BYTES && !tap.filling {
+            tap.filling = true;
+            self.events.push(Event::Filling(tap.id));
+        }
+        if size > self.tap_bytes_max {
             self.stall(frame.from);
         }
         true

@@ -83,6 +83,8 @@ pub enum Event {
     Close(u64, Cow<'static, str>),
     /// A tap went from empty to not empty.
     Tap(u64),
+    /// A tap holds much that nobody has taken.
+    Filling(u64),
     /// The answer to a watch changed.
     Interest(u64, bool),
     /// A client sends faster than its consumers read.

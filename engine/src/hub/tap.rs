@@ -8,6 +8,9 @@ use crate::batch::Batch;
 use crate::subject;
 use crate::trie::{Entry, Place};
 
+/// A tap that holds more is worth a look between the turns of its owner.
+pub(super) const FILLING_BYTES: usize = 128 << 10;
+
 /// A receiver whose messages wait for `take`.
 #[derive(Debug)]
 pub(super) struct Tap {
@@ -19,6 +22,8 @@ pub(super) struct Tap {
     rest: Batch,
     /// A TAP event was given and not everything taken since.
     pub(super) announced: bool,
+    /// A FILLING event was given and nothing taken since.
+    pub(super) filling: bool,
     subs: Vec<u32>,
 }
 
@@ -60,6 +65,7 @@ impl Hub {
             batch: Batch::default(),
             rest: Batch::default(),
             announced: false,
+            filling: false,
             subs: Vec::new(),
         };
         self.floor.taps.insert(build).0
@@ -125,6 +131,7 @@ impl Hub {
     pub fn take(&mut self, tap: u64, limit: usize) -> Option<Batch> {
         let tap = self.floor.taps.get_mut(tap)?;
         let front = tap.take(limit);
+        tap.filling = false;
         if tap.is_empty() {
             tap.announced = false;
         } else {

@@ -325,6 +325,22 @@ impl StreamState {
         found
     }
 
+    /// Whether a batch can be admitted while the log lacks messages that were admitted before: nothing of what they are, beyond
+    /// what is known here, decides on it, and no limit removes the oldest.
+    pub fn fits(&self, batch: &Batch) -> bool {
+        let last = self.last_seq + batch.len() as u64;
+        let bytes = if self.limits.max_bytes > 0 {
+            let size = |message: Message<'_>| {
+                let (subject, headers) = (message.subject.len(), message.headers.len());
+                self.size_of(last, subject, headers, self.reply_len(message.headers), message.payload.len())
+            };
+            batch.iter().map(size).sum()
+        } else {
+            0
+        };
+        !self.exceeds(self.messages + batch.len() as u64, self.bytes + bytes) && self.unresolved(batch).is_empty()
+    }
+
     /// Tell the last sequence of a subject, as found in the log; of no effect if it can't be that.
     pub fn note_last(&mut self, subject: &[u8], sequence: u64) {
         let Some(slot) = self.index.find(subject) else { return };

@@ -24,6 +24,7 @@ const STALL: u8 = 5;
 const DRAINED: u8 = 6;
 const INFO: u8 = 7;
 const PONG: u8 = 8;
+const FILLING: u8 = 9;
 
 type Turn<'py> = Option<(Bound<'py, PyList>, Bound<'py, PyList>)>;
 
@@ -83,6 +84,7 @@ fn event_tuple(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
         Event::Pong(conn) => (PONG, conn, py.None()).into_pyobject(py),
         Event::Close(conn, reason) => (CLOSE, conn, reason).into_pyobject(py),
         Event::Tap(tap) => (TAP, tap, py.None()).into_pyobject(py),
+        Event::Filling(tap) => (FILLING, tap, py.None()).into_pyobject(py),
         Event::Interest(watch, now) => (INTEREST, watch, now).into_pyobject(py),
         Event::Stall(conn) => (STALL, conn, py.None()).into_pyobject(py),
         Event::Drained(conn) => (DRAINED, conn, py.None()).into_pyobject(py),
@@ -382,6 +384,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("DRAINED", DRAINED),
         ("INFO", INFO),
         ("PONG", PONG),
+        ("FILLING", FILLING),
     ];
     for (name, kind) in kinds {
         module.add(name, kind)?;

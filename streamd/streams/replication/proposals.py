@@ -135,6 +135,9 @@ class Proposals:
             # Somebody publishes and waits: the next iterations of the loop would only add their delay.
             self._propose_now()
 
+    def filling(self, source: Source) -> None:
+        """An entry takes what waits when it is proposed, not before."""
+
     def begin(self, publishes: list[tuple[Stream, Batch]]) -> None:
         """This server leads from now on, and has kept publishes from an earlier time that it did."""
         self._sources.extendleft(Held(stream, batch) for stream, batch in reversed(publishes))

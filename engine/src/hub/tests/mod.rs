@@ -297,6 +297,29 @@ fn taps_announce_once_and_again_for_a_remainder() {
 }
 
 #[test]
+fn a_tap_that_fills_is_told_once_between_takes() {
+    let mut hub = Hub::new(Limits::default());
+    let conn = client(&mut hub, QUIET);
+    let tap = hub.tap("A", false);
+    hub.tap_add(tap, b"a", b"");
+    let message = format!("PUB a 50000\r\n{}\r\n", "x".repeat(50_000));
+    for events in [vec![Event::Tap(tap)], vec![], vec![Event::Filling(tap)], vec![], vec![]] {
+        hub.feed(conn, message.as_bytes());
+        assert_eq!(turn(&mut hub).1, events);
+    }
+    // What is left of a large batch counts again.
+    assert_eq!(hub.take(tap, 110_000).unwrap().len(), 2);
+    assert_eq!(turn(&mut hub).1, [Event::Tap(tap)]);
+    hub.feed(conn, message.as_bytes());
+    assert_eq!(turn(&mut hub).1, [Event::Filling(tap)]);
+    assert_eq!(hub.take(tap, 0).unwrap().len(), 3);
+    assert_eq!(hub.take(tap, 0).unwrap().len(), 1);
+    turn(&mut hub);
+    hub.feed(conn, message.as_bytes());
+    assert_eq!(turn(&mut hub).1, [Event::Tap(tap)]);
+}
+
+#[test]
 fn watches_count_clients_only() {
     let mut hub = small();
     let conn = client(&mut hub, QUIET);

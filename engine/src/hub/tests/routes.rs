@@ -414,5 +414,5 @@ fn a_route_that_lags_is_told_of_and_in_the_end_cut() {
     for _ in 0..9 {
         hub.feed(route, [b"RMSG A t 8388608\r\n", body.as_slice(), b"\r\n"].concat().as_slice());
     }
-    assert_eq!(turn(&mut hub).1, [Event::Tap(tap), Event::Stall(route)]);
+    assert_eq!(turn(&mut hub).1, [Event::Tap(tap), Event::Filling(tap), Event::Stall(route)]);
 }

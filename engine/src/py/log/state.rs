@@ -119,6 +119,10 @@ impl StreamState {
         Admission::new(py, self.inner.admit(&batch.inner, now_ns))
     }
 
+    fn fits(&self, batch: &Batch) -> bool {
+        self.inner.fits(&batch.inner)
+    }
+
     fn unresolved<'py>(&self, py: Python<'py>, batch: &Batch) -> PyResult<Vec<Bound<'py, PyAny>>> {
         self.inner.unresolved(&batch.inner).iter().map(|subject| subject_to_py(py, subject)).collect()
     }
