@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 import pytest
 
+from streamd.streams.replication import ops
 from tests.replication.test_rejoin import NAMES, filled, victim, whole
 from tests.replication.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamd.store import Work
+    from tests.replication.world import Server
 
 
 @pytest.mark.parametrize("role", ["group leader", "meta leader", "neither"])
@@ -80,3 +90,75 @@ def test_full_while_a_state_is_fetched(seed: int) -> None:
         server.disk.full = False
         acked["S"] += world.store("S", 5)
         whole(world, acked)
+
+
+def full_behind_definition(server: Server, name: str) -> None:
+    """The disk has room for a stream's definition, and for nothing more."""
+
+    def written(works: Iterable[Work]) -> None:
+        definitions = [part.definition for work in works for part in work.logs.values() if part.definition is not None]
+        if name in [json.loads(definition)["name"] for definition in definitions]:
+            server.disk.full = True
+            server.disk.written = lambda works: None
+
+    server.disk.written = written
+
+
+def full_at_operation(server: Server, group: str) -> None:
+    """A group's entries are held back until an operation comes that stands alone; then all come at once, and the disk has room
+    for what the first of them do no more."""
+    replica = server.replication.replicas[group]
+    committed, held = replica.committed, list[tuple[int, int, bytes]]()
+
+    def hold_back(index: int, term: int, command: bytes) -> None:
+        held.append((index, term, command))
+        if ops.decode(command)[1][0].kind in ops.ALONE:
+            replica.committed = committed  # type: ignore[method-assign]
+            for entry in held:
+                committed(*entry)
+            server.disk.full = True
+
+    replica.committed = hold_back  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_full_before_an_operation_counts_as_applied(seed: int) -> None:
+    """What it did is stored, and that it did it isn't: a server that leads later, without another entry between, serves."""
+    with World(seed) as world:
+        acked = filled(world)
+        server = victim(world, "neither")
+        full_behind_definition(server, "V")
+        world.create("V")
+        world.until(lambda: server.replication.standing.full, what="the disk to be found full")
+        server.disk.full = False
+        world.until(lambda: not server.replication.standing.full, what="room to be found")
+        leader = world.leader("V")
+        if leader is not server:
+            body = {"placement": {"preferred": server.name}}
+            assert world.ask("$JS.API.STREAM.LEADER.STEPDOWN.V", body, at=leader)["success"] is True
+        world.until(lambda: world.leader("V") is server, what="the leader that was asked for")
+        stream = server.stream("V")
+        assert stream is not None
+        replica = server.replication.replicas[stream.group]
+        world.until(lambda: replica.idle, what="everything to be stored as applied")
+        acked["V"] = world.store("V", 5)
+        whole(world, acked)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_full_between_publishes_and_an_operation(seed: int) -> None:
+    """What couldn't be stored is applied again before the operation that comes behind it, not after."""
+    with World(seed) as world:
+        filled(world)
+        leader, server = world.leader("S"), victim(world, "neither")
+        assert leader is not None
+        stream = leader.stream("S")
+        assert stream is not None
+        full_at_operation(server, stream.group)
+        world.store("S", 5)
+        assert world.ask("$JS.API.STREAM.PURGE.S", at=leader)["success"] is True
+        world.run(1)
+        server.disk.full = False
+        world.until(lambda: world.equal("S"), what="equal replicas")
+        assert world.payloads(server, "S") == []
+        whole(world, {"S": world.store("S", 5)})

@@ -3,7 +3,8 @@
 Place in the walk: the group commits an entry → here → admission and rows, in the commit that also stores how far this replica
                    is.
 Guarantee:  an entry is applied in the order of the log, and its publishes once: `applied` is in their commit. A commit that
-            fails is made again. Rare operations take commits of their own and change nothing when they come twice.
+            fails is made again. Rare operations take commits of their own, once everything before is stored, and change nothing
+            when they come twice.
 """
 
 from __future__ import annotations
@@ -194,6 +195,10 @@ class Replica:
             index, term, command = self._entries[0]
             now_ns, found = ops.decode(command)
             if found and found[0].kind in ops.ALONE:
+                if self._unstored:
+                    # It runs at rest, be these stored or not; and if they aren't, they come again, before it.
+                    commits.hurry(lambda: None)
+                    break
                 self._entries.popleft()
                 self.time_ns = max(self.time_ns, now_ns)
                 self._alone(index, term, now_ns, found[0])
@@ -245,9 +250,13 @@ class Replica:
             self._unstored.popleft()
         self.applied = max(self.applied, index)
         self.group.applied(self.applied)
+        if self._entries:
+            self._plan()
 
     def _undo(self) -> None:
         """Machines are back where the store is: what came since is applied again, in a moment."""
+        if not self._unstored:
+            return  # of two works that failed together, this is the second
         self._entries.extendleft(reversed(self._unstored))
         self._unstored.clear()
         self._done = self.applied
@@ -310,12 +319,15 @@ class Replica:
         def done(*result: Any) -> None:
             self._busy = False
             error = next((each for each in result if isinstance(each, StoreError)), None)
+            entry = (index, term, ops.encode(now_ns, [op]))
             if error is not None and not self._closed:
                 # Nothing of it was applied, and it must be: every replica does the same.
-                self._entries.appendleft((index, term, ops.encode(now_ns, [op])))
+                self._entries.appendleft(entry)
                 self._busy = True
                 self.services.clock.call_later(RETRY_NS, self._again)
                 return
+            # What it did is durable, and that it is applied isn't yet: if that fails, it comes again.
+            self._unstored.append(entry)
             self._mark(index)
             self.proposals.settled(index, term, result)
             self._plan()
