@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import sys
@@ -25,7 +26,7 @@ from streamd.core.access import Access
 from streamd.core.core import Core
 from streamd.core.info import Identity, new_server_id
 from streamd.errors import StoreError
-from streamd.monitor.reports import Reports
+from streamd.monitor.process import Process
 from streamd.monitor.system import System
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from streamd.cluster.mesh import Cluster
     from streamd.config.streaming import StreamingConfig
+    from streamd.monitor.reports import Reports
     from streamd.raft.net import Net
     from streamd.stan.clustered import ClusteredStreaming
     from streamd.stan.service import Streaming
@@ -69,10 +71,17 @@ class Server:
         self.clustered: ClusteredStreaming | None = None
         self.streaming: Streaming | None = None
         self.store_dir: Path | None = None
-        self.reports = Reports(self)
+        self.process = Process()
         self._stack = contextlib.AsyncExitStack()
         self._stopped: asyncio.Event
         self._failure: Exception | None = None
+
+    @functools.cached_property
+    def reports(self) -> Reports:
+        """What it says of itself, to those who ask."""
+        from streamd.monitor.reports import Reports
+
+        return Reports(self, self.replication.view if self.replication is not None else None)
 
     # where it is
 
@@ -355,7 +364,6 @@ class Server:
             failed=self._failed,
         )
         stack.callback(self.replication.close)
-        self.reports.cluster = self.replication.view
 
     def _cluster_changed(self) -> None:
         """Clients are told of servers that came and went."""
@@ -390,7 +398,7 @@ class Server:
         self.streaming = streaming
 
     async def _start_system(self, stack: contextlib.AsyncExitStack) -> None:
-        system = System(self.core, self.reports, self.server_id, self.log)
+        system = System(self.core, lambda: self.reports, self.server_id, self.log)
         system.bind()
         await stack.enter_async_context(self.core.beside(system.serve(), self._failed))
 

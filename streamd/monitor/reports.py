@@ -17,7 +17,7 @@ from streamd.core.info import PROTOCOL_VERSION
 from streamd.monitor import jsz, routez
 from streamd.monitor.connz import connz
 from streamd.monitor.healthz import healthz
-from streamd.monitor.varz import Process, configured, uptime_text
+from streamd.monitor.varz import configured, uptime_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from streamd.cluster.mesh import Cluster
     from streamd.config.models import Config
     from streamd.core.core import Core
+    from streamd.monitor.process import Process
     from streamd.streams.jetstream import JetStream
 
 SECOND_NS: Final = 1_000_000_000
@@ -46,15 +47,15 @@ class Running(Protocol):
     jetstream: JetStream | None
     cluster: Cluster | None
     store_dir: Path | None
+    process: Process
 
 
 class Reports:
-    """The reports of one server. `cluster` is set by whoever makes it one of several."""
+    """The reports of one server; `cluster`: what makes it one of several."""
 
-    def __init__(self, server: Running) -> None:
+    def __init__(self, server: Running, cluster: jsz.ClusterFacts | None = None) -> None:
         self._server = server
-        self._process = Process()
-        self.cluster: jsz.ClusterFacts | None = None
+        self.cluster = cluster
 
     def server_info(self) -> ServerInfo:
         """Who answers, without a sequence."""
@@ -92,7 +93,7 @@ class Reports:
             "config_load_time": time_text(server.started_ns),
             "now": time_text(now_ns),
             "uptime": uptime_text((now_ns - server.started_ns) // SECOND_NS),
-            **self._process.fields(),
+            **server.process.fields(),
             "connections": core.num_connections,
             "total_connections": core.total_connections,
             "in_msgs": counts["in_msgs"],
@@ -122,7 +123,7 @@ class Reports:
         accounts = {connection.login.account for connection in core.connections.values()}
         fields: dict[str, Any] = {
             "start": time_text(server.started_ns),
-            **self._process.fields(),
+            **server.process.fields(),
             "connections": core.num_connections,
             "total_connections": core.total_connections,
             "active_accounts": len(accounts),

@@ -12,8 +12,9 @@ import anyio
 from streamd.api.system import Health, JetStreamInfo
 from streamd.config.models import Config
 from streamd.monitor.app import MonitorApp
+from streamd.monitor.process import Process
 from streamd.monitor.serve import MonitorServer
-from streamd.monitor.varz import Process, configured
+from streamd.monitor.varz import configured
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import nats
@@ -408,3 +410,24 @@ async def test_jetstream_api(system: Client, subject: str, kind: str, err_code: 
 async def test_alone_the_cluster_is_not_spoken_of(system: Client, subject: str) -> None:
     """As by nats-server on its own: no answer, and not "no responders" either."""
     assert await replies(system, f"$JS.API.{subject}", b'{"peer":"x"}') == []
+
+
+async def test_reports_are_loaded_when_somebody_asks() -> None:
+    """A server that nobody asks doesn't pay for them."""
+    program = "\n".join(
+        (
+            "import asyncio, sys, nats, streamd",
+            "async def main():",
+            "    async with streamd.Server() as server:",
+            "        client = await nats.connect(server.client_url)",
+            "        print('streamd.api.system' in sys.modules)",
+            "        await client.request('$SYS.REQ.USER.INFO', timeout=10)",
+            "        print('streamd.api.system' in sys.modules)",
+            "        await client.close()",
+            "asyncio.run(main())",
+        )
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+
+    assert out.split() == [b"False", b"True"]
