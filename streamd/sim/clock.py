@@ -1,7 +1,7 @@
 """Virtual time: one queue of calls, and each node's view of it.
 
 Guarantee:  calls happen by time, and at one time in the order they were asked for; nothing of a node that has ended happens;
-            a node that is paused does later what it would have done meanwhile.
+            a node that is paused does later, and in the same order, what it would have done meanwhile.
 """
 
 from __future__ import annotations
@@ -51,13 +51,16 @@ class Time:
 
     def __init__(self) -> None:
         self.now_ns = 0
-        self._queue: list[tuple[int, int, Call]] = []
+        #: When it happens, when it was to happen (earlier, if its life was paused then), in which order it was asked for.
+        self._queue: list[tuple[int, int, int, Call]] = []
         self._number = 0
 
     def at(self, time_ns: int, call: Callable[[], None], life: Life | None = None) -> Call:
         """Call at a time, now if it is past; not if that life is over by then."""
         planned = Call(call, life)
-        self._push(max(time_ns, self.now_ns), planned)
+        due_ns = max(time_ns, self.now_ns)
+        self._number += 1
+        heapq.heappush(self._queue, (due_ns, due_ns, self._number, planned))
         return planned
 
     def after(self, delay_ns: int, call: Callable[[], None], life: Life | None = None) -> Call:
@@ -68,7 +71,7 @@ class Time:
         """Let time pass. Errors: Violation if a moment never ends; whatever a call raises."""
         calls = 0
         while self._queue and self._queue[0][0] <= until_ns:
-            time_ns, _, planned = heapq.heappop(self._queue)
+            time_ns, due_ns, number, planned = heapq.heappop(self._queue)
             if planned.call is None:
                 continue
             life = planned.life
@@ -76,7 +79,7 @@ class Time:
                 if life.over:
                     continue
                 if life.paused_until_ns > time_ns:
-                    self._push(life.paused_until_ns, planned)
+                    heapq.heappush(self._queue, (life.paused_until_ns, due_ns, number, planned))
                     continue
             calls = calls + 1 if time_ns == self.now_ns else 0
             if calls > CALLS_MAX:
@@ -86,9 +89,14 @@ class Time:
             call()
         self.now_ns = until_ns
 
-    def _push(self, time_ns: int, planned: Call) -> None:
-        self._number += 1
-        heapq.heappush(self._queue, (time_ns, self._number, planned))
+    def resume(self, life: Life) -> None:
+        """A pause ends now: what it held back comes before anything that happens from now on."""
+        life.paused_until_ns = self.now_ns
+        self._queue = [
+            (max(due_ns, self.now_ns) if planned.life is life else time_ns, due_ns, number, planned)
+            for time_ns, due_ns, number, planned in self._queue
+        ]
+        heapq.heapify(self._queue)
 
 
 class NodeClock:

@@ -84,7 +84,7 @@ class Faults:
         world.network.heal()
         for machine in world.machines:
             machine.disk.full = False
-            machine.life.paused_until_ns = 0
+            machine.resume()
             machine.start()
 
     def _plan(self, mean_ms: int, fault: Callable[[], None]) -> None:

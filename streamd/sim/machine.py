@@ -126,6 +126,10 @@ class Machine:
         """The process stands still for a while, as under SIGSTOP."""
         self.life.paused_until_ns = max(self.life.paused_until_ns, until_ns)
 
+    def resume(self) -> None:
+        """It goes on, as under SIGCONT."""
+        self._world.time.resume(self.life)
+
     def jump(self, offset_ns: int) -> None:
         """Somebody sets the wall clock."""
         self.offset_ns = offset_ns

@@ -271,7 +271,8 @@ class Network:
         if net is None:
             return
         if net.life.paused_until_ns > self._time.now_ns:
-            self._time.at(net.life.paused_until_ns, lambda: deliver(net), net.life)
+            # Behind what the process has missed already: the news of a connection comes before what comes on it.
+            self._time.at(self._time.now_ns, lambda: deliver(net), net.life)
         else:
             deliver(net)
 

@@ -61,6 +61,28 @@ def test_a_life_that_is_over_does_nothing_and_a_paused_one_does_it_later() -> No
     assert seen == [("paused", 5 * MS)]
 
 
+@pytest.mark.parametrize("resumed", [False, True], ids=["prolonged", "resumed"])
+def test_what_a_pause_held_back_keeps_its_order(resumed: bool) -> None:
+    """However long the pause becomes; and it comes before anything that happens once the process goes on."""
+    time, seen = Time(), list[str]()
+    life = Life()
+    life.paused_until_ns = 5 * MS
+    time.at(2 * MS, lambda: seen.append("second"), life)
+    time.at(MS, lambda: seen.append("first"), life)
+    time.run(3 * MS)
+    ends_ns = 4 * MS if resumed else 7 * MS
+    time.at(ends_ns, lambda: seen.append("third"), life)
+    if resumed:
+        time.run(ends_ns)
+        assert seen == []
+        time.resume(life)
+    else:
+        life.paused_until_ns = ends_ns
+    time.run(ends_ns)
+
+    assert seen == ["first", "second", "third"]
+
+
 def test_a_clock_that_jumps_moves_no_timer() -> None:
     """Only the wall's time jumps."""
     time, seen = Time(), list[int]()
@@ -150,6 +172,33 @@ def test_ordered_weather_keeps_the_order_and_chaos_does_not() -> None:
     assert orders[1] != sorted(orders[1])
     assert len(set(orders[1])) < 200
     assert len(orders[1]) > len(set(orders[1]))
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["prolonged", "resumed"])
+def test_a_paused_process_hears_of_a_connection_before_what_comes_on_it(resumed: bool) -> None:
+    """A stream has no holes, whatever becomes of a pause: interest that is lost is never told again."""
+    time, network, (a,) = joined(CALM, "a#1")
+    seen = list[int | bytes | None]()
+    numbers = list[int | None]()
+    a.on_stream(lambda _node, number: numbers.append(number), lambda _node, _number, _data: None)
+    life = Life()
+    life.paused_until_ns = time.now_ns + 200 * MS
+    b = network.join("b#1", NodeClock(time, life), life)
+    b.on_stream(lambda _node, number: seen.append(number), lambda _node, _number, data: seen.append(data))
+
+    time.run(time.now_ns + 100 * MS)
+    number = numbers[-1]
+    assert number is not None
+    a.stream("b#1", number, b"first")
+    time.run(time.now_ns + 50 * MS)
+    if resumed:
+        time.resume(life)
+    else:
+        life.paused_until_ns += 100 * MS
+    a.stream("b#1", number, b"second")
+    time.run(time.now_ns + SECOND)
+
+    assert seen == [number, b"first", b"second"]
 
 
 # disk
