@@ -2,9 +2,10 @@
 
 Guarantee:  the first entry that breaks a rule raises Violation, with nodes and places.
 Rules:      log matching (equal index and term: equal entry and equal entries before); what was committed never changes; it is
-            on a majority of disks when it is first committed; a leader has all that was committed in terms before its own;
-            one leader a term; terms and commits of a node never go back.
-Source:     the Raft paper, figure 3.
+            on a majority of disks when it is first committed; a node cuts it only for a leader of a term before that of the
+            commit, and only if it had no part in that; a leader has all that was committed in terms before its own; one leader
+            a term; terms and commits of a node never go back.
+Source:     the Raft paper, figures 2 and 3.
 """
 
 from __future__ import annotations
@@ -52,10 +53,12 @@ class Ledger:
         self.name = name
         self.disks: dict[NodeId, Shadow] = {}
         self.committed: dict[int, Entry] = {}
+        self.committed_in: dict[int, int] = {}  # the term of who told of it first: that of the commit, or a later one
         self.chain: dict[int, int] = {0: 0}  # checksum of everything committed up to an index
         self.last_of_term: dict[int, int] = {}  # highest index that was committed of a term
         self.leaders: dict[int, NodeId] = {}
         self._terms: dict[NodeId, int] = {}
+        self._cut_for: dict[tuple[NodeId, int, int], int] = {}  # (node, index, term) → the leader's term
         self._known: dict[Entry, tuple[int, int]] = {}  # (index, term) → checksum, term of the entry before
         self._counts = counts
 
@@ -82,14 +85,32 @@ class Ledger:
             disk.first = part.keep_from
             disk.last = max(disk.last, disk.first - 1)
 
+    def cuts(self, node: NodeId, entries: Iterable[tuple[int, int]], leader_term: int) -> None:
+        """A node takes these, as (index, term), out of its log in memory, for the leader of that term; its disk follows."""
+        self._cut_for.update(((node, index, term), leader_term) for index, term in entries)
+
     def _truncate(self, node: NodeId, disk: Shadow, index: int) -> None:
         if index >= disk.first:
             self._counts["truncations"] += 1
+        latest, _ = disk.entries.get(disk.last, (0, 0))
         for gone in range(max(index, disk.first), disk.last + 1):
             term, _ = disk.entries.pop(gone)
-            if gone in self.committed and self.committed[gone][0] == term:
-                raise self._broken(f"{node} cuts entry {gone} of term {term}, which is committed")
+            committed, _ = self.committed.get(gone, (-1, 0))
+            if term == committed and not self._may_cut(node, gone, term, latest):
+                raise self._broken(
+                    f"{node} cuts entry {gone} of term {term}, which is committed since term {self.committed_in[gone]}"
+                )
         disk.last = index - 1
+
+    def _may_cut(self, node: NodeId, index: int, term: int, latest: int) -> bool:
+        """Whether Raft lets a node cut a committed entry. `latest`: the term of the last entry on its disk.
+
+        A leader commits an entry of an earlier term with one of its own behind it. A leader of a term between the two needn't
+        have the former, and a node that has heard of no later one follows it. Nobody else cuts such an entry: whoever counted
+        for the commit has the one of the committing leader's term, and every leader from that term on has them both.
+        """
+        leader_term = self._cut_for.get((node, index, term))
+        return leader_term is not None and max(leader_term, latest) < self.committed_in[index]
 
     def _append(self, node: NodeId, disk: Shadow, value: bytes) -> None:
         record = record_decode(value)
@@ -137,12 +158,15 @@ class Ledger:
 
     # commits
 
-    def commit(self, node: NodeId, index: int, term: int, command: bytes, voters: Iterable[NodeId]) -> None:
-        """A node hands an entry to its machine. Errors: Violation."""
+    def commit(
+        self, node: NodeId, index: int, term: int, command: bytes, voters: Iterable[NodeId], node_term: int
+    ) -> None:
+        """A node, which is in that term, hands an entry to its machine. Errors: Violation."""
         entry = (term, zlib.crc32(command))
         first = self.committed.get(index)
         if first is None:
             self.committed[index] = entry
+            self.committed_in[index] = node_term
             self.last_of_term[term] = max(index, self.last_of_term.get(term, 0))
             self._on_majority(node, index, term, list(voters))
         elif first != entry:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from streamd.clock import Clock
     from streamd.raft.group import Group
+    from streamd.raft.journal import Journal
     from streamd.raft.net import Net, NodeId
     from streamd.raft.options import Options
     from streamd.raft.sides import Machine
@@ -42,7 +43,7 @@ class Watched:
 
     def committed(self, index: int, term: int, command: bytes) -> None:
         """The next entry."""
-        self._ledger.commit(self._node, index, term, command, self.group.config.voters)
+        self._ledger.commit(self._node, index, term, command, self.group.config.voters, self.group.term)
         self._machine.committed(index, term, command)
 
     def role_changed(self) -> None:
@@ -89,8 +90,20 @@ class WatchedHost(Host):
         ledger = self._ledger(name)
         watched = Watched(machine, self.node, ledger, self._failed)
         group = watched.group = super().open(name, storage, watched, applied, prompt=prompt)
+        self._watch_cuts(group.replica.journal, ledger)
         if not ledger.opened(self.node, storage.log.read(1, _ALL, _ALL)):
             # What was written last can't be told from what was cut short: no log that ends with it can. Nothing in a server
             # notices, so it is the operator here who does.
             raise JournalDamaged(name, "its end is missing")
         return group
+
+    def _watch_cuts(self, journal: Journal, ledger: Ledger) -> None:
+        """What reaches the disk no longer tells for which leader it was cut: the node may be in a later term by then."""
+        truncate = journal.truncate
+
+        def tell(index: int) -> None:
+            terms = journal.terms
+            ledger.cuts(self.node, [(at, terms.at(at)) for at in range(index, terms.last + 1)], journal.term)
+            truncate(index)
+
+        journal.truncate = tell  # type: ignore[method-assign]

@@ -51,7 +51,12 @@ class Lab:
     """Node "a" and its group "g", everyone linked; the others say what the test lets them."""
 
     def __init__(
-        self, voters: Sequence[NodeId] = ("a", "b", "c"), *, options: Options | None = None, seed: int = 1
+        self,
+        voters: Sequence[NodeId] = ("a", "b", "c"),
+        *,
+        options: Options | None = None,
+        seed: int = 1,
+        host: Callable[..., Host] = Host,
     ) -> None:
         self.world = World(seed)
         self.disk = Disk(self.world, {})
@@ -62,6 +67,7 @@ class Lab:
         self.frames: list[Frame] = []
         self._handler: Callable[[bytes], None]
         self._link: Callable[[NodeId, bool], None]
+        self._make_host = host
         self.voters = voters
         self.options = options or quick()
         self.machine = Recorder()
@@ -71,7 +77,7 @@ class Lab:
 
     def open(self, applied: int = 0) -> None:
         """A life of the node begins."""
-        self.host = Host(
+        self.host = self._make_host(
             self,
             self.clock,
             random.Random(1),

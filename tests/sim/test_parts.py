@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from streamd._engine import CorruptRecord, Records, record_decode, record_encode
 from streamd.errors import StoreError, StoreFull
+from streamd.raft.journal import term_and_vote
+from streamd.raft.storage import TERM_AND_VOTE
 from streamd.sim.clock import MS, SECOND, Life, NodeClock, Time
 from streamd.sim.disk import Disk
 from streamd.sim.ledger import Ledger
 from streamd.sim.network import CHAOS, ORDERED, Network, Weather
 from streamd.sim.violation import Violation
+from streamd.sim.watched import WatchedHost
 from streamd.store import LogWork, Outcome, StreamLog, TailCache, Work, recover
+from tests.raft.lab import Lab, no_op, regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -339,13 +344,66 @@ def test_ledger_sees_commits_that_change_or_have_no_majority() -> None:
     ledger = Ledger("A", Counter())
     wrote(ledger, "a", (1, 1), (2, 1))
     wrote(ledger, "b", (1, 1))
-    ledger.commit("a", 1, 1, b"", "abc")
+    ledger.commit("a", 1, 1, b"", "abc", 1)
     with pytest.raises(Violation, match="on the disks of \\['a'\\]"):
-        ledger.commit("a", 2, 1, b"", "abc")
+        ledger.commit("a", 2, 1, b"", "abc", 1)
     with pytest.raises(Violation, match="which is committed"):
         wrote(ledger, "b", (1, 2), truncate_from=1)
     with pytest.raises(Violation, match="was committed"):
-        ledger.commit("b", 1, 2, b"", "abc")
+        ledger.commit("b", 1, 2, b"", "abc", 2)
+
+
+def test_ledger_lets_only_who_had_no_part_cut_what_was_committed_for_a_leader_of_before() -> None:
+    """Term 5 commits an entry of term 3 with one of its own; a leader of term 4 never had it."""
+    ledger = Ledger("A", Counter())
+    for node in "abcde":
+        wrote(ledger, node, (1, 1), (2, 3))
+    for node in "ab":
+        wrote(ledger, node, (3, 5))
+    ledger.commit("a", 2, 3, b"", "abc", 5)
+    ledger.cuts("c", [(2, 3)], 4)
+    wrote(ledger, "c", (2, 4), truncate_from=2)
+    for node, leader_term in (("b", 4), ("d", 5), ("e", 6)):
+        ledger.cuts(node, [(2, 3)], leader_term)
+        with pytest.raises(Violation, match=f"{node} cuts entry 2 of term 3, which is committed since term 5"):
+            wrote(ledger, node, (2, 4), truncate_from=2)
+
+
+def test_ledger_hears_for_which_leader_a_log_was_cut() -> None:
+    """Another leader may be followed before the cut is on the disk: what is written then tells only of that one."""
+    ledger = Ledger("g", Counter())
+    lab = Lab(host=partial(WatchedHost, ledger=lambda name: ledger, failed=lambda error: None))
+    old, late, new = regular(3), no_op(4), no_op(5)
+    lab.append("b", 3, 1, 0, old)
+    lab.run()
+    store(ledger, lab, "a", "b", "c")
+    for node in "bc":
+        wrote(ledger, node, (3, 5), text=new[1])
+    ledger.commit("b", 2, 3, old[1][1:], "abc", 5)
+    # While this one is written, what comes behind it waits.
+    lab.append("b", 3, 2, 3, regular(3))
+    lab.append("c", 4, 1, 0, late)
+    lab.append("b", 5, 3, 5)
+    lab.run()
+    (cut,) = lab.disk.works[-1].logs.values()
+    store(ledger, lab, "a")
+
+    assert (cut.truncate_from, cut.consumer_states[TERM_AND_VOTE]) == (2, term_and_vote(5, None))
+    assert ledger.disks["a"].entries[2][0] == 4
+    lab.append("b", 5, 1, 0, old, new, commit=3)
+    lab.run()
+    store(ledger, lab, "a")
+    assert lab.log() == [0, 0, 3, 5]
+    assert [entry[:2] for entry in lab.machine.entries] == [(2, 3)]
+
+
+def store(ledger: Ledger, lab: Lab, *nodes: str) -> None:
+    """What has reached the node's disk since, there and on others."""
+    for work in lab.disk.works:
+        for part in work.logs.values():
+            for node in nodes:
+                ledger.wrote(node, part)
+    lab.disk.works.clear()
 
 
 def test_ledger_sees_wrong_leaders() -> None:
@@ -353,7 +411,7 @@ def test_ledger_sees_wrong_leaders() -> None:
     ledger = Ledger("A", Counter())
     wrote(ledger, "a", (1, 1))
     wrote(ledger, "b", (1, 1))
-    ledger.commit("a", 1, 1, b"", "abc")
+    ledger.commit("a", 1, 1, b"", "abc", 1)
     ledger.leads("a", 1)
     ledger.leads("b", 2)
     with pytest.raises(Violation, match="both lead"):
