@@ -390,19 +390,17 @@ class Commits:
         held: list[Held] = []
         for stream, batch in source.take(BATCH_BYTES_MAX):
             refusal = self.refusals.why(stream, batch)
+            # It may need what was admitted before it and isn't in the log.
+            early = ahead or stream in self._admitted
             if refusal is not None:
                 self.refusals.answer(stream, batch, refusal)
-            elif self._must_wait(stream, batch, ahead) or any(each.stream is stream for each in behind):
+            elif (early and not (stream.stream_id and stream.state.fits(batch))) or (
+                behind and any(each.stream is stream for each in behind)
+            ):
                 held.append(Held(stream, batch))
             else:
                 self.admit(self.open(), stream, batch, now_ns)
         return held
-
-    def _must_wait(self, stream: Stream, batch: Batch, ahead: bool) -> bool:
-        """Whether a batch may need what was admitted before it and isn't in the log."""
-        if not ahead and stream not in self._admitted:
-            return False
-        return not (stream.stream_id and stream.state.fits(batch))
 
     def _close_parts(self, work: Work) -> list[Stream]:
         """Every machine that changed adds its delta, and its checkpoint when one is due. Returns their streams."""
