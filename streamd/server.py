@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from streamd.cluster.mesh import Cluster
     from streamd.config.streaming import StreamingConfig
+    from streamd.monitor.jsz import ClusterFacts
     from streamd.monitor.reports import Reports
     from streamd.raft.net import Net
     from streamd.stan.clustered import ClusteredStreaming
@@ -72,6 +73,7 @@ class Server:
         self.streaming: Streaming | None = None
         self.store_dir: Path | None = None
         self.process = Process()
+        self.cluster_facts: ClusterFacts | None = None
         self._stack = contextlib.AsyncExitStack()
         self._stopped: asyncio.Event
         self._failure: Exception | None = None
@@ -81,7 +83,7 @@ class Server:
         """What it says of itself, to those who ask."""
         from streamd.monitor.reports import Reports
 
-        return Reports(self, self.replication.view if self.replication is not None else None)
+        return Reports(self)
 
     # where it is
 
@@ -364,6 +366,7 @@ class Server:
             failed=self._failed,
         )
         stack.callback(self.replication.close)
+        self.cluster_facts = self.replication.view
 
     def _cluster_changed(self) -> None:
         """Clients are told of servers that came and went."""

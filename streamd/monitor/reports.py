@@ -48,14 +48,14 @@ class Running(Protocol):
     cluster: Cluster | None
     store_dir: Path | None
     process: Process
+    cluster_facts: jsz.ClusterFacts | None  # of one of several
 
 
 class Reports:
-    """The reports of one server; `cluster`: what makes it one of several."""
+    """The reports of one server."""
 
-    def __init__(self, server: Running, cluster: jsz.ClusterFacts | None = None) -> None:
+    def __init__(self, server: Running) -> None:
         self._server = server
-        self.cluster = cluster
 
     def server_info(self) -> ServerInfo:
         """Who answers, without a sequence."""
@@ -144,17 +144,19 @@ class Reports:
         return jsz.Settled(server.config.jetstream, server.jetstream, str(server.store_dir) if store_dir else "")
 
     def _jetstream(self, *, store_dir: bool) -> dict[str, Any]:
-        jetstream, settled = self._server.jetstream, self._settled(store_dir=store_dir)
-        if jetstream is None or settled is None:
+        server, settled = self._server, self._settled(store_dir=store_dir)
+        if server.jetstream is None or settled is None:
             return {}
-        fields = {"config": settled.settings.wire(), "stats": jsz.stats(jetstream, self.cluster).wire()}
-        if self.cluster is not None:
-            fields["meta"] = self.cluster.meta().wire()
+        cluster = server.cluster_facts
+        fields = {"config": settled.settings.wire(), "stats": jsz.stats(server.jetstream, cluster).wire()}
+        if cluster is not None:
+            fields["meta"] = cluster.meta().wire()
         return {**fields, "limits": settled.bounds.wire()}
 
     def healthz(self, options: HealthzOptions) -> Health:
         """Whether it is well."""
-        return healthz(options, self._server.jetstream, self.cluster.problem() if self.cluster is not None else None)
+        cluster = self._server.cluster_facts
+        return healthz(options, self._server.jetstream, cluster.problem() if cluster is not None else None)
 
     async def jsz(self, options: JszOptions) -> JetStreamInfo | None:
         """What JetStream holds; None if the leader alone was asked and another leads."""
@@ -162,7 +164,7 @@ class Reports:
         return await jsz.jsz(
             server.jetstream,
             self._settled(),
-            self.cluster,
+            server.cluster_facts,
             options,
             server_id=server.server_id,
             now_ns=time.time_ns(),

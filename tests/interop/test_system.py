@@ -231,7 +231,7 @@ async def test_a_cluster_is_understood(programs: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     check = ("server", "check", "meta", "--expect", "3", "--lag-critical", "5", "--seen-critical", "10s")
     async with StreamdServer(config) as server:
-        server.reports.cluster = Led()
+        server.cluster_facts = Led()
         cli = System(programs / "nats", server.port, tmp_path)
         report = await to_thread.run_sync(cli, "server", "report", "jetstream")
         found = await to_thread.run_sync(lambda: cli(*check, fails=True))

@@ -238,7 +238,7 @@ async def test_cluster_facts(running: Server, system: Client, monkeypatch: pytes
         return found
 
     monkeypatch.setattr(running.jetstream.api.streams, "info", elsewhere)
-    running.reports.cluster = Three()
+    running.cluster_facts = Three()
     data = (await ask(system, "$SYS.REQ.SERVER.PING.JSZ", streams=True, raft=True))["data"]
 
     assert data["meta_cluster"] == {
