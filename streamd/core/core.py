@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from streamd._engine import Turn
+    from streamd.core.bus import Binding
     from streamd.core.link import Link
 
 #: All plain connections read into one buffer: the engine has consumed it before the callback returns.
@@ -307,17 +308,20 @@ class Core:
 
     def _on_tap(self, tap: int, _detail: None) -> None:
         binding = self.bus.binding_of(tap)
-        if binding is None:
-            return
-        try:
-            binding.dispatch()
-        except Exception as error:
-            self.log.error("service on account %s failed: %r", binding.account, error, exc_info=True)
+        if binding is not None:
+            self._serve(binding, binding.dispatch)
 
     def _on_filling(self, tap: int, _detail: None) -> None:
         binding = self.bus.binding_of(tap)
         if binding is not None and binding.on_filling is not None:
-            binding.on_filling()
+            self._serve(binding, binding.on_filling)
+
+    def _serve(self, binding: Binding, call: Callable[[], None]) -> None:
+        """Call a service; what it doesn't catch is told, and costs no client its connection."""
+        try:
+            call()
+        except Exception as error:
+            self.log.error("service on account %s failed: %r", binding.account, error, exc_info=True)
 
     def _on_stall(self, conn: int, _detail: None) -> None:
         link = self._links.get(conn)

@@ -15,6 +15,7 @@ from nats.js.api import StreamConfig
 from streamd import _engine
 from streamd.store.environment import Environment
 from streamd.store.writer import Writer
+from streamd.streams.commits import Commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nats.aio.subscription import Subscription
 
     from streamd import Server
+    from streamd.streams.sources import Source
     from streamd.streams.stream import Stream
 
 pytestmark = pytest.mark.anyio
@@ -196,3 +198,19 @@ def test_what_fits_removes_nothing_by_the_stream_s_limits(
         if not state.fits(batch):
             continue
         assert not state.admit(batch, 1_000).over
+
+
+async def test_what_goes_wrong_ahead_costs_no_client_its_connection(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and what waited is admitted when its turn comes."""
+
+    def broken(commits: Commits, source: Source) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Commits, "filling", broken)
+    _stream, held, acks = await _behind_one(server, client, monkeypatch)
+    held.let_go()
+
+    assert [ack["seq"] for ack in await acks.all()] == list(range(1, MANY + 2))
+    assert client.stats["reconnects"] == 0
