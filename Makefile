@@ -38,7 +38,7 @@ $(INSTALLED): $(VENV)/.dependencies pyproject.toml engine/Cargo.toml engine/Carg
 run: install
 	$(BIN)/streamd -c conf/single.conf
 
-# Two at a time: most tests wait for something, which compilers and simulations don't.
+# Two at a time, and of the server's tests three: most wait for something, which compilers and simulations don't.
 test: install
 	@$(MAKE) --no-print-directory -j2 unit-server lint unit-engine unit-sim || { echo "make test: failed, see above" >&2; exit 1; }
 
@@ -53,13 +53,13 @@ lint: install
 unit: unit-engine unit-sim unit-server
 
 unit-engine: install
-	$(CARGO) test -q $(ENGINE) --locked
+	nice $(CARGO) test -q $(ENGINE) --locked
 
 unit-sim: install
 	nice $(BIN)/python -m pytest -m "not soak and not interop" -rs -p no:cacheprovider tests/sim
 
 unit-server: install
-	$(BIN)/python -m pytest -m "not soak and not interop" -rs --ignore=tests/sim
+	$(BIN)/python -m pytest -m "not soak and not interop" -rs -n 3 --dist loadfile --ignore=tests/sim
 
 fmt: install
 	$(BIN)/ruff check --fix-only .

@@ -1,11 +1,13 @@
 """Ports for servers that must know each other's before they listen, or listen on the same one again.
 
 Guarantee:  nobody listens there now, and the system gives none of them to an outgoing connection: such a connection could take
-            the port of a server that isn't up yet, or not any more. A process gets each of them once.
+            the port of a server that isn't up yet, or not any more. A process gets each of them once, and processes that share
+            out one run of tests none of the others'.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from pathlib import Path
@@ -28,9 +30,15 @@ def _range() -> range:
     return max(range(_FIRST, low), range(high + 1, _LAST + 1), key=len)
 
 
+def _own() -> range:
+    """The share of this process, where tests run in several (names of pytest-xdist)."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    return _range()[int(worker.removeprefix("gw")) :: int(workers)]
+
+
 def free_port() -> int:
     """One port."""
-    for port in random.SystemRandom().sample(_range(), TRIES):
+    for port in random.SystemRandom().sample(_own(), TRIES):
         if port in _given:
             continue
         with socket.socket() as sock:

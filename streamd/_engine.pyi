@@ -146,6 +146,10 @@ class Engine:
         A route that the peer ends with -ERR is closed with its text as the reason; a malformed line with -ERR 'Parser Error'.
         Pending output above max_pending, at least 256 MiB, is a slow consumer."""
 
+    def route_finished(self, conn: int) -> None:
+        """The peer has sent its last on a ready connection, and all its interest: until the one that takes over has been
+        read, what was told here counts as told there. Without it, the interest ends with the connection."""
+
     def routes(self) -> list[dict[str, int]]:
         """Of every route: conn, in_msgs, in_bytes, out_msgs, out_bytes, pending_bytes, subscriptions (interest of the peer)."""
 

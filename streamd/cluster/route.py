@@ -201,6 +201,9 @@ class Route(Link):
         self.core.flush_soon()
 
     def _replaced(self) -> None:
+        if self._heard_last:
+            # The heir's own account of what the other side wants may still be on its way.
+            self.core.engine.route_finished(self.conn)
         self.fail(None, "Duplicate Route")
 
     def fail(self, text: str | None, reason: str, *, log: bool = False) -> None:

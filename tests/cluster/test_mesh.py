@@ -224,6 +224,7 @@ async def test_nothing_is_lost_between_two_connections() -> None:
         older = await dialed.get()
         older.info(**hello)
         older.say("PONG")
+        older.say("RS+ $G y")
         await older.hear("RS+")
         async with ByHand.dial(a) as newer:
             newer.connect(name="A")
@@ -240,6 +241,9 @@ async def test_nothing_is_lost_between_two_connections() -> None:
             assert (await subscription.next_msg(10)).data == b"3"
             await older.ended()
             assert names(a) == ["hand"]
+            # What the other one wants was told over the older one: the newer one's account of it comes late.
+            await client.publish("y", b"4")
+            assert await newer.hear("RMSG") == "RMSG $G y 1"
         await client.close()
 
 

@@ -231,7 +231,7 @@ class Nodes:
                 # What is committed is handed to the machine a turn later.
                 if not group.replica.core.applied == group.commit_index == group.last_index == peer.group.last_index:
                     return False
-                if replica.owners.keys() != peer.owners.keys():
+                if replica.owners.keys() != peer.owners.keys() or any(own.closed for own in replica.owners.values()):
                     return False  # a deletion is under way
         return True
 

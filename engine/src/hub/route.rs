@@ -6,6 +6,7 @@ use super::connection::{Connection, Phase, Traffic};
 use super::deliver::{fill_head, Frame};
 use super::interest::Link;
 use super::remote::shown;
+use super::subscription::Owner;
 use super::{Event, Hub};
 use crate::wire::route::{Cursor, Message, Op, Parser, Step};
 
@@ -98,6 +99,27 @@ impl Hub {
         conn.phase = Phase::Waiting;
         self.relink();
         self.go_on(slot);
+    }
+
+    /// The peer has said its last on a connection: all its interest was told there, and stays known as that of the one that
+    /// takes over, which may not have been read so far.
+    pub fn route_finished(&mut self, conn: u64) {
+        let Some(slot) = self.floor.conns.slot(conn) else { return };
+        let waits = |slot: &u32| self.floor.conns.at(*slot).is_some_and(|conn| conn.phase == Phase::Waiting);
+        let heirs = self.routes.iter().copied().filter(|other| self.same_lane(*other, slot)).filter(waits);
+        let Some(heir) = heirs.min_by_key(|other| self.ready(*other).map(|ready| ready.since)) else { return };
+        let Some(conn) = self.floor.conns.at_mut(slot) else { return };
+        let inherited = std::mem::take(&mut conn.subs);
+        let floor = &mut self.floor;
+        for number in &inherited {
+            if let Some(sub) = floor.subs.get_mut(*number) {
+                sub.owner = Owner::Route(heir);
+            }
+        }
+        // Nothing that it was told counts before it goes on: it has none of its own.
+        if let Some(heir) = floor.conns.at_mut(heir) {
+            heir.subs = inherited;
+        }
     }
 
     /// A ready route ends: the one that takes over goes on, before interest is lost with this one.

@@ -309,6 +309,49 @@ fn a_route_is_read_to_its_end_before_the_next_one() {
 }
 
 #[test]
+fn interest_outlasts_the_route_that_told_of_it() {
+    for finished in [true, false] {
+        let mut hub = small();
+        let conn = client(&mut hub, QUIET);
+        let older = routed(&mut hub).0;
+        hub.feed(older, b"RS+ A x\r\nRS+ A q g 2\r\n");
+        let watch = hub.watch("A", b"x", b"");
+        let newer = hub.open_route();
+        hub.route_ready(newer, "B", Lane::default());
+        turn(&mut hub);
+        if finished {
+            hub.route_finished(older);
+        }
+        hub.fail(older, None, "over");
+        hub.close(older);
+        // What the peer wants hasn't come over the newer one.
+        hub.feed(conn, b"PUB x 1\r\n1\r\nPUB q 1\r\n2\r\n");
+        let (out, events) = turn(&mut hub);
+        let lost = events.iter().any(|event| matches!(event, Event::Interest(number, _) if *number == watch));
+        let heard: Vec<_> = out.into_iter().filter(|(to, _)| *to == newer).collect();
+        if !finished {
+            assert_eq!((heard, lost), (vec![], true));
+            continue;
+        }
+        assert_eq!((heard, lost), (vec![(newer, "RMSG A x 1\r\n1\r\nRMSG A q | g 1\r\n2\r\n".to_owned())], false));
+        // It is the same interest that comes there, and ends there.
+        hub.feed(newer, b"RS+ A x\r\nRS+ A q g 2\r\n");
+        assert_eq!(hub.routes()[0].subscriptions, 2);
+        hub.feed(newer, b"RS- A x\r\n");
+        hub.feed(conn, b"PUB x 1\r\n3\r\n");
+        assert_eq!((text(&mut hub, newer), hub.routes()[0].subscriptions), (String::new(), 1));
+        hub.close(newer);
+        assert!(!hub.interest("A", b"q", b"g"));
+    }
+    let mut hub = small();
+    let only = routed(&mut hub).0;
+    hub.feed(only, b"RS+ A x\r\n");
+    hub.route_finished(only);
+    hub.route_finished(only + 1);
+    assert!(hub.interest("A", b"x", b""));
+}
+
+#[test]
 fn nothing_but_greetings_counts_before_a_route_is_ready() {
     let mut hub = small();
     let conn = client(&mut hub, QUIET);
