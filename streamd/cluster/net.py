@@ -1,14 +1,16 @@
 """What nodes say to each other, over subjects of the system account: Raft's frames and calls.
 
 In the walk:  `$SD.RAFT.<incarnation>` takes a node's frames, `$SD.CALL.<incarnation>.<what>` its calls, whose answers come
-              to `$SD.REPLY.<caller's incarnation>.<number>`.
+              to `$SD.REPLY.<caller's incarnation>.<its process>.<number>`.
 Guarantee:    a node is linked once its lane carries and its interest has come, so that what is sent from then on arrives;
-              the end of the lane is told at once and fails the calls that wait.
+              the end of the lane is told at once and fails the calls that wait. A call hears no answer but its own.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+
+from streamd.tokens import token
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,6 +30,8 @@ _CALLS: Final = "$SD.CALL."
 _REPLIES: Final = "$SD.REPLY."
 #: Never asked: interest in it says that the node hears calls.
 _PRESENT: Final = "present"
+#: What tells the processes of one node apart.
+PROCESS_CHARS: Final = 8
 
 
 def incarnation_of(node: NodeId) -> str:
@@ -63,6 +67,8 @@ class SubjectNet:
         self._log = log
         self._loop = bus.loop
         self._own = incarnation_of(node)
+        # Who is asked may answer once the asker has been started again: it is the same node, and counts its calls anew.
+        self._replies = f"{_REPLIES}{self._own}.{token(PROCESS_CHARS)}."
         self._links: dict[str, _Link] = {}  # by incarnation
         self._calls: dict[int, _Call] = {}
         self._count = 0
@@ -71,7 +77,7 @@ class SubjectNet:
         self._link_handlers: list[Callable[[NodeId, bool], None]] = []
         bus.bind([_FRAMES + self._own], self._on_frames, account=SYSTEM_ACCOUNT)
         bus.bind([f"{_CALLS}{self._own}.>"], self._on_calls, account=SYSTEM_ACCOUNT)
-        bus.bind([f"{_REPLIES}{self._own}.*"], self._on_replies, account=SYSTEM_ACCOUNT)
+        bus.bind([f"{self._replies}*"], self._on_replies, account=SYSTEM_ACCOUNT)
 
     # streamd.raft.net.Net
 
@@ -91,7 +97,7 @@ class SubjectNet:
         number = self._count
         timer = self._loop.call_later(timeout_ns / 1e9, self._answered, number, None)
         self._calls[number] = _Call(to, done, timer)
-        subject, reply = f"{_CALLS}{incarnation_of(to)}.{what}", f"{_REPLIES}{self._own}.{number}"
+        subject, reply = f"{_CALLS}{incarnation_of(to)}.{what}", f"{self._replies}{number}"
         if not self._bus.publish(subject, payload, reply=reply, account=SYSTEM_ACCOUNT):
             self._loop.call_soon(self._answered, number, None)
 

@@ -32,7 +32,8 @@ class Net(Protocol):
     def call(
         self, to: NodeId, what: str, payload: bytes, done: Callable[[bytes | None], None], *, timeout_ns: int
     ) -> None:
-        """Ask a node. `done` is called once: with the answer, or None if there was none in time or the link broke."""
+        """Ask a node. `done` is called once: with the answer, or None if there was none in time or the link broke. What was
+        asked by a process of this node that has ended may be answered now: that is no answer to anything asked since."""
 
     def serve(self, what: str, handler: Callable[[NodeId, bytes, Callable[[bytes], None]], None]) -> None:
         """Who answers a kind of call: handler(from, payload, answer); `answer` may be called later, once."""

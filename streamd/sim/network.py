@@ -1,7 +1,7 @@
 """The network between nodes: delays, losses, duplicates, partitions, and news of links that may be late or never come.
 
 Guarantee:  a frame or call reaches the node it was sent to or nobody; what is sent while a way is cut is lost; a call is
-            answered once, if only by its timeout.
+            answered once, if only by its timeout; an answer to a call of a process that has ended is heard by nobody.
 Model:      a link between two processes comes up a while after both can reach each other. When it breaks, each side is told
             at once, late, or not at all; a side that was not told goes on sending into it. In ordered weather frames keep
             their order and those of a broken link are gone; otherwise they overtake each other and outlive links.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from streamd.sim.clock import MS
@@ -69,7 +70,6 @@ class SimNet:
         self._linked: dict[NodeId, None] = {}
         self._connections: Callable[[NodeId, int | None], None] = lambda node, number: None
         self._streams: Callable[[NodeId, int, bytes], None] = lambda node, number, data: None
-        self._calls = 0
 
     def send(self, to: NodeId, *pieces: bytes) -> None:
         """A frame, which may be lost."""
@@ -85,8 +85,7 @@ class SimNet:
         self, to: NodeId, what: str, payload: bytes, done: Callable[[bytes | None], None], *, timeout_ns: int
     ) -> None:
         """A question; `done` hears the answer, or None."""
-        self._calls += 1
-        number = self._calls
+        number = next(self._network.calls)
         self._waiting[number] = done
         self._clock.call_later(timeout_ns, lambda: self._answered(number, None))
         if to in self._linked:
@@ -152,6 +151,8 @@ class Network:
     def __init__(self, time: Time, rng: random.Random, weather: Weather, counts: Counter[str]) -> None:
         self.weather = weather
         self.nets: dict[NodeId, SimNet] = {}
+        #: Numbers of calls: no two processes of a node have the same.
+        self.calls = count(1)
         self._time = time
         self._rng = rng
         self._counts = counts

@@ -9,10 +9,11 @@ import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from streamd import Server
-from streamd.config.models import Config
+from streamd.config.models import Config, JetStreamConfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from streamd.cluster.mesh import Cluster
 
@@ -24,10 +25,13 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
             await asyncio.sleep(0.005)
 
 
-def member(server_name: str, *seeds: str, port: int = -1, client_port: int = -1, **settings: Any) -> Server:
+def member(
+    server_name: str, *seeds: str, port: int = -1, client_port: int = -1, store: Path | None = None, **settings: Any
+) -> Server:
     """A server with JetStream that logs under its name; `settings` are those of the cluster block."""
+    jetstream = True if store is None else JetStreamConfig(store_dir=str(store))
     cluster = {"name": "C", "host": "127.0.0.1", "port": port, "routes": seeds, **settings}
-    config = Config(host="127.0.0.1", port=client_port, server_name=server_name, jetstream=True, cluster=cluster)  # type: ignore[arg-type]
+    config = Config(host="127.0.0.1", port=client_port, server_name=server_name, jetstream=jetstream, cluster=cluster)  # type: ignore[arg-type]
     return Server(config, logger=logging.getLogger(f"streamd.{server_name}"))
 
 

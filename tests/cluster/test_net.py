@@ -12,6 +12,7 @@ from tests.cluster.members import cluster_of, linked, member, meshed, names, see
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from streamd import Server
     from streamd.cluster.net import SubjectNet
@@ -99,6 +100,33 @@ async def test_calls_without_an_answer_end(two: tuple[SubjectNet, SubjectNet]) -
     assert await asked(one, other.node, "unknown", b"", 50_000_000) is None
     # Nobody is there: there is nothing to wait for.
     assert await asked(one, "gone#000000000000", "any", b"", 3600 * SECOND) is None
+
+
+async def test_answers_to_a_process_that_ended_are_none_to_the_next(tmp_path: Path) -> None:
+    """It is the same node and counts its calls anew: what was asked before must not answer what is asked now."""
+    async with member("b") as b:
+        waiting: list[Callable[[bytes], None]] = []
+        there = net_of(b)
+        there.serve("late", lambda _caller, _payload, answer: waiting.append(answer))
+        there.serve("silence", lambda _caller, _payload, _answer: None)
+        there.serve("echo", lambda _caller, payload, answer: answer(payload))
+        async with member("a", seed(b), store=tmp_path) as a:
+            await meshed(a, b)
+            before = net_of(a).node
+            for _ in range(20):
+                net_of(a).call(there.node, "late", b"", lambda _answer: None, timeout_ns=3600 * SECOND)
+            await until(lambda: len(waiting) == 20)
+        async with member("a", seed(b), store=tmp_path) as a:
+            await meshed(a, b)
+            here, answers = net_of(a), list[bytes | None]()
+            assert here.node == before
+            for _ in range(50):
+                here.call(there.node, "silence", b"", answers.append, timeout_ns=3600 * SECOND)
+            for answer in waiting:
+                answer(b"late")
+
+            assert await asked(here, there.node, "echo", b"now") == b"now"
+            assert answers == []
 
 
 async def test_what_is_sent_once_a_link_is_up_arrives() -> None:

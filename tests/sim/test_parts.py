@@ -23,6 +23,7 @@ from streamd.store import LogWork, Outcome, StreamLog, TailCache, Work, recover
 from tests.raft.lab import Lab, no_op, regular
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from streamd.sim.network import SimNet
@@ -129,6 +130,28 @@ def test_frames_and_calls_arrive() -> None:
 
     assert frames == [b"hello"]
     assert answers == [b"a#1!", None]
+
+
+def test_an_answer_to_a_process_that_ended_is_none_to_the_next() -> None:
+    """Chaos brings it to the node, which lives again and has asked somebody else meanwhile, as often as before."""
+    time, network, (a, b, _) = joined(CALM, "a#1", "b#1", "c#1")
+    waiting: list[Callable[[bytes], None]] = []
+    answers = list[bytes | None]()
+    b.serve("late", lambda _asker, _payload, answer: waiting.append(answer))
+    a.call("b#1", "late", b"", answers.append, timeout_ns=SECOND)
+    time.run(time.now_ns + 10 * MS)
+    a.life.over = True
+    network.leave("a#1")
+    life = Life()
+    a = network.join("a#1", NodeClock(time, life), life)
+    time.run(time.now_ns + 100 * MS)
+    assert "a#1" in b.linked()
+    a.call("c#1", "silence", b"", answers.append, timeout_ns=SECOND)
+    (answer,) = waiting
+    answer(b"of b")
+    time.run(time.now_ns + 2 * SECOND)
+
+    assert answers == [None]
 
 
 def test_nothing_passes_a_cut_way_and_the_other_way_stays_open() -> None:
