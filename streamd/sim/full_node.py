@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Final
 
 from streamd.errors import StoreError
 from streamd.sim.routes import SimCore
+from streamd.sim.served import watch
 from streamd.sim.watched import WatchedHost
 from streamd.state.limits import Limits
 from streamd.store import Sync
 from streamd.streams.jetstream import JetStream
 from streamd.streams.replication.node import Replication
+from streamd.streams.replication.replica import Replica
 
 if TYPE_CHECKING:
     import random
 
+    from streamd.raft.sides import Machine as GroupMachine
     from streamd.sim.clock import NodeClock
     from streamd.sim.disk import SimWriter
     from streamd.sim.full_world import FullWorld
@@ -84,6 +87,7 @@ class FullNode:
             log=_log,
             ledger=world.ledger,
             failed=self._failed,
+            opened=self._opened,
         )
         self.replication = Replication(
             self.jetstream,
@@ -97,6 +101,10 @@ class FullNode:
             failed=self._failed,
         )
         self.core.flush_soon()
+
+    def _opened(self, machine: GroupMachine) -> None:
+        if isinstance(machine, Replica):
+            watch(machine, self.world.history, self.world.time)
 
     def _failed(self, error: Exception) -> None:
         self.clock.call_soon(lambda: self.machine.damaged(error))

@@ -1,7 +1,9 @@
 """What clients of a simulated cluster were promised, and whether it is so.
 
 Guarantee:  a broken promise raises Violation: no acked message is lost, none is stored twice under its id, sequences of one
-            publisher keep its order, what is confirmed as acked doesn't come again.
+            publisher keep its order, what is confirmed as acked isn't sent again by any leader of then or later.
+Allowed:    a leader that is none any more, and doesn't know it yet, sends what the next one has confirmed. So what comes
+            again must have been sent by such a one.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from streamd._engine import record_decode
 from streamd.sim.violation import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamd._engine import Record
     from streamd.store import LogWork
@@ -28,7 +30,9 @@ class History:
         self.streams: dict[str, int] = {}  # others that are there: their replicas
         self._payloads: dict[int, bytes] = {}
         self._last: dict[str, tuple[int, int]] = {}  # of a publisher: its last number that was acked, and the sequence
-        self._confirmed: dict[int, int] = {}  # acks that were confirmed, and when
+        self._term = 0  # the latest of all leaders that have served the consumer
+        self._confirmed: dict[int, tuple[int, int]] = {}  # acks that were confirmed: when, and by which term
+        self._outdated: dict[int, int] = {}  # when a leader of an earlier term sent such a message last
 
     # what clients see
 
@@ -51,13 +55,25 @@ class History:
     def delivered(self, sequence: int, payload: bytes, pulled_ns: int) -> None:
         """A message came for a pull."""
         self._holds(sequence, payload)
-        confirmed_ns = self._confirmed.get(sequence)
-        if confirmed_ns is not None and confirmed_ns < pulled_ns:
+        confirmed_ns, _ = self._confirmed.get(sequence, (pulled_ns, 0))
+        if confirmed_ns < pulled_ns and self._outdated.get(sequence, 0) < pulled_ns:
             raise Violation(f"message {sequence} came again, whose ack was confirmed")
 
     def confirmed(self, sequence: int, now_ns: int) -> None:
         """The ack of a message is safe."""
-        self._confirmed.setdefault(sequence, now_ns)
+        self._confirmed.setdefault(sequence, (now_ns, self._term))
+
+    # what servers do
+
+    def served(self, term: int, sent: Iterable[int], now_ns: int) -> None:
+        """The leader of that term has served the consumer, and sent these messages just now."""
+        self._term = max(self._term, term)
+        for sequence in sent:
+            if sequence in self._confirmed:
+                _, by = self._confirmed[sequence]
+                if term >= by:
+                    raise Violation(f"message {sequence} is sent again in term {term}, and was confirmed by term {by}")
+                self._outdated[sequence] = now_ns
 
     def _holds(self, sequence: int, payload: bytes) -> None:
         known = self._payloads.setdefault(sequence, payload)

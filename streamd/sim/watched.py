@@ -79,11 +79,13 @@ class WatchedHost(Host):
         log: logging.Logger,
         ledger: Callable[[str], Ledger],
         failed: Callable[[JournalDamaged], None],
+        opened: Callable[[Machine], None] = lambda machine: None,
     ) -> None:
-        """`ledger`: that of a group. `failed`: hears that a journal can't be read any more."""
+        """`ledger`: that of a group. `failed`: hears that a journal can't be read any more. `opened`: hears of machines."""
         super().__init__(net, clock, rng, at_rest, options=options, settle=settle, log=log)
         self._ledger = ledger
         self._failed = failed
+        self._opened = opened
 
     def open(self, name: str, storage: Storage, machine: Machine, applied: int, *, prompt: bool = False) -> Group:
         """As `Host.open`; and what the store gives is what was written. Errors: JournalDamaged."""
@@ -95,6 +97,7 @@ class WatchedHost(Host):
             # What was written last can't be told from what was cut short: no log that ends with it can. Nothing in a server
             # notices, so it is the operator here who does.
             raise JournalDamaged(name, "its end is missing")
+        self._opened(machine)
         return group
 
     def _watch_cuts(self, journal: Journal, ledger: Ledger) -> None:

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from streamd.sim.clock import MS, SECOND, Time
 from streamd.sim.faults import Faults
@@ -46,7 +46,7 @@ class World:
         self.faults = Faults(self)
         self._directory = Path(tempfile.mkdtemp(prefix="streamd-sim-", dir=_RAM if _RAM.is_dir() else None))
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
