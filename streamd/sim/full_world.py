@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streamd._engine import Record
+    from streamd.raft.config import Config
+    from streamd.raft.group import Group
     from streamd.sim.machine import Machine
     from streamd.store import LogWork, Work
 
@@ -167,8 +169,9 @@ class FullWorld(World):
         state = metas[0].meta.state
         if {name: node.node for name, node in state.nodes.items()} != living:
             return f"the meta group knows {sorted(node.node for node in state.nodes.values())}"
-        if {*metas[0].meta.group.config.voters} != {*living.values()}:
-            return f"the meta group's voters are {metas[0].meta.group.config.voters}"
+        for config in _configs(metas[0].meta.group):
+            if {*config.voters} != {*living.values()}:
+                return f"the meta group's voters are {config.voters}"
         for plan in state.groups.values():
             leading = [
                 replica
@@ -177,9 +180,9 @@ class FullWorld(World):
             ]
             if len(leading) != 1:
                 return f"{len(leading)} servers lead group {plan.name}"
-            voters = leading[0].group.config.voters
-            if {*voters} != {living[name] for name in plan.names}:
-                return f"the voters of group {plan.name} are {voters}"
+            for config in _configs(leading[0].group):
+                if {*config.voters} != {living[name] for name in plan.names}:
+                    return f"the voters of group {plan.name} are {config.voters}"
         return None
 
     # disks
@@ -202,3 +205,8 @@ class FullWorld(World):
                 found = self._copies.setdefault(fields["uid"], Copies(fields["name"]))
             self._owners[node, stream] = found
         return self._owners.get((node, stream))
+
+
+def _configs(group: Group) -> tuple[Config, Config]:
+    """What a leader goes by, and what is committed: if it is lost, the others may know of no more than that."""
+    return group.config, group.at(group.commit_index)[1]
