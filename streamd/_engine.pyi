@@ -844,7 +844,8 @@ class StanGroup:
     Source:     nats-streaming-server 0.25.6.
     """
 
-    def __new__(cls, channel: str, *, queue: bool, next_seq: int = 1) -> StanGroup: ...
+    def __new__(cls, channel: str, *, queue: bool, patient: bool = False, next_seq: int = 1) -> StanGroup:
+        """`patient`: what nobody is there to get isn't sent, and waits until somebody is; else it waits for its ack."""
 
     next_seq: int  # stream sequence to look at next; may be set, but never back
     num_pending: int
@@ -860,6 +861,13 @@ class StanGroup:
 
     def set_failing(self, number: int, failing: bool) -> None:
         """A member's client doesn't answer heartbeats, or does again: others are preferred, redelivery to it alone waits."""
+
+    def absent(self) -> list[int]:
+        """If it is patient, members at whose inbox nobody listened when something was to be sent there: they get nothing
+        before `set_present`."""
+
+    def set_present(self, number: int) -> None:
+        """Somebody listens at a member's inbox."""
 
     def members(self) -> list[tuple[int, int, bool]]:
         """(number, pending, stalled), in the order of choice."""
@@ -879,8 +887,8 @@ class StanGroup:
     ) -> Delivery:
         """Frame and send records as MsgProto: new ones ascending from next_seq on, or those that `due` named.
 
-        `blocked`: 2 every member is stalled, 3 congested, 4 there is no member. Errors: CorruptRecord; the records before
-        the damaged one are sent.
+        `blocked`: 2 every member is stalled or absent, 3 congested, 4 there is no member, or all are absent. Errors:
+        CorruptRecord; the records before the damaged one are sent.
         """
 
     def due(self, now_ns: int, limit: int) -> list[int]:

@@ -19,7 +19,11 @@ struct World {
 
 /// A group whose members joined before anything was sent: (ack wait in ms, max in flight) of each.
 fn group_of(queue: bool, members: &[(i64, u64)]) -> World {
-    let group = Group::new(CHANNEL.as_bytes(), queue, 1);
+    world_of(queue, false, members)
+}
+
+fn world_of(queue: bool, patient: bool, members: &[(i64, u64)]) -> World {
+    let group = Group::new(CHANNEL.as_bytes(), queue, patient, 1);
     let mut world = World { group, wire: Wire::default(), numbers: 0 };
     for (wait, most) in members {
         world.join(*wait, *most);
@@ -37,6 +41,7 @@ impl World {
             max_in_flight,
             pending: 0,
             failing: false,
+            absent: false,
         });
     }
 
@@ -184,4 +189,40 @@ fn redelivery_to_a_silent_client_waits() {
     world.group.set_failing(1, false);
     assert_eq!(world.at(1999), []);
     assert_eq!(world.at(2000), [(1, 1, 1)]);
+}
+
+#[test]
+fn what_nobody_is_there_to_get_waits_until_somebody_is() {
+    let mut world = world_of(false, true, &[(1000, 100)]);
+    assert_eq!(world.publish(0, 1..=2), [(1, 1), (1, 2)]);
+    world.wire.deaf.insert("inbox.1".into());
+    assert_eq!(world.publish(10, 3..=4), []);
+    assert_eq!((world.group.next_seq(), world.group.num_pending()), (3, 2));
+    assert_eq!(world.group.absent().collect::<Vec<_>>(), [1]);
+    assert_eq!(world.at(1000), [], "nor does anything come again");
+    world.wire.deaf.clear();
+    assert_eq!(world.publish(1001, 3..=4), [], "it isn't asked for each message");
+    world.group.set_present(1);
+    assert_eq!(world.at(1002), [(1, 1, 1), (1, 2, 1)], "not counted as sent in vain");
+    assert_eq!(world.publish(1003, 3..=4), [(1, 3), (1, 4)]);
+    assert_eq!(world.at(2003), [(1, 1, 2), (1, 2, 2), (1, 3, 1), (1, 4, 1)]);
+}
+
+#[test]
+fn members_that_are_there_get_what_others_are_not_there_for() {
+    let mut world = world_of(true, true, &[(1000, 2), (1000, 100)]);
+    world.wire.deaf.insert("inbox.2".into());
+    assert_eq!(world.publish(0, 1..=3), [(1, 1), (1, 2)]);
+    assert_eq!(world.group.absent().collect::<Vec<_>>(), [2]);
+    world.wire.deaf.insert("inbox.1".into());
+    assert_eq!(world.at(1000), []);
+    assert_eq!(world.group.absent().count(), 2);
+    world.wire.deaf.clear();
+    world.group.set_present(2);
+    assert_eq!(world.at(1001), [(2, 1, 1), (2, 2, 1)]);
+    assert_eq!(world.publish(1001, 3..=3), [(2, 3)]);
+    // One that isn't patient sends to nobody, and waits for the ack.
+    let mut world = group_of(false, &[(1000, 100)]);
+    world.wire.deaf.insert("inbox.1".into());
+    assert_eq!((world.publish(0, 1..=1), world.group.num_pending(), world.group.absent().count()), (vec![], 1, 0));
 }

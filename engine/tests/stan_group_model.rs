@@ -258,7 +258,7 @@ struct World {
 impl World {
     fn new(queue: bool) -> World {
         World {
-            group: Group::new(CHANNEL.as_bytes(), queue, 1),
+            group: Group::new(CHANNEL.as_bytes(), queue, false, 1),
             model: Model { queue, next_seq: 1, held: Vec::new(), again: Vec::new(), members: Vec::new() },
             wire: Wire::default(),
             stored: Vec::new(),
@@ -292,7 +292,15 @@ impl World {
                 self.numbers += 1;
                 let inbox = format!("inbox.{}", self.numbers).into_bytes();
                 let (number, ack_wait_ns) = (self.numbers, wait * MS);
-                let who = Member { number, inbox, ack_wait_ns, max_in_flight: most, pending: 0, failing: false };
+                let who = Member {
+                    number,
+                    inbox,
+                    ack_wait_ns,
+                    max_in_flight: most,
+                    pending: 0,
+                    failing: false,
+                    absent: false,
+                };
                 self.group.join(who.clone());
                 self.model.join(who);
             }
@@ -330,7 +338,7 @@ impl World {
             }
             Op::Restart => {
                 let state = self.group.encode();
-                self.group = Group::new(CHANNEL.as_bytes(), self.model.queue, 1);
+                self.group = Group::new(CHANNEL.as_bytes(), self.model.queue, false, 1);
                 self.model.restart();
                 self.model.members.iter().for_each(|who| self.group.join(who.clone()));
                 self.group.decode(&state).unwrap();

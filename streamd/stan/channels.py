@@ -88,6 +88,11 @@ class Channel:
         self.timer: Timer | None = None
 
     @property
+    def clustered(self) -> bool:
+        """Whether it has replicas: its clients may lose their server, and find another one."""
+        return bool(self.stream.group)
+
+    @property
     def num_subscriptions(self) -> int:
         """Members of all groups, those that are offline too."""
         return sum(max(len(group.members), 1) for group in self.groups.values())

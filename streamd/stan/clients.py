@@ -160,6 +160,8 @@ class Clients:
         def answered() -> None:
             client.asked = 0
             self._set_failures(client, 0)
+            for group, member in client.subscriptions.values():
+                group.set_present(member)
             self._plan(client, self._config.hb_interval_ns)
 
         client.asked = self._ask(client, answered)

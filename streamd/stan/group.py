@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from streamd._engine import Admission, Batch, Delivery
     from streamd.clock import Timer
-    from streamd.core.bus import Binding
+    from streamd.core.bus import Binding, Watch
     from streamd.stan.channels import Channel
     from streamd.streams.changes import Rows
     from streamd.streams.stream import Stream
@@ -56,13 +56,15 @@ class Member:
     ack_wait: int
     #: Where its acks come in, while it is listened to.
     acks: Binding | None = None
+    #: Whether somebody listens at its inbox again, while nobody does.
+    back: Watch | None = None
 
     def stored(self) -> dict[str, Any]:
         """What a restart needs of it."""
         return {name: getattr(self, name) for name in _STORED}
 
 
-_STORED: Final = tuple(field.name for field in fields(Member) if field.name != "acks")
+_STORED: Final = tuple(field.name for field in fields(Member) if field.name not in ("acks", "back"))
 
 
 class Group:
@@ -162,7 +164,7 @@ class Group:
         at_once: bool = False,
     ) -> Group:
         """From the store. `at_once`: what is pending is sent again at once. Errors: CorruptRecord."""
-        machine = StanGroup(channel.name, queue=bool(definition["queue"]))
+        machine = StanGroup(channel.name, queue=bool(definition["queue"]), patient=channel.clustered)
         group = cls(
             channel,
             definition["id"],
@@ -228,10 +230,14 @@ class Group:
         if member.acks is not None:
             member.acks.close()
             member.acks = None
+        if member.back is not None:
+            member.back.close()
+            member.back = None
 
     def _join_machine(self, member: Member, *, ack_wait: int) -> None:
-        inbox = member.inbox if inbox_usable(member.inbox) else NOWHERE
-        self.state.join(member.number, inbox, ack_wait_ns=ack_wait * SECOND_NS, max_in_flight=member.max_in_flight)
+        self.state.join(
+            member.number, _inbox(member), ack_wait_ns=ack_wait * SECOND_NS, max_in_flight=member.max_in_flight
+        )
 
     def leave(self, member: Member) -> None:
         """Let a member go; what it holds goes to the others, or waits for the next."""
@@ -245,6 +251,14 @@ class Group:
     def set_failing(self, member: Member, failing: bool) -> None:
         """A member's client doesn't answer heartbeats, or does again."""
         self.state.set_failing(member.number, failing)
+
+    def set_present(self, member: Member) -> None:
+        """A member's client is there: it gets what was kept for it."""
+        if member.back is not None:
+            member.back.close()
+            member.back = None
+            self.state.set_present(member.number)
+            self.wake()
 
     def hear_acks(self) -> None:
         """Take what has arrived on the ack inboxes, now."""
@@ -359,7 +373,15 @@ class Group:
         if delivery.blocked == CONGESTED:
             self._congested = True
             self._bus.when_drained(delivery.conn, self._drained)
+        for number in self.state.absent():
+            self._await(number)
         return delivery
+
+    def _await(self, number: int) -> None:
+        """Nobody hears a member, whose client isn't given up: it may be on its way to another server."""
+        member = self.members[number]
+        if member.back is None:
+            member.back = self._bus.watch(_inbox(member), lambda there: self.set_present(member) if there else None)
 
     def _drained(self) -> None:
         self._congested = False
@@ -399,3 +421,7 @@ class Group:
         """Its state differs from what is stored."""
         if self.consumer_id and not self.closed:
             self.stream.changes.save(self)
+
+
+def _inbox(member: Member) -> str:
+    return member.inbox if inbox_usable(member.inbox) else NOWHERE

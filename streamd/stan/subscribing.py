@@ -166,7 +166,8 @@ class Subscribing:
         if existing is not None:
             return existing, False
         now_ns = channel.stream.services.clock.now_ns()
-        state = StanGroup(channel.name, queue=bool(queue), next_seq=start_sequence(channel, request, now_ns))
+        start = start_sequence(channel, request, now_ns)
+        state = StanGroup(channel.name, queue=bool(queue), patient=channel.clustered, next_seq=start)
         stored = 0 if channel.stream.in_memory else channel.stream.next_consumer_id()
         identity, channel.next_id = channel.next_id, channel.next_id + 1
         group = Group(channel, identity, durable=durable, queue=queue, state=state, consumer_id=stored, sent=self.sent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,10 +89,10 @@ def everywhere(cluster: Trio, path: str) -> list[dict[str, object]]:
 
 
 def unacked(node: Node, channel: str, client: str) -> int:
-    """Messages that a client's durable, which is in no queue, has and hasn't acked."""
+    """Messages that a client's durable, which is in no queue, has and hasn't acked; -1 where it isn't known so far."""
     found = node.ask(f"/streaming/channelsz?channel={channel}&subs=1")["subscriptions"]
     mine = (one for one in found if (one["client_id"], one.get("durable_name")) == (client, "d"))
-    return int(next(mine)["pending_count"])
+    return int(next(mine, {"pending_count": -1})["pending_count"])
 
 
 def payloads(subscription: Subscription, count: int) -> list[str]:
@@ -216,6 +216,39 @@ def test_durables_wait_for_their_client_through_a_change_of_leader(cluster: Trio
             assert [(message.data, message.redelivered) for message in one.take(2)] == [("2", True), ("4", False)]
         again.close()
     other.close()
+
+
+def test_what_comes_while_a_client_looks_for_another_server_waits_for_it(
+    cluster: Trio, program: Program, python_client: Language, tmp_path: Path
+) -> None:
+    """Its server was the leader. Nothing is sent to nobody, to come again only when its ack is overdue."""
+    channel, leader = "underway", cluster.led()
+    me = connect(program, "underway", leader.url)
+    plain = me.subscribe(channel, ("first", 0))
+    durable = me.subscribe(channel, ("first", 0), durable="d", manual=True)
+    me.publish(channel, "1", "2")
+    assert payloads(plain, 2) == payloads(durable, 2) == ["1", "2"]
+    cluster.until("what is pending", lambda: {unacked(node, channel, "underway") for node in cluster.nodes} == {2})
+    second = tmp_path / "second"
+    second.mkdir()
+    with closing(Program(python_client, second)) as other:
+        publisher = connect(other, "publisher", cluster.others(leader)[0].url)
+        program.process.send_signal(signal.SIGSTOP)
+        try:
+            with ended(cluster, "kill"):
+                wait_for_a_leader(publisher)
+                publisher.publish(channel, *"3456")
+                program.process.send_signal(signal.SIGCONT)
+                # Of what it acked in the last moment some may come again.
+                heard = [one.take_until(lambda message: message.data == "6") for one in (plain, durable)]
+        finally:
+            program.process.send_signal(signal.SIGCONT)
+        publisher.close()
+
+    shown = [[(message.data, message.redelivered) for message in messages] for messages in heard]
+    new = [(data, False) for data in "3456"]
+    assert shown[0][-4:] == new
+    assert shown[1] == [("1", True), ("2", True), *new]
 
 
 def test_a_client_id_is_one_clients_after_a_change_of_leader(cluster: Trio, program: Program) -> None:

@@ -48,9 +48,10 @@ fuzz_target!(|data: &[u8]| {
     }
     assert_eq!(acks.0, stored as u64);
 
-    let mut group = Group::new(b"x", true, 1);
+    let mut group = Group::new(b"x", true, false, 1);
     for number in [1, 2] {
-        group.join(Member { number, inbox: b"i".to_vec(), ack_wait_ns: 5, max_in_flight: 3, pending: 0, failing: false });
+        let inbox = b"i".to_vec();
+        group.join(Member { number, inbox, ack_wait_ns: 5, max_in_flight: 3, pending: 0, failing: false, absent: false });
     }
     let records: Vec<Vec<u8>> = (1..=4)
         .map(|sequence| {

@@ -19,9 +19,9 @@ struct StanGroup {
 #[pymethods]
 impl StanGroup {
     #[new]
-    #[pyo3(signature = (channel, *, queue, next_seq=1))]
-    fn new(channel: &Bound<'_, PyString>, queue: bool, next_seq: u64) -> PyResult<StanGroup> {
-        Ok(StanGroup { inner: Group::new(&bytes_of(channel)?, queue, next_seq) })
+    #[pyo3(signature = (channel, *, queue, patient=false, next_seq=1))]
+    fn new(channel: &Bound<'_, PyString>, queue: bool, patient: bool, next_seq: u64) -> PyResult<StanGroup> {
+        Ok(StanGroup { inner: Group::new(&bytes_of(channel)?, queue, patient, next_seq) })
     }
 
     #[getter]
@@ -57,7 +57,15 @@ impl StanGroup {
     #[pyo3(signature = (number, inbox, *, ack_wait_ns, max_in_flight))]
     fn join(&mut self, number: u32, inbox: &Bound<'_, PyString>, ack_wait_ns: i64, max_in_flight: u64) -> PyResult<()> {
         let inbox = bytes_of(inbox)?.into_owned();
-        self.inner.join(Member { number, inbox, ack_wait_ns, max_in_flight, pending: 0, failing: false });
+        self.inner.join(Member {
+            number,
+            inbox,
+            ack_wait_ns,
+            max_in_flight,
+            pending: 0,
+            failing: false,
+            absent: false,
+        });
         Ok(())
     }
 
@@ -67,6 +75,14 @@ impl StanGroup {
 
     fn set_failing(&mut self, number: u32, failing: bool) {
         self.inner.set_failing(number, failing);
+    }
+
+    fn absent(&self) -> Vec<u32> {
+        self.inner.absent().collect()
+    }
+
+    fn set_present(&mut self, number: u32) {
+        self.inner.set_present(number);
     }
 
     fn members(&self) -> Vec<(u32, u64, bool)> {

@@ -3,6 +3,7 @@
 //! A plain subscription is a group with one member. As with consumers the driver reads the log and hands records in, and
 //! time is an argument.
 
+use super::members::Member;
 use crate::batch::Batch;
 use crate::codec::record::{self, Corrupt, Record};
 use crate::codec::stan::{self, MsgProto};
@@ -13,32 +14,6 @@ use crate::publish::{Outgoing, Publisher, Sent};
 
 /// What falls due so soon after a timer is sent with it.
 const SWEEP_NS: i64 = 15_000_000;
-/// What a leaving member held goes to the others after so long.
-const HAND_OVER_NS: i64 = 100_000_000;
-
-/// One member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Names it within the group, from 1.
-    pub number: u32,
-    /// Where its messages go.
-    pub inbox: Vec<u8>,
-    /// How long a message may stay without an ack.
-    pub ack_wait_ns: i64,
-    /// Pending messages that stop new ones.
-    pub max_in_flight: u64,
-    /// Messages it has not acked.
-    pub pending: u64,
-    /// Its client has not answered the last heartbeat.
-    pub failing: bool,
-}
-
-impl Member {
-    /// Whether new messages have to wait.
-    pub fn stalled(&self) -> bool {
-        self.pending >= self.max_in_flight
-    }
-}
 
 /// What a batch of acks came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,23 +28,26 @@ pub struct Acks {
 #[derive(Debug)]
 pub struct Group {
     channel: Vec<u8>,
-    queue: bool,
+    pub(super) queue: bool,
+    patient: bool,
     pub(super) next_seq: u64,
     pub(super) pending: Pending,
     pub(super) waits: Waits,
     // In the order in which they are chosen when equal.
-    members: Vec<Member>,
+    pub(super) members: Vec<Member>,
     // What lies below was pending at a restart or a resume: the first time that it comes again it goes to who holds it.
     pub(super) kept_below: u64,
     frame: MsgProto,
 }
 
 impl Group {
-    /// Of a channel, beginning at a sequence. `queue`: members share the messages.
-    pub fn new(channel: &[u8], queue: bool, next_seq: u64) -> Group {
+    /// Of a channel, beginning at a sequence. `queue`: members share the messages. `patient`: what nobody is there to get isn't
+    /// sent.
+    pub fn new(channel: &[u8], queue: bool, patient: bool, next_seq: u64) -> Group {
         Group {
             channel: channel.to_vec(),
             queue,
+            patient,
             next_seq: next_seq.max(1),
             pending: Pending::default(),
             waits: Waits::default(),
@@ -118,98 +96,6 @@ impl Group {
     pub fn room(&self) -> u64 {
         let rooms = self.members.iter().map(|member| member.max_in_flight.saturating_sub(member.pending));
         rooms.fold(0, u64::saturating_add)
-    }
-
-    // Members.
-
-    /// Take a member in. The first one takes over what is pending, all of it at once.
-    pub fn join(&mut self, member: Member) {
-        let number = member.number;
-        self.members.retain(|other| other.number != number);
-        if self.members.is_empty() {
-            self.members.reserve_exact(1); // few have more
-        }
-        self.members.push(Member { pending: 0, ..member });
-        if self.members.len() == 1 {
-            self.kept_below = self.next_seq;
-            self.waits.clear();
-            let mut all = Vec::with_capacity(self.pending.len());
-            for entry in self.pending.iter_mut() {
-                // What was sent to somebody else says nothing about how long this one may take.
-                (entry.member, entry.delivered_at_ns, entry.wait) = (number, 0, Wait::Until(0));
-                if self.queue {
-                    // Only a durable's own client goes on counting.
-                    entry.deliveries = 1;
-                }
-                all.push(entry.stream_seq);
-            }
-            for seq in all {
-                self.waits.enqueue(&mut self.pending, seq);
-            }
-        }
-        self.recount();
-    }
-
-    /// Let a member go: what it holds is dealt to the others, or stays for the next to join.
-    pub fn leave(&mut self, number: u32, now_ns: i64) {
-        self.members.retain(|member| member.number != number);
-        if !self.members.is_empty() {
-            let held: Vec<u64> =
-                self.pending.iter().filter(|entry| entry.member == number).map(|entry| entry.stream_seq).collect();
-            let heirs: Vec<u32> = self.members.iter().map(|member| member.number).collect();
-            for (seq, heir) in held.into_iter().zip(heirs.into_iter().cycle()) {
-                if let Some(entry) = self.pending.get_mut(seq) {
-                    entry.member = heir;
-                }
-                self.wait_until(seq, now_ns.saturating_add(HAND_OVER_NS));
-            }
-        }
-        self.recount();
-    }
-
-    /// A member's client fails its heartbeats, or answers again.
-    pub fn set_failing(&mut self, number: u32, failing: bool) {
-        if let Some(member) = self.member_mut(number) {
-            member.failing = failing;
-        }
-    }
-
-    fn member_mut(&mut self, number: u32) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| member.number == number)
-    }
-
-    pub(super) fn recount(&mut self) {
-        for member in &mut self.members {
-            member.pending = 0;
-        }
-        for entry in self.pending.iter() {
-            if let Some(member) = self.members.iter_mut().find(|member| member.number == entry.member) {
-                member.pending += 1;
-            }
-        }
-    }
-
-    /// The place of the best member for a message: of those that take new ones the one with the fewest pending.
-    #[inline]
-    fn choose(&self) -> Option<usize> {
-        let mut best: Option<(usize, u64)> = None;
-        for (place, member) in self.members.iter().enumerate() {
-            let unable = member.stalled() || (self.queue && member.failing);
-            if !unable && best.is_none_or(|(_, fewest)| member.pending < fewest) {
-                best = Some((place, member.pending));
-            }
-        }
-        best.map(|(place, _)| place)
-    }
-
-    /// The chosen one is at the head: the next in the list comes first next time.
-    #[inline]
-    fn rotate(&mut self, place: usize) -> usize {
-        if place == 0 && self.members.len() > 1 {
-            self.members.rotate_left(1);
-            return self.members.len() - 1;
-        }
-        place
     }
 
     // Deliveries.
@@ -273,13 +159,18 @@ impl Group {
         if record.sequence < self.next_seq || record.sequence == u64::MAX {
             return Ok(None);
         }
-        // If all clients are silent one of them gets it all the same.
-        let place = match self.choose().or_else(|| self.members.iter().position(|member| !member.stalled())) {
-            Some(place) => self.rotate(place),
-            None if self.members.is_empty() => return Err(Blocked::Interest),
-            None => return Err(Blocked::AckPending),
+        let able = |member: &Member| !member.stalled() && !member.absent;
+        let (place, sent) = loop {
+            // If all clients are silent one of them gets it all the same.
+            let place = match self.choose().or_else(|| self.members.iter().position(able)) {
+                Some(place) => self.rotate(place),
+                None if self.members.iter().all(|member| member.absent) => return Err(Blocked::Interest),
+                None => return Err(Blocked::AckPending),
+            };
+            if let Some(sent) = self.send(publisher, account, record, place, 0) {
+                break (place, sent);
+            }
         };
-        let sent = self.send(publisher, account, record, place, 0);
         let member = &mut self.members[place];
         member.pending += 1;
         let deadline = now_ns.saturating_add(member.ack_wait_ns);
@@ -310,16 +201,20 @@ impl Group {
             }
             _ => return Ok(None),
         };
-        if self.members.is_empty() {
-            return Err(Blocked::Interest);
-        }
         let kept = seq < self.kept_below && deliveries == 1;
-        let keeps = |member: &Member| kept && member.number == held_by;
-        let place = match self.members.iter().position(keeps) {
-            Some(place) => place,
-            None => self.rotate(self.choose().unwrap_or(0)),
+        let keeps = |member: &Member| kept && member.number == held_by && !member.absent;
+        let (place, sent) = loop {
+            let place = match self.members.iter().position(keeps) {
+                Some(place) => place,
+                None => match self.choose().or_else(|| self.members.iter().position(|member| !member.absent)) {
+                    Some(place) => self.rotate(place),
+                    None => return Err(Blocked::Interest),
+                },
+            };
+            if let Some(sent) = self.send(publisher, account, record, place, deliveries) {
+                break (place, sent);
+            }
         };
-        let sent = self.send(publisher, account, record, place, deliveries);
         let member = &self.members[place];
         let (number, wait_ns) = (member.number, member.ack_wait_ns);
         if number != held_by {
@@ -339,6 +234,7 @@ impl Group {
         Ok(Some(sent))
     }
 
+    /// None: nobody is there to get it.
     #[inline]
     fn send(
         &mut self,
@@ -347,16 +243,19 @@ impl Group {
         record: &Record<'_>,
         place: usize,
         redeliveries: u32,
-    ) -> Sent {
+    ) -> Option<Sent> {
         let (headers, data) = (record.headers, record.payload);
         self.frame.render(record.sequence, &self.channel, headers, data.len(), record.timestamp_ns, redeliveries);
-        let to = &self.members[place].inbox;
+        let member = &mut self.members[place];
+        let to = &member.inbox;
         let payload = &self.frame.pieces(data);
-        publisher.publish(account, Outgoing { to, subject: to, reply: b"", headers: &[], payload })
+        let sent = publisher.publish(account, Outgoing { to, subject: to, reply: b"", headers: &[], payload });
+        member.absent = self.patient && sent.receivers == 0;
+        (!member.absent).then_some(sent)
     }
 
     /// A pending message waits (anew) until a moment; it leaves the redelivery queue if it is there.
-    fn wait_until(&mut self, seq: u64, deadline: i64) {
+    pub(super) fn wait_until(&mut self, seq: u64, deadline: i64) {
         let Some(entry) = self.pending.get_mut(seq) else { return };
         if matches!(entry.wait, Wait::Queued(_)) {
             self.waits.dequeued();

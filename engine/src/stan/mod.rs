@@ -3,8 +3,10 @@
 //! Source: what nats-streaming-server 0.25.6 was seen to do.
 
 mod group;
+mod members;
 mod persist;
 mod publishers;
 
-pub use group::{Acks, Group, Member};
+pub use group::{Acks, Group};
+pub use members::Member;
 pub use publishers::{Publishers, Refused, Sorted};

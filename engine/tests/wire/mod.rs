@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a failing unwrap is a failing test")]
 
+use std::collections::HashSet;
+
 use streamd_engine::codec::record::{self, Record};
 use streamd_engine::publish::{Outgoing, Publisher, Sent};
 
@@ -31,10 +33,11 @@ impl Delivered {
     }
 }
 
-/// Keeps what was sent.
+/// Keeps what was sent. Nobody listens at inboxes in `deaf`.
 #[derive(Debug, Default)]
 pub struct Wire {
     pub seen: Vec<(String, Vec<u8>)>,
+    pub deaf: HashSet<String>,
     pub congested: u64,
 }
 
@@ -49,7 +52,11 @@ impl Publisher for Wire {
     fn publish(&mut self, account: &str, message: Outgoing<'_>) -> Sent {
         assert_eq!((account, message.to, message.reply), (ACCOUNT, message.subject, &b""[..]));
         assert!(message.headers.concat().is_empty());
-        self.seen.push((String::from_utf8(message.to.to_vec()).unwrap(), message.payload.concat()));
+        let to = String::from_utf8(message.to.to_vec()).unwrap();
+        if self.deaf.contains(&to) {
+            return Sent::default();
+        }
+        self.seen.push((to, message.payload.concat()));
         Sent { receivers: 1, congested: self.congested }
     }
 

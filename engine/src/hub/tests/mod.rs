@@ -3,6 +3,7 @@
 
 mod cluster;
 mod cuts;
+mod replaced;
 mod routes;
 mod rows;
 
