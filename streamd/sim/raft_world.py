@@ -139,8 +139,10 @@ class RaftWorld(World):
     def _again(self, mean_ms: int, what: Callable[[], None]) -> None:
         """Do something now and then, and not in a last second of rest. While everything heals there are fewer proposals, and
         places are filled sooner."""
-        factor = 1.0 if not self._healing else 4.0 if what == self._propose else 0.25
-        delay_ns = int(self.rng.expovariate(1 / mean_ms) * factor * MS)
+        wait_ns = self.rng.expovariate(1 / mean_ms) * MS
+        # What is left of a wait when healing begins passes as a wait of then does: who sleeps until the end fills no place.
+        before_ns = min(wait_ns, max(0, self._until_ns - self.time.now_ns))
+        delay_ns = int(before_ns + (wait_ns - before_ns) * (4.0 if what == self._propose else 0.25))
         if self.time.now_ns + delay_ns < self._until_ns + self.HEALED_NS - SECOND:
             self.time.after(delay_ns, partial(self._once_more, mean_ms, what))
 

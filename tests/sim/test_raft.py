@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from typing import Final
 
 import pytest
 
+from streamd.errors import StoreError
+from streamd.sim.clock import SECOND
+from streamd.sim.network import Weather
 from streamd.sim.planted import PLANTED, table
 from streamd.sim.raft_world import MUST_HAPPEN, RaftWorld
 from streamd.sim.seeds import run
@@ -26,6 +30,13 @@ CATCHING: Final = {
     "no-one-at-a-time": 7,
 }
 TRIES: Final = 60
+
+
+class Drowsy(random.Random):
+    """Whoever waits by this waits for ten times the mean."""
+
+    def expovariate(self, lambd: float = 1.0) -> float:
+        return 10 / lambd
 
 
 @pytest.mark.timeout(600)
@@ -67,6 +78,25 @@ def test_every_planted_bug_is_caught_by_some_seed() -> None:
         missed += [] if fine else [name]
 
     assert missed == []
+
+
+def test_a_wait_from_before_everything_healed_keeps_no_place_empty() -> None:
+    """A store is lost, and the operator has just begun to wait: by what it drew for longer than the world lasts."""
+    with RaftWorld(3) as world:
+        world.network.weather = Weather(loss=0, duplicates=0, late=0)
+        for machine in world.machines:
+            machine.start()
+        world.time.run(world.START_NS)
+        lost = next(machine for machine in world.machines[: world.size] if machine not in world.leaders())
+        lost.disk.flipped = True
+        lost.damaged(StoreError("flipped"))
+        world.rng = Drowsy(1)
+        until_ns = world.time.now_ns + SECOND
+        world.load(until_ns)
+        world.time.run(until_ns + world.HEALED_NS)
+
+        world.healed()
+        assert world.counts["members removed"] == len(world.groups)
 
 
 @pytest.mark.parametrize("kind", [["--raft"], []], ids=["groups", "servers"])
