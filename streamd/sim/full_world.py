@@ -21,14 +21,12 @@ from streamd.sim.history import Copies, History
 from streamd.sim.ledger import Ledger
 from streamd.sim.raft_world import QUICK, SMALL
 from streamd.sim.violation import Violation
-from streamd.sim.world import LOAD_NS, World
+from streamd.sim.world import LOAD_NS, World, configs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streamd._engine import Record
-    from streamd.raft.config import Config
-    from streamd.raft.group import Group
     from streamd.sim.machine import Machine
     from streamd.store import LogWork, Work
 
@@ -169,7 +167,7 @@ class FullWorld(World):
         state = metas[0].meta.state
         if {name: node.node for name, node in state.nodes.items()} != living:
             return f"the meta group knows {sorted(node.node for node in state.nodes.values())}"
-        for config in _configs(metas[0].meta.group):
+        for config in configs(metas[0].meta.group):
             if {*config.voters} != {*living.values()}:
                 return f"the meta group's voters are {config.voters}"
         for plan in state.groups.values():
@@ -180,7 +178,7 @@ class FullWorld(World):
             ]
             if len(leading) != 1:
                 return f"{len(leading)} servers lead group {plan.name}"
-            for config in _configs(leading[0].group):
+            for config in configs(leading[0].group):
                 if {*config.voters} != {living[name] for name in plan.names}:
                     return f"the voters of group {plan.name} are {config.voters}"
         return None
@@ -205,8 +203,3 @@ class FullWorld(World):
                 found = self._copies.setdefault(fields["uid"], Copies(fields["name"]))
             self._owners[node, stream] = found
         return self._owners.get((node, stream))
-
-
-def _configs(group: Group) -> tuple[Config, Config]:
-    """What a leader goes by, and what is committed: if it is lost, the others may know of no more than that."""
-    return group.config, group.at(group.commit_index)[1]

@@ -18,7 +18,7 @@ from streamd.sim.ledger import Ledger
 from streamd.sim.network import CHAOS
 from streamd.sim.raft_node import RaftNode
 from streamd.sim.violation import Violation
-from streamd.sim.world import World
+from streamd.sim.world import World, configs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -242,13 +242,12 @@ class RaftWorld(World):
         return [machine.node for machine in self.machines]
 
     def _whole(self, name: str) -> bool:
-        """Whether a group has as many voters as it should, all with a store."""
+        """Whether a group has as many voters as it should, all with a store, and has committed that."""
         chain = self._leader(name)
         if chain is None:
             return False
-        living = self._living()
-        voters = chain.group.config.voters
-        return len(voters) >= self.size and all(node in living for node in voters)
+        living = {*self._living()}
+        return all(len(each.voters) >= self.size and living.issuperset(each.voters) for each in configs(chain.group))
 
     # looking
 

@@ -22,6 +22,8 @@ from streamd.sim.violation import Violation
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from streamd.raft.config import Config
+    from streamd.raft.group import Group
     from streamd.sim.machine import Boot
 
 #: Load and faults last so long, then everything is healed, and then the nodes must agree.
@@ -110,3 +112,8 @@ def _told(error: Exception) -> str:
     """An exception with the place it came from."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno} {place.name})"
+
+
+def configs(group: Group) -> tuple[Config, Config]:
+    """What a leader goes by, and what is committed: if it is lost, the others may know of no more than that."""
+    return group.config, group.at(group.commit_index)[1]
