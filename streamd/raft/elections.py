@@ -107,6 +107,11 @@ class Elections:
 
     # --- votes
 
+    def grant_vote(self, node: NodeId) -> None:
+        """The library votes: whoever has done that for another node doesn't campaign against it, whatever it had asked."""
+        self._prevote.cancel()
+        self._replica.say(node, Kind.VOTED)
+
     def vote_asked(self, now: float, sender: NodeId, message: Message) -> None:
         """A candidate wants a vote."""
         core = self._replica.core

@@ -258,7 +258,7 @@ class Replica:
         self.elections.ask_vote(node)
 
     def grant_vote(self, node: NodeId) -> None:
-        self.say(node, Kind.VOTED)
+        self.elections.grant_vote(node)
 
     def answer_append(self, node: NodeId, *, success: bool) -> None:
         self.replication.answer(node, success=success)

@@ -211,6 +211,20 @@ def test_10_node_with_a_later_term_is_not_stuck() -> None:
     assert (lab.group.term, {to for to, _ in lab.sent(Kind.VOTE)}) == (10, {"b", "c"})
 
 
+def test_10_vote_ends_what_was_asked_before() -> None:
+    """Who has nothing against a campaign may say so after the node has voted for another one: that one it would depose."""
+    lab = Lab()
+    assert lab.until(lambda: bool(lab.sent(Kind.PREVOTE)))
+    nonce = lab.group.replica.elections._prevote._round
+    lab.get("b", Message(Kind.VOTE, "g", 1, 1, 0))
+    lab.run()
+    assert [to for to, _ in lab.sent(Kind.VOTED)] == ["b"]
+    lab.get("c", Message(Kind.PREVOTED, "g", 0, round=nonce))
+    lab.run()
+
+    assert (lab.group.term, lab.sent(Kind.VOTE)) == (1, [])
+
+
 def test_14_state_is_offered_only_to_who_lacks_the_base() -> None:
     """A term that began before the base and parts behind it: the hint points before the base, the logs agree there."""
     lab = Lab(options=quick(tail_bytes=100))
