@@ -42,6 +42,7 @@ __all__ = [
     "StreamState",
     "count_matching",
     "frame_decode",
+    "packed",
     "record_decode",
     "record_encode",
     "record_key",
@@ -55,6 +56,7 @@ __all__ = [
     "subject_matches",
     "subject_subset",
     "subject_valid",
+    "unpack",
     "verify_pages",
 ]
 
@@ -284,7 +286,8 @@ def subject_subset(inner: str, outer: str) -> bool:
 #   21 u16 subject length | 23 u32 header length | 27 subject, headers, payload          (little endian)
 # A sealed payload is a byte that names the cipher (1: AES, 2: CHACHA), a nonce of 12, what was sealed, and a tag of 16; it
 # covers flags, sequence, timestamp, subject and headers too. Nothing here but `Cipher.opened` reads such a record.
-# Its key in a store is the sequence as 8 bytes, big endian.
+# Its key in a store is the sequence as 8 bytes, big endian. Those that a commit appends together share entries of the store,
+# packs (engine/src/codec/pack.rs).
 
 @final
 class Record:
@@ -311,6 +314,13 @@ def frame_decode(
     """A frame of streamd.raft.envelope: sender, receiver, the fields of its messages, and whether any of them has an entry
     with a configuration, which isn't looked at. None if it isn't a frame."""
 
+def unpack(entries: Sequence[bytes], from_seq: int) -> list[bytes]:
+    """The records of a log's entries, as `Records.packs` made them, from a sequence on. Errors: CorruptRecord if the head of
+    a pack is damaged; the records themselves aren't looked at."""
+
+def packed(keys: Sequence[bytes]) -> int:
+    """How many records lie under the keys of a log."""
+
 def select(values: Sequence[bytes], filters: Sequence[str]) -> list[int]:
     """Sequences of the records that match any of the filters (none: all), in the order given. Errors: CorruptRecord."""
 
@@ -322,6 +332,7 @@ class Records:
     """Records in one piece of memory, ascending: what a commit appends, and afterwards a piece of a log's tail."""
 
     first_seq: int  # of the first record; 0 if there is none
+    last_seq: int
     size: int  # bytes of memory that it takes
 
     def __new__(cls, pairs: Iterable[tuple[bytes, bytes]] | None = None) -> Records:
@@ -331,11 +342,19 @@ class Records:
     def entries(entries: Iterable[tuple[int, int, bytes]]) -> Records:
         """From (sequence, timestamp, payload), of no subject. Errors: ValueError if sequences don't ascend."""
 
+    @staticmethod
+    def unpacked(entry: bytes) -> Records:
+        """The records of one entry of a log. Errors: CorruptRecord."""
+
     def __len__(self) -> int:
         """How many records there are."""
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) of each record, as `lmdb.Cursor.putmulti` takes them; made as the walk goes."""
+        """(key, value) of each record; made as the walk goes."""
+
+    def packs(self, bytes_max: int) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of each entry of a log, as `lmdb.Cursor.putmulti` takes them: as many records as fit into so many bytes,
+        one at least. Made as the walk goes."""
 
     def read(self, from_seq: int, limit: int) -> list[bytes]:
         """Up to `limit` records from a sequence on."""

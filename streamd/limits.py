@@ -25,6 +25,8 @@ COMMIT_RECORDS_MAX: Final = 8_192  # a bigger group is split between commits; th
 COMMIT_BYTES_MAX: Final = 8 << 20
 # LMDB keeps for good as many pages as its biggest commit ever wrote, and each stream has one or two of its own.
 COMMIT_STREAMS_MAX: Final = 128
+#: Records of a commit share entries of at most so many bytes: two pages of LMDB, without their head.
+PACK_BYTES: Final = 2 * 4_096 - 16
 META_CHUNK_BYTES: Final = 256 << 10  # a checkpoint is stored in pieces of this size
 
 # --- store: the journal of small commits

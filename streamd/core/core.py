@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from streamd.core.link import Link
 
 #: All plain connections read into one buffer: the engine has consumed it before the callback returns.
-RECEIVE_BYTES: Final = 256 * 1024
+RECEIVE_BYTES: Final = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)

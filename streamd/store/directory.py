@@ -23,7 +23,7 @@ from streamd.store import layout
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION: Final = 1
+VERSION: Final = 2  # 1 had no packs; it is read as it is
 FORMAT_FILE: Final = "streamd.json"
 LOCK_FILE: Final = "lock"
 DATA_FILE: Final = "data.mdb"
@@ -84,13 +84,7 @@ def prepare(directory: Path) -> None:
     """Read the format file, or write it first of all into an empty directory."""
     path = directory / FORMAT_FILE
     if not path.exists():
-        new = directory / (FORMAT_FILE + ".new")
-        with new.open("w") as file:
-            json.dump({"store": "streamd", "version": VERSION}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
-        sync_directory(directory)
+        _write_format(path)
         return
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -101,6 +95,18 @@ def prepare(directory: Path) -> None:
         raise StoreForeign(directory, f"{FORMAT_FILE} names another program")
     if version > VERSION:
         raise StoreNewer(directory, version, VERSION)
+    if version < VERSION:
+        _write_format(path)
+
+
+def _write_format(path: Path) -> None:
+    new = path.with_name(FORMAT_FILE + ".new")
+    with new.open("w") as file:
+        json.dump({"store": "streamd", "version": VERSION}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
+    sync_directory(path.parent)
 
 
 def create(directory: Path) -> None:

@@ -9,16 +9,14 @@ Not here:     what a record means. A sequence that is absent may be deleted or d
 
 from __future__ import annotations
 
-from itertools import accumulate, islice, repeat
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from streamd import limits
-from streamd.errors import StoreCorrupt
+from streamd.store import layout, packs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from lmdb import Cursor
 
     from streamd._engine import Cipher, Records
     from streamd.store.cache import TailCache
@@ -168,16 +166,9 @@ class StreamLog:
     def _stored(self, from_seq: int, limit: int, bytes_max: int) -> list[bytes]:
         if self._cache.covers(self.stream, from_seq):
             return within(self._cache.read(self.stream, from_seq, limit), bytes_max)
-        values: list[bytes] = []
-        left = bytes_max
-        with self._cursor() as cursor:
-            records = cursor.iternext(keys=False, values=True) if cursor.set_range(key(from_seq)) else iter(())
-            while left > 0 and len(values) < limit:
-                step = list(islice(records, min(limits.READ_STEP_RECORDS, limit - len(values))))
-                if not step:
-                    break
-                left -= sum(map(len, step))
-                values += step
+        with self._environment.read() as txn, txn.cursor(db=self._environment.databases[self.stream]) as cursor:
+            values = packs.read(cursor, from_seq, limit, bytes_max)[:limit]
+        left = bytes_max - sum(map(len, values))
         if self.journaled is not None and left > 0 and len(values) < limit:
             # LMDB may have taken these over a moment ago.
             from_seq = max(from_seq, sequence_of(values[-1]) + 1) if values else from_seq
@@ -202,14 +193,8 @@ class StreamLog:
     def _stored_ones(self, sequences: Sequence[int]) -> list[bytes | None]:
         if sequences and self._cache.covers(self.stream, min(sequences)):
             return [self._cache.get(self.stream, sequence) for sequence in sequences]
-        database = self._environment.databases[self.stream]
-        with self._environment.read() as txn:
-            values = list(map(txn.get, map(key, sequences), repeat(None), repeat(database)))
-        for sequence, value in zip(sequences, values, strict=True):
-            # A record that lies where another should is sound in itself: its checksum can't tell.
-            if value is not None and sequence_of(value) != sequence:
-                found = f"the record of stream number {self.stream} at {sequence} is another's"
-                raise StoreCorrupt(self._environment.directory, found)
+        with self._environment.read() as txn, txn.cursor(db=self._environment.databases[self.stream]) as cursor:
+            values = packs.get(cursor, sequences)
         if self.journaled is not None:
             values = [
                 self.journaled.get(sequence) if value is None else value
@@ -219,29 +204,11 @@ class StreamLog:
 
     def count(self) -> int:
         """How many records are committed, as LMDB counts them and those that it is still to take over."""
-        with self._environment.read() as txn:
-            entries = txn.stat(self._environment.databases[self.stream])["entries"]
-        return entries + (len(self.journaled) if self.journaled is not None else 0)
-
-    def _cursor(self) -> _Reading:
-        return _Reading(self._environment, self.stream)
-
-
-class _Reading:
-    """A cursor in a short read transaction, as a context manager."""
-
-    def __init__(self, environment: Environment, stream: int) -> None:
-        self._read = environment.read()
-        self._environment = environment
-        self._stream = stream
-
-    def __enter__(self) -> Cursor[bytes]:
-        database = self._environment.databases[self._stream]
-        txn = self._read.__enter__()
-        return txn.cursor(db=database)
-
-    def __exit__(self, *error: object) -> None:
-        self._read.__exit__(*error)  # type: ignore[arg-type]
+        environment = self._environment
+        with environment.read() as txn:
+            count = txn.stat(environment.databases[self.stream])["entries"]
+            count += int(environment.get(txn, layout.key(layout.SHARED, self.stream)) or 0)
+        return count + (len(self.journaled) if self.journaled is not None else 0)
 
 
 def sequence_of(value: bytes) -> int:

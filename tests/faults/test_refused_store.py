@@ -128,7 +128,10 @@ async def test_damage_takes_one_stream_offline(tmp_path: Path, place: str) -> No
         path = server.store / "jetstream" / "data.mdb"
         data = bytearray(path.read_bytes())
         at = data.rindex(b"B 150 B 150")
-        data[at if place == "record" else at // 4096 * 4096 + 10] ^= 4
+        page = at // 4096
+        while int.from_bytes(data[4096 * page : 4096 * page + 8], "little") != page:
+            page -= 1  # the second one of two has no number
+        data[at if place == "record" else 4096 * page + 10] ^= 4
         path.write_bytes(data)
         server.start()
         for name in "AC":

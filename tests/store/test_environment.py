@@ -13,10 +13,12 @@ from typing import Literal
 import lmdb
 import pytest
 
+from streamd import limits
 from streamd.errors import StoreError, StoreForeign, StoreFull, StoreLocked, StoreNewer
-from streamd.store import Environment, Outcome, Sync, Work, Writer
+from streamd.store import Environment, Outcome, StreamLog, Sync, Work, Writer
+from streamd.store.directory import VERSION
 from tests.store.conftest import Store, error_of
-from tests.store.records import records, sequence
+from tests.store.records import pair, record, records, sequence
 
 _ROOT = Path(__file__).parents[2]
 _OPEN = "import sys; from pathlib import Path; from streamd.store import *; Environment.open(Path(sys.argv[1]))"
@@ -71,9 +73,40 @@ def test_foreign_directories_are_refused_untouched(tmp_path: Path) -> None:
 def test_newer_format_is_refused(tmp_path: Path) -> None:
     """A downgrade must not write what it doesn't understand."""
     Store(tmp_path).close()
-    (tmp_path / "streamd.json").write_text(json.dumps({"store": "streamd", "version": 2}))
+    (tmp_path / "streamd.json").write_text(json.dumps({"store": "streamd", "version": VERSION + 1}))
     with pytest.raises(StoreNewer, match="run the newer streamd"):
         Environment.open(tmp_path)
+
+
+def test_store_without_packs_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As format 1 left it, one entry a record; what comes is packed, and an older version would refuse it."""
+    monkeypatch.setattr(limits, "PACK_BYTES", 0)
+    store = Store(tmp_path)
+    log = store.create(1)
+    work = Work()
+    log.append(work, records(1, 101, b"x" * 50))
+    store.commit(work)
+    store.close()
+    (tmp_path / "streamd.json").write_text(json.dumps({"store": "streamd", "version": 1}))
+    monkeypatch.undo()
+
+    store = Store(tmp_path)
+    log = StreamLog(store.environment, store.cache, 1)
+    work = Work()
+    log.append(work, records(101, 201, b"x" * 50))
+    log.delete(work, [pair(number)[0] for number in (100, 101, 150)])
+    log.keep_from(work, 11)
+    store.commit(work)
+
+    kept = [number for number in range(11, 201) if number not in (100, 101, 150)]
+    assert list(map(sequence, log.read(1))) == kept
+    found = log.get_many([11, 10, 99, 100, 101, 102])
+    assert found == [record(n, b"x" * 50) if n in (11, 99, 102) else None for n in (11, 10, 99, 100, 101, 102)]
+    assert log.count() == len(kept)
+    with store.environment.read() as txn:
+        assert txn.stat(store.environment.databases[1])["entries"] == 89 + 2
+    assert json.loads((tmp_path / "streamd.json").read_text())["version"] == VERSION
+    store.close()
 
 
 def test_map_grows_while_records_come(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ _steps = st.lists(
 
 
 @settings(deadline=None, max_examples=60)
-@given(steps=_steps, cache=st.sampled_from([0, 3000, 1 << 20]))
-def test_log_holds_what_the_model_holds(steps: list[tuple[str, object, int]], cache: int) -> None:
-    """Appends, deletes, ranges and trims in any order, in any grouping, with a cache of any size."""
+@given(steps=_steps, cache=st.sampled_from([0, 3000, 1 << 20]), size=st.sampled_from([0, 300, 3000, 9000]))
+def test_log_holds_what_the_model_holds(steps: list[tuple[str, object, int]], cache: int, size: int) -> None:
+    """Appends, deletes, ranges and trims in any order, in any grouping, with a cache and packs of any size."""
     with tempfile.TemporaryDirectory() as directory:
         store = Store(Path(directory), sync=Sync("never"), cache=cache)
         log, memory = store.create(1), MemoryLog(1)
@@ -41,7 +41,7 @@ def test_log_holds_what_the_model_holds(steps: list[tuple[str, object, int]], ca
         for kind, first, second in [*steps, ("commit", 0, 0)]:
             if kind == "append":
                 assert isinstance(first, int)
-                new = records(last + 1 + second, last + 1 + second + first)
+                new = records(last + 1 + second, last + 1 + second + first, b"x" * size)
                 last += first + second
                 log.append(work, new)
                 memory.append(work, new)
@@ -140,7 +140,7 @@ def test_dropped_stream_leaves_nothing(store: Store) -> None:
 
     assert list(store.environment.databases) == [11]
     with store.environment.read() as txn:
-        assert txn.stat(store.environment.meta)["entries"] == 6 + 3
+        assert txn.stat(store.environment.meta)["entries"] == 7 + 3
     again = store.create(1)
 
     assert again.read(1) == []

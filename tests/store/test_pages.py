@@ -26,13 +26,17 @@ def verify(data: bytes | bytearray) -> list[tuple[bytes | None, str]]:
 
 
 def filled(directory: Path) -> bytearray:
-    """A store with leaves, branches, overflow pages, holes and a free list."""
+    """A store with leaves, branches, overflow pages, packs, holes and a free list."""
     store = Store(directory, sync=Sync("never"))
-    for stream in (1, 2):
+    for stream in (1, 2, 3):
         log = store.create(stream)
         for start in range(1, 2000, 100):
             work = Work()
-            log.append(work, records(start, start + 100, b"x" * (9000 if stream == 2 else 90)))
+            if stream == 1:
+                for number in range(start, start + 100):
+                    log.append(work, records(number, number + 1, b"x" * 90))
+            else:
+                log.append(work, records(start, start + 100, b"x" * (9000 if stream == 2 else 90)))
             log.delete(work, [pair(start + 4)[0], pair(start + 5)[0]])
             log.keep_from(work, start - 300)
             store.commit(work)
@@ -71,6 +75,15 @@ def test_record_under_the_sequence_of_another_is_found(tmp_path: Path) -> None:
     assert [name for name, _ in verify(data)] == [b"s1"]
     data[at : at + 8] = high
     assert [name for name, _ in verify(data)] == [b"s1"]
+
+
+def test_pack_with_another_count_is_found(tmp_path: Path) -> None:
+    """Records are counted by the keys."""
+    data = filled(tmp_path)
+    at = data.rindex((1967).to_bytes(8, "big") + (34).to_bytes(2, "big")) + 8
+    assert verify(data) == []
+    data[at + 1] ^= 1
+    assert [name for name, _ in verify(data)] == [b"s3"]
 
 
 def test_page_that_is_in_use_and_free_refuses_the_store(tmp_path: Path) -> None:

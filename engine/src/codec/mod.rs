@@ -4,6 +4,7 @@
 pub mod ack;
 pub mod delivery;
 pub mod frame;
+pub mod pack;
 pub mod puback;
 pub mod record;
 pub mod seal;

@@ -5,7 +5,8 @@
 //! 21  u16 subject length | 23 u32 header length | 27 subject, headers, payload          (little endian)
 //! ```
 //! What a sealed payload looks like is `codec::seal`'s business; here such a record is refused, so that nobody is served it.
-//! The key in a store is the sequence as 8 bytes, big endian, so that keys sort as sequences do.
+//! The key in a store is the sequence as 8 bytes, big endian, so that keys sort as sequences do. Records that share an entry are
+//! `codec::pack`'s business: it takes bit 2 of the flags.
 
 use std::fmt;
 
@@ -19,6 +20,8 @@ const FLAG_HEADERS: u8 = 1;
 pub const FLAG_SEALED: u8 = 2;
 /// Where the flags stand.
 pub const FLAGS_AT: usize = 4;
+/// Where the sequence stands.
+pub const SEQUENCE_AT: usize = 5;
 
 /// One stored message, borrowed. Empty `headers` means there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,12 @@ pub fn key_sequence(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
 }
 
+/// The sequence that a record names as its own; None if it is too short for one.
+#[inline]
+pub fn sequence(value: &[u8]) -> Option<u64> {
+    value.get(SEQUENCE_AT..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
 /// Bytes that a record takes.
 #[inline]
 pub fn size(record: &Record<'_>) -> usize {
@@ -72,7 +81,7 @@ pub fn encode_into(out: &mut Vec<u8>, record: &Record<'_>) {
     let flags = if record.headers.is_empty() { 0 } else { FLAG_HEADERS };
     let mut fixed = [0; FIXED];
     fixed[FLAGS_AT] = flags;
-    fixed[5..13].copy_from_slice(&record.sequence.to_le_bytes());
+    fixed[SEQUENCE_AT..13].copy_from_slice(&record.sequence.to_le_bytes());
     fixed[13..21].copy_from_slice(&record.timestamp_ns.to_le_bytes());
     fixed[21..23].copy_from_slice(&(record.subject.len() as u16).to_le_bytes());
     fixed[23..27].copy_from_slice(&(record.headers.len() as u32).to_le_bytes());
@@ -125,7 +134,7 @@ fn split(value: &[u8], known: u8) -> Result<Record<'_>, Corrupt> {
     let Some((fixed, rest)) = value.split_first_chunk::<FIXED>() else {
         return Err(Corrupt(format!("record of {} bytes is too short", value.len())));
     };
-    let sequence = u64::from_le_bytes(part(fixed, 5));
+    let sequence = u64::from_le_bytes(part(fixed, SEQUENCE_AT));
     let timestamp_ns = i64::from_le_bytes(part(fixed, 13));
     let subject_len = usize::from(u16::from_le_bytes(part(fixed, 21)));
     let headers_len = u32::from_le_bytes(part(fixed, 23)) as usize;

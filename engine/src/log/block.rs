@@ -1,6 +1,7 @@
 //! Records one behind the other in one piece of memory: what a commit appends to a log, and the tail of it in a cache.
 
-use crate::codec::record::{self, Record};
+use crate::codec::pack;
+use crate::codec::record::{self, Corrupt, Record};
 use crate::log::index::Filters;
 
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,16 @@ pub struct Block {
 }
 
 impl Block {
+    /// The records of one entry of a store.
+    pub fn unpacked(entry: &[u8]) -> Result<Block, Corrupt> {
+        let records = pack::split(entry)?;
+        let mut block = Block::with_capacity(records.len(), entry.len());
+        for (sequence, value) in records {
+            block.push_encoded(sequence, value);
+        }
+        Ok(block)
+    }
+
     /// Empty, with room for so many records of so many bytes together.
     pub fn with_capacity(records: usize, bytes: usize) -> Block {
         Block { arena: Vec::with_capacity(bytes), places: Vec::with_capacity(records), dead: 0 }
@@ -81,6 +92,11 @@ impl Block {
         self.len() == 0
     }
 
+    /// The last sequence, 0 if there is none.
+    pub fn last_seq(&self) -> u64 {
+        self.places.iter().rev().find(|place| place.live).map_or(0, |place| place.sequence)
+    }
+
     /// Memory that it takes.
     pub fn size(&self) -> usize {
         self.arena.capacity() + self.places.capacity() * std::mem::size_of::<Place>()
@@ -106,6 +122,20 @@ impl Block {
             place += 1;
         }
         None
+    }
+
+    /// What the next entry of a store takes from a place on, so that it has at most so many bytes: (records, bytes of them, the
+    /// place behind them). One record is always taken.
+    pub fn entry(&self, place: usize, bytes_max: usize) -> Option<(usize, usize, usize)> {
+        let (_, value, mut behind) = self.next(place)?;
+        let (mut count, mut bytes) = (1, value.len());
+        while let Some((_, value, next)) = self.next(behind) {
+            if bytes + value.len() + pack::overhead(count + 1) > bytes_max.min(pack::BYTES_MAX) {
+                break;
+            }
+            (count, bytes, behind) = (count + 1, bytes + value.len(), next);
+        }
+        Some((count, bytes, behind))
     }
 
     /// The place of the first record with a sequence from this one on.

@@ -9,6 +9,7 @@ mod layout;
 
 use std::cmp::Ordering;
 
+use crate::codec::pack;
 pub use layout::Source;
 use layout::{
     read_nodes, u16_at, u32_at, u64_at, Counts, Db, Meta, Node, Order, DB, F_BIGDATA, F_SUBDATA, HEADER,
@@ -17,8 +18,6 @@ use layout::{
 
 /// LMDB's own cursor stack is this deep.
 const DEPTH_MAX: u16 = 32;
-/// Where a record carries its sequence, behind checksum and flags.
-const SEQUENCE_AT: usize = 5;
 
 /// Something wrong, and on which page.
 #[derive(Debug)]
@@ -320,17 +319,15 @@ impl<S: Source + ?Sized> Walk<'_, S> {
         Ok(self.at(first) + HEADER)
     }
 
-    /// A record names the sequence that is its key.
+    /// An entry of a log names the sequence that its key begins with, and a pack as many records as its key does.
     fn record(&self, page: &[u8], node: &Node, number: u64, overflow: Option<usize>) -> Result<(), Trouble> {
-        let mut sequence = [0; 8];
-        if node.size >= SEQUENCE_AT + 8 {
-            match overflow {
-                None => sequence.copy_from_slice(&page[node.data() + SEQUENCE_AT..node.data() + SEQUENCE_AT + 8]),
-                Some(at) => self.source.copy(at + SEQUENCE_AT, &mut sequence),
-            }
+        let mut head = [0; pack::FIXED];
+        let head = &mut head[..node.size.min(pack::FIXED)];
+        match overflow {
+            None => head.copy_from_slice(&page[node.data()..node.data() + head.len()]),
+            Some(at) => self.source.copy(at, head),
         }
-        sequence.reverse();
-        if page[node.key.0..node.key.1] != sequence {
+        if !pack::belongs(&page[node.key.0..node.key.1], head) {
             return Err(format!("page {number}: a record under the sequence of another").into());
         }
         Ok(())

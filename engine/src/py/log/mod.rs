@@ -173,6 +173,8 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(record_key, module)?)?;
     module.add_function(wrap_pyfunction!(record_decode, module)?)?;
     module.add_function(wrap_pyfunction!(record_encode, module)?)?;
+    module.add_function(wrap_pyfunction!(records::unpack, module)?)?;
+    module.add_function(wrap_pyfunction!(records::packed, module)?)?;
     module.add_function(wrap_pyfunction!(select, module)?)?;
     module.add_function(wrap_pyfunction!(count_matching, module)?)?;
     module.add_function(wrap_pyfunction!(refuse_batch, module)?)?;

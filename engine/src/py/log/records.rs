@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use super::cipher::Cipher;
 use super::convert::{borrowed, subject_bytes};
 use super::corrupt;
-use crate::codec::{record, seal};
+use crate::codec::{pack, record, seal};
 use crate::log::block::Block;
 
 /// Records of one commit.
@@ -50,9 +50,19 @@ impl Records {
         Ok(Records { block })
     }
 
+    #[staticmethod]
+    fn unpacked(entry: &[u8]) -> PyResult<Records> {
+        Ok(Records { block: Block::unpacked(entry).map_err(corrupt)? })
+    }
+
     #[getter]
     fn first_seq(&self) -> u64 {
         self.block.next(0).map_or(0, |(sequence, ..)| sequence)
+    }
+
+    #[getter]
+    fn last_seq(&self) -> u64 {
+        self.block.last_seq()
     }
 
     #[getter]
@@ -66,6 +76,10 @@ impl Records {
 
     fn __iter__(slf: Bound<'_, Records>) -> Pairs {
         Pairs { records: slf.unbind(), place: 0 }
+    }
+
+    fn packs(slf: Bound<'_, Records>, bytes_max: usize) -> Packs {
+        Packs { records: slf.unbind(), place: 0, bytes_max }
     }
 
     fn read<'py>(&self, py: Python<'py>, from_seq: u64, limit: usize) -> Vec<Bound<'py, PyBytes>> {
@@ -124,4 +138,59 @@ impl Pairs {
         self.place = behind;
         PyTuple::new(py, [PyBytes::new(py, &record::key(sequence)), PyBytes::new(py, value)]).map(Some)
     }
+}
+
+/// Walks over the records in entries of a store.
+#[pyclass(module = "streamd._engine")]
+struct Packs {
+    records: Py<Records>,
+    place: usize,
+    bytes_max: usize,
+}
+
+#[pymethods]
+impl Packs {
+    fn __iter__(slf: Bound<'_, Packs>) -> Bound<'_, Packs> {
+        slf
+    }
+
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let records = self.records.try_borrow(py)?;
+        let block = &records.block;
+        let Some((count, bytes, behind)) = block.entry(self.place, self.bytes_max) else { return Ok(None) };
+        let Some((sequence, first, _)) = block.next(self.place) else { return Ok(None) };
+        let place = std::mem::replace(&mut self.place, behind);
+        if count == 1 {
+            return PyTuple::new(py, [PyBytes::new(py, &record::key(sequence)), PyBytes::new(py, first)]).map(Some);
+        }
+        let entry = PyBytes::new_with(py, pack::overhead(count) + bytes, |out| {
+            pack::write(out, sequence, count, block.from_place(place).map(|(_, value)| value));
+            Ok(())
+        })?;
+        PyTuple::new(py, [PyBytes::new(py, &pack::key(sequence, count)), entry]).map(Some)
+    }
+}
+
+#[pyfunction]
+pub(super) fn unpack<'py>(
+    py: Python<'py>,
+    entries: Vec<Bound<'py, PyBytes>>,
+    from_seq: u64,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let mut values = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if pack::is_pack(entry.as_bytes()) {
+            let records = pack::split(entry.as_bytes()).map_err(corrupt)?;
+            let wanted = records.into_iter().filter(|(sequence, _)| *sequence >= from_seq);
+            values.extend(wanted.map(|(_, value)| PyBytes::new(py, value)));
+        } else if record::sequence(entry.as_bytes()).is_none_or(|sequence| sequence >= from_seq) {
+            values.push(entry);
+        }
+    }
+    Ok(values)
+}
+
+#[pyfunction]
+pub(super) fn packed(keys: Vec<Bound<'_, PyBytes>>) -> usize {
+    keys.iter().map(|key| pack::count(key.as_bytes())).sum()
 }
