@@ -43,6 +43,7 @@ __all__ = [
     "count_matching",
     "frame_decode",
     "packed",
+    "pick",
     "record_decode",
     "record_encode",
     "record_key",
@@ -317,6 +318,11 @@ def frame_decode(
 def unpack(entries: Sequence[bytes], from_seq: int) -> list[bytes]:
     """The records of a log's entries, as `Records.packs` made them, from a sequence on. Errors: CorruptRecord if the head of
     a pack is damaged; the records themselves aren't looked at."""
+
+def pick(entries: Sequence[Buffer], sequences: Sequence[int]) -> list[bytes | None]:
+    """One record of each entry, None where it has none of that sequence; an entry is the first whose key is that of the
+    sequence or of a later one, b"" if there is none. Errors: CorruptRecord if a head is damaged, or an entry lies where
+    another should."""
 
 def packed(keys: Sequence[bytes]) -> int:
     """How many records lie under the keys of a log."""

@@ -48,7 +48,9 @@ JOURNAL_QUICK_SECONDS: Final = 0.0004  # as long as a hand-over to the writer's 
 # --- store: reading
 READ_RECORDS_MAX: Final = 4_096  # what one read returns unless told otherwise
 READ_BYTES_MAX: Final = 4 << 20
-READ_STEP_RECORDS: Final = 256  # between two looks at the byte limit
+READ_STEP_ENTRIES: Final = 256  # between two looks at the byte limit, or fewer near its end
+READ_STEP_MIN: Final = 4
+COUNT_STEP_KEYS: Final = 8_192  # looked at together when the records of a log are counted
 CACHE_BYTES_MAX: Final = 64 << 20  # tails of all streams together
 CACHE_STREAM_BYTES_MAX: Final = 16 << 20  # and of one stream
 CACHE_CHUNK_BYTES_MIN: Final = 8 * 1024  # smaller commits of a stream are joined

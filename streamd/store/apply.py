@@ -6,8 +6,7 @@ Guarantee:    loops over records run inside C; no decision is made here.
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import islice, repeat, takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from streamd.store import layout, packs
@@ -50,40 +49,26 @@ def _records(environment: Environment, txn: Transaction[bytes], part: LogWork) -
     if not (part.appends or part.deletes or part.ranges or part.keep_from or part.truncate_from):
         return
     database = environment.databases[part.stream]
-    removes = part.deletes or part.ranges or part.keep_from or part.truncate_from
-    before = _shared(environment, txn, part.stream) if removes else 0
-    shared = before
     with txn.cursor(db=database) as cursor:
         if part.truncate_from:
-            shared = _delete_range(txn, database, cursor, part.truncate_from, _LAST, shared)
+            _delete_range(txn, database, cursor, part.truncate_from, _LAST)
         for records in part.appends:
-            shared += packs.append(cursor, records)
-        if part.deletes and not shared:
-            deque(map(txn.delete, part.deletes, repeat(b""), repeat(database)), maxlen=0)
-        elif part.deletes:
-            shared -= packs.take_out(cursor, sorted(part.deletes))
+            packs.append(cursor, records)
+        if part.deletes:
+            packs.take_out(cursor, sorted(part.deletes))
         for low, high in part.ranges:
-            shared = _delete_range(txn, database, cursor, low, high, shared)
+            _delete_range(txn, database, cursor, low, high)
         if part.keep_from:
-            shared = _delete_range(txn, database, cursor, 0, part.keep_from, shared)
-    if shared != before:
-        total = shared if removes else shared + _shared(environment, txn, part.stream)
-        environment.put(txn, layout.key(layout.SHARED, part.stream), b"%d" % total)
+            _delete_range(txn, database, cursor, 0, part.keep_from)
 
 
-def _shared(environment: Environment, txn: Transaction[bytes], stream: int) -> int:
-    return int(environment.get(txn, layout.key(layout.SHARED, stream)) or 0)
-
-
-def _delete_range(
-    txn: Transaction[bytes], database: Database, cursor: Cursor[bytes], low: int, high: int, shared: int
-) -> int:
-    """Delete low <= sequence < high. Of `shared` records that lie in entries of others, returns how many are left."""
+def _delete_range(txn: Transaction[bytes], database: Database, cursor: Cursor[bytes], low: int, high: int) -> None:
+    """Delete low <= sequence < high."""
     if packs.all_within(cursor, low, high):
         # Pages go back at once instead of entry by entry.
         txn.drop(database, delete=False)
-        return 0
-    return shared - packs.take_out_range(cursor, low, high)
+    else:
+        packs.take_out_range(cursor, low, high)
 
 
 def _meta(environment: Environment, txn: Transaction[bytes], part: LogWork) -> None:

@@ -17,7 +17,7 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 import lmdb
 
@@ -46,7 +46,7 @@ from streamd.store.directory import (
 from streamd.store.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lmdb import Transaction
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     Database = Any
 
 _log = logging.getLogger(__name__)
+Value = TypeVar("Value", bound="bytes | memoryview[int]")
 
 _CORRUPT: Final = (
     lmdb.CorruptedError,
@@ -85,19 +86,20 @@ class Sync:
         return "no fsync: a power cut may cost what was acked, or the store"
 
 
-class Read:
+class Read(Generic[Value]):
     """A read transaction as a context manager."""
 
-    __slots__ = ("_environment", "_txn")
+    __slots__ = ("_begin", "_environment", "_txn")
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, begin: Callable[[], Transaction[Value]]) -> None:
         self._environment = environment
+        self._begin = begin
 
-    def __enter__(self) -> Transaction[bytes]:
+    def __enter__(self) -> Transaction[Value]:
         environment = self._environment
         environment.map_lock.acquire()
         try:
-            self._txn = environment.opened().begin()
+            self._txn = self._begin()
         except BaseException as error:
             environment.map_lock.release()
             if isinstance(error, lmdb.Error):
@@ -243,10 +245,20 @@ class Environment:
 
     # --- transactions
 
-    def read(self) -> Read:
+    def read(self) -> Read[bytes]:
         """A short read transaction, on the loop thread. Keep it shorter than a millisecond or two: the map
         can't grow meanwhile and pages stay in use. Errors: StoreError."""
-        return Read(self)
+        return Read(self, self._copying)
+
+    def view(self) -> Read[memoryview[int]]:
+        """The same, but keys and values are views into the map, and void when it ends."""
+        return Read(self, self._viewing)
+
+    def _copying(self) -> Transaction[bytes]:
+        return self.opened().begin()
+
+    def _viewing(self) -> Transaction[memoryview[int]]:
+        return self.opened().begin(buffers=True)
 
     def begin(self) -> Transaction[bytes]:
         """The write transaction, on the writer's thread; end it by `commit` or its own abort."""

@@ -7,7 +7,6 @@
         E                       1 while running, 0 after a clean stop
         S <stream>              definition (opaque to the store)
         T <stream>              totals of the index
-        X <stream>              how many records share an entry with an earlier one; absent: none
         C <stream> <n:4>        checkpoint of the index, piece n; piece 0 starts with their number
         R <stream> <n>          removals since the checkpoint
         I <stream> <n>          message ids within the duplicate window
@@ -15,7 +14,7 @@
         P <stream> <consumer>   its state
         D <stream>              a damaged stream that was removed: its pages are lost until a restore
     database "s<stream>"        sequence (8 bytes, big endian) → record
-                                sequence of the first, count (2 bytes, big endian) → a pack of records
+                                sequence of the last, count (2 bytes, big endian) → a pack of records
 
 Names chosen by clients are never keys: LMDB keys end at 511 bytes. Every value of "meta" carries a crc32
 over key and value, so a flipped key is found as well as a flipped value; records carry their own checksum.
@@ -34,7 +33,6 @@ COMMIT: Final = b"N"
 RUNNING: Final = b"E"
 DEFINITION: Final = b"S"
 TOTALS: Final = b"T"
-SHARED: Final = b"X"
 CHECKPOINT: Final = b"C"
 REMOVALS: Final = b"R"
 IDS: Final = b"I"
@@ -43,7 +41,7 @@ CONSUMER_STATE: Final = b"P"
 
 ABANDONED: Final = b"D"
 
-OF_STREAM: Final = (DEFINITION, TOTALS, SHARED, CHECKPOINT, REMOVALS, IDS, CONSUMER, CONSUMER_STATE)
+OF_STREAM: Final = (DEFINITION, TOTALS, CHECKPOINT, REMOVALS, IDS, CONSUMER, CONSUMER_STATE)
 
 _id = struct.Struct(">Q")
 _piece = struct.Struct(">I")

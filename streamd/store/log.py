@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from streamd import limits
-from streamd.store import layout, packs
+from streamd.store import packs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,7 +193,8 @@ class StreamLog:
     def _stored_ones(self, sequences: Sequence[int]) -> list[bytes | None]:
         if sequences and self._cache.covers(self.stream, min(sequences)):
             return [self._cache.get(self.stream, sequence) for sequence in sequences]
-        with self._environment.read() as txn, txn.cursor(db=self._environment.databases[self.stream]) as cursor:
+        environment = self._environment
+        with environment.view() as txn, txn.cursor(db=environment.databases[self.stream]) as cursor:
             values = packs.get(cursor, sequences)
         if self.journaled is not None:
             values = [
@@ -203,11 +204,9 @@ class StreamLog:
         return values if self._cipher is None else self._cipher.opened(values)
 
     def count(self) -> int:
-        """How many records are committed, as LMDB counts them and those that it is still to take over."""
-        environment = self._environment
-        with environment.read() as txn:
-            count = txn.stat(environment.databases[self.stream])["entries"]
-            count += int(environment.get(txn, layout.key(layout.SHARED, self.stream)) or 0)
+        """How many records are committed, as the keys in LMDB tell, and those that it is still to take over."""
+        with self._environment.read() as txn, txn.cursor(db=self._environment.databases[self.stream]) as cursor:
+            count = packs.count(cursor)
         return count + (len(self.journaled) if self.journaled is not None else 0)
 
 

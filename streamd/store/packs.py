@@ -5,19 +5,19 @@ Guarantee:    a record that was deleted is gone: the pack that held it is writte
 Not here:     how a pack is laid out (engine/src/codec/pack.rs).
 
 LMDB puts, writes and looks up entries. A pack fills two of its pages, of which single records of 1 KiB would leave a fifth
-empty, and is put in one step.
+empty, and is put in one step. Its key begins with its last sequence: `set_range` finds the entry that has a record.
 """
 
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import deque
 from itertools import islice, repeat, starmap, takewhile
 from typing import TYPE_CHECKING
 
 from streamd import limits
-from streamd._engine import CorruptRecord, Records, packed, record_key, unpack
+from streamd._engine import CorruptRecord, Records, packed, pick, record_key, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,29 +27,30 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def seek(cursor: Cursor[bytes], key: bytes) -> bool:
-    """Stand on the entry that has the record of that key, if any has."""
-    if cursor.set_range(key):
-        return cursor.key().startswith(key) or cursor.prev()
-    return cursor.last()
+def append(cursor: Cursor[bytes], records: Records) -> None:
+    """Put records behind all others."""
+    cursor.putmulti(records.packs(limits.PACK_BYTES), append=True)
 
 
-def append(cursor: Cursor[bytes], records: Records) -> int:
-    """Put records behind all others; returns how many lie in entries of others."""
-    _, entries = cursor.putmulti(records.packs(limits.PACK_BYTES), append=True)
-    return len(records) - entries
+def count(cursor: Cursor[bytes]) -> int:
+    """How many records there are; only the keys are looked at."""
+    total = 0
+    keys = cursor.iternext(keys=True, values=False)
+    while some := list(islice(keys, limits.COUNT_STEP_KEYS)):
+        total += packed(some)
+    return total
 
 
 def read(cursor: Cursor[bytes], from_seq: int, limit: int, bytes_max: int) -> list[bytes]:
     """Records from a sequence on, at least one if there is one, then about as many as the limits say: too many, rather."""
     values: list[bytes] = []
-    left = bytes_max
-    if not (seek(cursor, record_key(from_seq)) or cursor.first()):
+    if not cursor.set_range(record_key(from_seq)):
         return values
+    left = bytes_max
     entries = cursor.iternext(keys=False, values=True)
     while left > 0 and len(values) < limit:
-        room = max(1, min(limits.READ_STEP_RECORDS, limit - len(values), left // limits.PACK_BYTES))
-        step = list(islice(entries, room))
+        step_max = min(limits.READ_STEP_ENTRIES, max(limits.READ_STEP_MIN, left // limits.PACK_BYTES))
+        step = list(islice(entries, min(step_max, limit - len(values))))
         if not step:
             break
         found = unpack(step, from_seq)
@@ -58,79 +59,72 @@ def read(cursor: Cursor[bytes], from_seq: int, limit: int, bytes_max: int) -> li
     return values
 
 
-def get(cursor: Cursor[bytes], sequences: Sequence[int]) -> list[bytes | None]:
-    """Records in the order asked for. Errors: CorruptRecord if an entry is damaged, or lies where another should."""
-    values: list[bytes | None] = []
-    records = Records()
-    for sequence in sequences:
-        if not records.first_seq <= sequence <= records.last_seq:
-            records = Records.unpacked(cursor.value()) if seek(cursor, record_key(sequence)) else Records()
-            if len(records) and not cursor.key().startswith(record_key(records.first_seq)):
-                # Sound in itself: its checksum can't tell.
-                raise CorruptRecord(f"the entry of {records.first_seq} lies where another should")
-        values.append(records.get(sequence))
-    return values
+def get(cursor: Cursor[memoryview[int]], sequences: Sequence[int]) -> list[bytes | None]:
+    """Records in the order asked for. Only they are copied, of views into the map.
+
+    Errors: CorruptRecord if an entry is damaged, or lies where another should.
+    """
+    entries: list[bytes | memoryview[int]] = [
+        cursor.value() if cursor.set_range(record_key(sequence)) else b"" for sequence in sequences
+    ]
+    return pick(entries, sequences)
 
 
-def take_out(cursor: Cursor[bytes], keys: Sequence[bytes]) -> int:
-    """Delete single records, whose keys ascend; returns how many of them lay in entries of others."""
-    shared = at = 0
-    while at < len(keys):
-        behind = at + 1
-        if seek(cursor, keys[at]):
-            records = _unpacked(cursor)
-            behind = max(behind, bisect_left(keys, record_key(records.last_seq + 1), at))
-            before = len(records)
-            records.discard(keys[at:behind])
-            shared += _put_back(cursor, records, before)
+def take_out(cursor: Cursor[bytes], keys: Sequence[bytes]) -> None:
+    """Delete single records, whose keys ascend."""
+    at = 0
+    while at < len(keys) and cursor.set_range(keys[at]):
+        if cursor.key() == keys[at]:  # alone
+            cursor.delete()
+            at += 1
+            continue
+        records = _unpacked(cursor)
+        behind = max(at + 1, bisect_right(keys, record_key(records.last_seq), at))
+        before = len(records)
+        records.discard(keys[at:behind])
+        _put_back(cursor, records, before)
         at = behind
-    return shared
 
 
-def take_out_range(cursor: Cursor[bytes], low: int, high: int) -> int:
-    """Delete low <= sequence < high; returns how many of them lay in entries of others."""
-    shared, start, end = 0, record_key(low), record_key(high)
-    if seek(cursor, start) and cursor.key() < start:
-        shared += _cut(cursor, low, high)
+def take_out_range(cursor: Cursor[bytes], low: int, high: int) -> None:
+    """Delete low <= sequence < high."""
+    start, end = record_key(low), record_key(high)
+    # The last entry may reach beyond the range, the first may begin before it: both are written anew.
+    if cursor.set_range(end):
+        _cut(cursor, low, high)
+    if low and cursor.set_range(start):
+        _cut(cursor, low, high)
     if not cursor.set_range(start):
-        return shared
-    keys = list(takewhile(end.__gt__, cursor.iternext(keys=True, values=False)))
-    if not keys:
-        return shared
-    # The last of them may reach beyond the end.
-    cursor.set_key(keys.pop())
-    shared += _cut(cursor, low, high)
-    if keys and cursor.set_range(start):
-        deque(starmap(cursor.delete, repeat((), len(keys))), maxlen=0)
-    return shared + packed(keys) - len(keys)
+        return
+    entries = sum(1 for _ in takewhile(end.__gt__, cursor.iternext(keys=True, values=False)))
+    if entries and cursor.set_range(start):
+        deque(starmap(cursor.delete, repeat((), entries)), maxlen=0)
 
 
 def all_within(cursor: Cursor[bytes], low: int, high: int) -> bool:
     """Whether there are records, and all of them have low <= sequence < high."""
-    if not cursor.first() or cursor.key() < record_key(low):
+    if not cursor.last() or cursor.key() >= record_key(high) or not cursor.first():
         return False
-    return cursor.last() and cursor.key() < record_key(high) and _unpacked(cursor).last_seq < high
+    return not low or (cursor.key() >= record_key(low) and _unpacked(cursor).first_seq >= low)
 
 
-def _cut(cursor: Cursor[bytes], low: int, high: int) -> int:
+def _cut(cursor: Cursor[bytes], low: int, high: int) -> None:
     records = _unpacked(cursor)
     before = len(records)
     records.discard_range(low, high)
-    return _put_back(cursor, records, before)
+    _put_back(cursor, records, before)
 
 
-def _put_back(cursor: Cursor[bytes], records: Records, before: int) -> int:
-    """Leave in the entry what is left of it; returns how many fewer lie in entries of others."""
-    if len(records) == before:
-        return 0
-    cursor.delete()
-    for key, value in records.packs(limits.PACK_BYTES):
-        cursor.put(key, value)
-    return before - max(1, len(records))
+def _put_back(cursor: Cursor[bytes], records: Records, before: int) -> None:
+    """Leave in the entry what is left of its records."""
+    if len(records) < before:
+        cursor.delete()
+        for key, value in records.packs(limits.PACK_BYTES):
+            cursor.put(key, value)
 
 
 def _unpacked(cursor: Cursor[bytes]) -> Records:
-    """The records of the entry that the cursor stands on; none if its head is damaged: it stays, and the next start counts."""
+    """The records of the entry that the cursor stands on; none if its head is damaged: it stays, and is told of when read."""
     try:
         return Records.unpacked(cursor.value())
     except CorruptRecord as error:

@@ -159,8 +159,6 @@ def _file(found: StoredStream, kind: bytes, part: int | None, value: bytes) -> N
         found.definition = value
     elif kind == layout.TOTALS:
         found.totals = value
-    elif kind == layout.SHARED:
-        pass  # `StreamLog.count` looks at it
     elif kind == layout.CHECKPOINT:
         found.pieces.append(value)
     elif kind == layout.REMOVALS:

@@ -16,7 +16,7 @@ import pytest
 
 from streamd import _engine
 from streamd.errors import StoreCorrupt, StreamCorrupt
-from streamd.store import StreamLog, Sync, Work, packs, recover, recovery
+from streamd.store import StreamLog, Sync, Work, recover, recovery
 from streamd.store.directory import DATA_FILE
 from tests.store import flips, program
 from tests.store.conftest import Store
@@ -135,7 +135,7 @@ def test_missing_record_takes_one_stream_offline(store: Store, monkeypatch: pyte
     filled(store, 2)
     with store.environment.begin() as txn:
         with txn.cursor(db=store.environment.databases[1]) as cursor:
-            assert packs.seek(cursor, pair(50)[0])
+            assert cursor.set_range(pair(50)[0])
             assert cursor.delete()
         store.environment.stamp(txn)
     found = restore(store, monkeypatch)

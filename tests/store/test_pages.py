@@ -80,7 +80,7 @@ def test_record_under_the_sequence_of_another_is_found(tmp_path: Path) -> None:
 def test_pack_with_another_count_is_found(tmp_path: Path) -> None:
     """Records are counted by the keys."""
     data = filled(tmp_path)
-    at = data.rindex((1967).to_bytes(8, "big") + (34).to_bytes(2, "big")) + 8
+    at = data.rindex((2000).to_bytes(8, "big") + (34).to_bytes(2, "big")) + 8
     assert verify(data) == []
     data[at + 1] ^= 1
     assert [name for name, _ in verify(data)] == [b"s3"]

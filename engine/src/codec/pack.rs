@@ -2,11 +2,15 @@
 //! steps and with less waste than one entry a record.
 //!
 //! ```text
-//!  0  u32 crc32c of the rest of the head | 4 u8 flags (bit 2: a pack) | 5 u64 sequence of the first record
+//!  0  u32 crc32c of the rest of the head | 4 u8 flags (bit 2: a pack) | 5 u64 sequence of the last record
 //! 13  u16 count, 2 or more | 15 u16 length of each record (here the head ends) | the records          (little endian)
 //! ```
-//! A record alone is an entry without a head. The key of either begins with the first sequence; in a pack's the count follows
-//! (u16, big endian), so that records are counted without reading them.
+//! A record alone is an entry without a head. The key of either begins with the last sequence, so that the first key from a
+//! sequence on is that of the entry which has it; in a pack's the count follows (u16, big endian), so that records are counted
+//! without reading them.
+
+use std::cmp::Ordering;
+use std::ops::Range;
 
 use crate::codec::record::{self, Corrupt, FIXED as RECORD_MIN, FLAGS_AT, SEQUENCE_AT};
 
@@ -24,7 +28,7 @@ pub fn overhead(count: usize) -> usize {
     FIXED + 2 * count
 }
 
-/// The key of a pack.
+/// The key of a pack that ends with a sequence.
 pub fn key(sequence: u64, count: usize) -> [u8; KEY + 2] {
     let mut key = [0; KEY + 2];
     key[..KEY].copy_from_slice(&record::key(sequence));
@@ -34,10 +38,7 @@ pub fn key(sequence: u64, count: usize) -> [u8; KEY + 2] {
 
 /// Whether an entry that begins so (`FIXED` bytes, if it has so many) belongs under a key.
 pub fn belongs(key: &[u8], head: &[u8]) -> bool {
-    let held = match head.get(FIXED - 2..) {
-        Some([low, high]) if is_pack(head) => usize::from(u16::from_le_bytes([*low, *high])),
-        _ => 1,
-    };
+    let held = if is_pack(head) { held(head) } else { 1 };
     count(key) == held && record::sequence(head).is_some_and(|sequence| key.starts_with(&record::key(sequence)))
 }
 
@@ -51,7 +52,7 @@ pub fn count(key: &[u8]) -> usize {
     }
 }
 
-/// Write a pack into `out`, which is as long as the records and `overhead`, at most `BYTES_MAX`.
+/// Write a pack that ends with a sequence into `out`, which is as long as the records and `overhead`, at most `BYTES_MAX`.
 pub fn write<'a>(out: &mut [u8], sequence: u64, count: usize, records: impl Iterator<Item = &'a [u8]>) {
     let (head, mut rest) = out.split_at_mut(overhead(count));
     for (record, length) in records.zip(head[FIXED..].chunks_exact_mut(2)) {
@@ -78,26 +79,85 @@ pub fn split(entry: &[u8]) -> Result<Vec<(u64, &[u8])>, Corrupt> {
         let sequence = record::sequence(entry).ok_or_else(|| Corrupt(format!("record of {} bytes", entry.len())))?;
         return Ok(vec![(sequence, entry)]);
     }
-    let corrupt = |what: &str| Corrupt(format!("pack at {}: {what}", record::sequence(entry).unwrap_or_default()));
-    let Some((fixed, _)) = entry.split_first_chunk::<FIXED>() else { return Err(corrupt("it is too short")) };
-    let count = usize::from(u16::from_le_bytes([fixed[FIXED - 2], fixed[FIXED - 1]]));
-    let Some((head, mut rest)) = entry.split_at_checked(overhead(count)) else {
-        return Err(corrupt("it is too short"));
-    };
-    record::verify(head, 0).map_err(|_| corrupt("checksum mismatch of its head"))?;
-    let mut records = Vec::with_capacity(count);
-    for length in head[FIXED..].chunks_exact(2) {
-        let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
-        let Some((value, behind)) = rest.split_at_checked(length).filter(|_| length >= RECORD_MIN) else {
-            return Err(corrupt("its lengths are not those of records"));
-        };
-        rest = behind;
-        records.push((record::sequence(value).unwrap_or_default(), value));
-    }
-    if !rest.is_empty() || records.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-        return Err(corrupt("its records are not those of its head"));
+    let head = &entry[..entry.len().min(overhead(held(entry)))];
+    let mut records: Vec<(u64, &[u8])> = Vec::with_capacity(held(head));
+    for bounds in ends(head, entry.len())?.windows(2) {
+        let value = &entry[bounds[0]..bounds[1]];
+        let sequence = record::sequence(value).unwrap_or_default();
+        if records.last().is_some_and(|(last, _)| *last >= sequence) {
+            return Err(Corrupt(format!("record {sequence}: it is out of order")));
+        }
+        records.push((sequence, value));
     }
     Ok(records)
+}
+
+/// Where one record lies in the entry that was found for its sequence, None if it isn't there. The entry has `size` bytes, of which
+/// `copy` hands out those from a place on. That it ends with that sequence or a later one is looked at, checksums of records aren't.
+pub fn pick(size: usize, copy: impl Fn(usize, &mut [u8]), wanted: u64) -> Result<Option<Range<usize>>, Corrupt> {
+    let mut fixed = [0; FIXED];
+    let fixed = &mut fixed[..size.min(FIXED)];
+    copy(0, fixed);
+    let last = record::sequence(fixed).unwrap_or_default();
+    if last < wanted {
+        return Err(Corrupt(format!("the entry of {last} lies where that of {wanted} should")));
+    }
+    if !is_pack(fixed) {
+        return Ok((last == wanted).then_some(0..size));
+    }
+    let mut head = vec![0; size.min(overhead(held(fixed)))];
+    copy(0, &mut head);
+    let ends = ends(&head, size)?;
+    let record = |place: usize| ends[place - 1]..ends[place];
+    let sequence = |place: usize| {
+        let mut sequence = [0; 8];
+        copy(ends[place - 1] + SEQUENCE_AT, &mut sequence);
+        u64::from_le_bytes(sequence)
+    };
+    // Where it lies if nothing is missing behind it: one look instead of several.
+    let near = (last - wanted).try_into().ok().and_then(|behind: usize| (ends.len() - 1).checked_sub(behind));
+    if let Some(place) = near.filter(|place| *place > 0 && sequence(*place) == wanted) {
+        return Ok(Some(record(place)));
+    }
+    let (mut low, mut high) = (1, ends.len());
+    while low < high {
+        let middle = (low + high) / 2;
+        match sequence(middle).cmp(&wanted) {
+            Ordering::Equal => return Ok(Some(record(middle))),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+        }
+    }
+    Ok(None)
+}
+
+/// How many records a pack has that begins so.
+fn held(fixed: &[u8]) -> usize {
+    fixed.get(FIXED - 2..FIXED).map_or(0, |count| usize::from(u16::from_le_bytes([count[0], count[1]])))
+}
+
+/// Where the head of a pack of `size` bytes ends, and then each of its records.
+fn ends(head: &[u8], size: usize) -> Result<Vec<usize>, Corrupt> {
+    let corrupt = |what: &str| Corrupt(format!("entry of {}: {what}", record::sequence(head).unwrap_or_default()));
+    if head.len() < FIXED || head.len() != overhead(held(head)) {
+        return Err(corrupt("it is too short"));
+    }
+    record::verify(head, 0).map_err(|_| corrupt("checksum mismatch of its head"))?;
+    let mut ends = Vec::with_capacity(1 + held(head));
+    ends.push(head.len());
+    let mut end = head.len();
+    for length in head[FIXED..].chunks_exact(2) {
+        let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
+        if length < RECORD_MIN {
+            return Err(corrupt("its lengths are not those of records"));
+        }
+        end += length;
+        ends.push(end);
+    }
+    if end != size {
+        return Err(corrupt("its lengths are not those of its records"));
+    }
+    Ok(ends)
 }
 
 #[cfg(test)]
@@ -120,8 +180,13 @@ mod tests {
     fn packed(records: &[(u64, Vec<u8>)]) -> Vec<u8> {
         let bytes: usize = records.iter().map(|(_, value)| value.len()).sum();
         let mut pack = vec![0; bytes + overhead(records.len())];
-        write(&mut pack, records[0].0, records.len(), records.iter().map(|(_, value)| &value[..]));
+        write(&mut pack, records[records.len() - 1].0, records.len(), records.iter().map(|(_, value)| &value[..]));
         pack
+    }
+
+    fn picked(entry: &[u8], wanted: u64) -> Result<Option<&[u8]>, Corrupt> {
+        let found = pick(entry.len(), |at, into| into.copy_from_slice(&entry[at..at + into.len()]), wanted)?;
+        Ok(found.map(|place| &entry[place]))
     }
 
     proptest! {
@@ -132,12 +197,17 @@ mod tests {
             let pack = packed(&records);
             let found: Vec<_> = split(&pack).unwrap().into_iter().map(|(sequence, value)| (sequence, value.to_vec())).collect();
             prop_assert_eq!(&found, &records);
-            prop_assert_eq!(record::sequence(&pack), Some(records[0].0));
-            let key = key(records[0].0, records.len());
+            prop_assert_eq!(record::sequence(&pack), Some(last));
+            for sequence in 0..=last {
+                let value = records.iter().find(|(own, _)| *own == sequence).map(|(_, value)| &value[..]);
+                prop_assert_eq!(picked(&pack, sequence), Ok(value));
+            }
+            prop_assert!(picked(&pack, last + 1).is_err());
+            let key = key(last, records.len());
             prop_assert_eq!(count(&key), records.len());
             prop_assert!(belongs(&key, &pack[..FIXED]));
-            prop_assert!(!belongs(&key[..8], &pack[..FIXED]) && !belongs(&key, &records[0].1[..FIXED]));
-            prop_assert!(belongs(&key[..8], &records[0].1[..FIXED]));
+            let alone = &records[records.len() - 1].1[..FIXED];
+            prop_assert!(belongs(&key[..8], alone) && !belongs(&key[..8], &pack[..FIXED]) && !belongs(&key, alone));
         }
 
         #[test]
@@ -146,6 +216,7 @@ mod tests {
                 *flags |= FLAG_PACK;
             }
             let _ = split(&entry);
+            let _ = picked(&entry, 7);
         }
 
         #[test]
@@ -167,6 +238,7 @@ mod tests {
         let value = encoded(5, 10);
         assert_eq!(split(&value), Ok(vec![(5, &value[..])]));
         assert_eq!((count(&record::key(5)), count(b""), count(b"123456789")), (1, 0, 0));
-        assert!(split(b"").is_err());
+        assert_eq!((picked(&value, 5), picked(&value, 4)), (Ok(Some(&value[..])), Ok(None)));
+        assert!(split(b"").is_err() && picked(&value, 6).is_err());
     }
 }

@@ -11,6 +11,19 @@ struct Place {
     live: bool,
 }
 
+/// Records that share an entry of a store.
+#[derive(Debug)]
+pub struct Entry {
+    /// How many.
+    pub count: usize,
+    /// Bytes of all of them.
+    pub bytes: usize,
+    /// The last sequence.
+    pub last: u64,
+    /// The place behind them.
+    pub behind: usize,
+}
+
 /// Records by ascending sequence.
 #[derive(Debug, Default)]
 pub struct Block {
@@ -124,18 +137,18 @@ impl Block {
         None
     }
 
-    /// What the next entry of a store takes from a place on, so that it has at most so many bytes: (records, bytes of them, the
-    /// place behind them). One record is always taken.
-    pub fn entry(&self, place: usize, bytes_max: usize) -> Option<(usize, usize, usize)> {
-        let (_, value, mut behind) = self.next(place)?;
-        let (mut count, mut bytes) = (1, value.len());
-        while let Some((_, value, next)) = self.next(behind) {
-            if bytes + value.len() + pack::overhead(count + 1) > bytes_max.min(pack::BYTES_MAX) {
+    /// What the next entry of a store takes from a place on, so that it has at most so many bytes. One record is always taken.
+    pub fn entry(&self, place: usize, bytes_max: usize) -> Option<Entry> {
+        let (last, value, behind) = self.next(place)?;
+        let mut entry = Entry { count: 1, bytes: value.len(), last, behind };
+        while let Some((last, value, behind)) = self.next(entry.behind) {
+            let (count, bytes) = (entry.count + 1, entry.bytes + value.len());
+            if bytes + pack::overhead(count) > bytes_max.min(pack::BYTES_MAX) {
                 break;
             }
-            (count, bytes, behind) = (count + 1, bytes + value.len(), next);
+            entry = Entry { count, bytes, last, behind };
         }
-        Some((count, bytes, behind))
+        Some(entry)
     }
 
     /// The place of the first record with a sequence from this one on.

@@ -174,6 +174,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(record_decode, module)?)?;
     module.add_function(wrap_pyfunction!(record_encode, module)?)?;
     module.add_function(wrap_pyfunction!(records::unpack, module)?)?;
+    module.add_function(wrap_pyfunction!(records::pick, module)?)?;
     module.add_function(wrap_pyfunction!(records::packed, module)?)?;
     module.add_function(wrap_pyfunction!(select, module)?)?;
     module.add_function(wrap_pyfunction!(count_matching, module)?)?;

@@ -1,14 +1,16 @@
 //! A block of records, to Python.
 
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use super::cipher::Cipher;
-use super::convert::{borrowed, subject_bytes};
+use super::convert::{borrowed, subject_bytes, Mapped};
 use super::corrupt;
 use crate::codec::{pack, record, seal};
-use crate::log::block::Block;
+use crate::log::block::{Block, Entry};
+use crate::pages::Source;
 
 /// Records of one commit.
 #[pyclass(module = "streamd._engine")]
@@ -157,17 +159,20 @@ impl Packs {
     fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let records = self.records.try_borrow(py)?;
         let block = &records.block;
-        let Some((count, bytes, behind)) = block.entry(self.place, self.bytes_max) else { return Ok(None) };
-        let Some((sequence, first, _)) = block.next(self.place) else { return Ok(None) };
+        let Some(Entry { count, bytes, last, behind }) = block.entry(self.place, self.bytes_max) else {
+            return Ok(None);
+        };
         let place = std::mem::replace(&mut self.place, behind);
+        let mut values = block.from_place(place).map(|(_, value)| value);
         if count == 1 {
-            return PyTuple::new(py, [PyBytes::new(py, &record::key(sequence)), PyBytes::new(py, first)]).map(Some);
+            let value = values.next().unwrap_or_default();
+            return PyTuple::new(py, [PyBytes::new(py, &record::key(last)), PyBytes::new(py, value)]).map(Some);
         }
         let entry = PyBytes::new_with(py, pack::overhead(count) + bytes, |out| {
-            pack::write(out, sequence, count, block.from_place(place).map(|(_, value)| value));
+            pack::write(out, last, count, values);
             Ok(())
         })?;
-        PyTuple::new(py, [PyBytes::new(py, &pack::key(sequence, count)), entry]).map(Some)
+        PyTuple::new(py, [PyBytes::new(py, &pack::key(last, count)), entry]).map(Some)
     }
 }
 
@@ -188,6 +193,30 @@ pub(super) fn unpack<'py>(
         }
     }
     Ok(values)
+}
+
+#[pyfunction]
+pub(super) fn pick<'py>(
+    py: Python<'py>,
+    entries: Vec<PyBuffer<u8>>,
+    sequences: Vec<u64>,
+) -> PyResult<Vec<Option<Bound<'py, PyBytes>>>> {
+    let one = |(entry, sequence): (&PyBuffer<u8>, u64)| {
+        let cells = entry.as_slice(py).unwrap_or_default();
+        if cells.is_empty() {
+            return Ok(None);
+        }
+        let entry = Mapped(cells);
+        let Some(place) = pack::pick(entry.len(), |at, into| entry.copy(at, into), sequence).map_err(corrupt)? else {
+            return Ok(None);
+        };
+        PyBytes::new_with(py, place.len(), |out| {
+            entry.copy(place.start, out);
+            Ok(())
+        })
+        .map(Some)
+    };
+    entries.iter().zip(sequences).map(one).collect()
 }
 
 #[pyfunction]
