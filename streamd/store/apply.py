@@ -1,7 +1,7 @@
 """Puts a Work into a write transaction.
 
 In the walk:  called by the writer, on its thread, while the loop thread is blocked.
-Guarantee:    loops over records run inside C; no decision is made here.
+Guarantee:    loops over records run inside C, but for single deletes, which go entry by entry; no decision is made here.
 """
 
 from __future__ import annotations

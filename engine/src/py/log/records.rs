@@ -76,8 +76,8 @@ impl Records {
         self.block.len()
     }
 
-    fn __iter__(slf: Bound<'_, Records>) -> Pairs {
-        Pairs { records: slf.unbind(), place: 0 }
+    fn __iter__(slf: Bound<'_, Records>) -> Packs {
+        Records::packs(slf, 0)
     }
 
     fn packs(slf: Bound<'_, Records>, bytes_max: usize) -> Packs {
@@ -121,28 +121,7 @@ impl Records {
     }
 }
 
-/// Walks over the records as a store takes them.
-#[pyclass(module = "streamd._engine")]
-struct Pairs {
-    records: Py<Records>,
-    place: usize,
-}
-
-#[pymethods]
-impl Pairs {
-    fn __iter__(slf: Bound<'_, Pairs>) -> Bound<'_, Pairs> {
-        slf
-    }
-
-    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let records = self.records.try_borrow(py)?;
-        let Some((sequence, value, behind)) = records.block.next(self.place) else { return Ok(None) };
-        self.place = behind;
-        PyTuple::new(py, [PyBytes::new(py, &record::key(sequence)), PyBytes::new(py, value)]).map(Some)
-    }
-}
-
-/// Walks over the records in entries of a store.
+/// Walks over the records in entries of a store: with no bytes for a pack, each is one by itself.
 #[pyclass(module = "streamd._engine")]
 struct Packs {
     records: Py<Records>,
