@@ -36,12 +36,12 @@ class Elections:
         """The leader gave a sign of life."""
         self._prevote.see(now)
 
-    def hurry(self, now: float) -> None:
-        """There is certainly no leader."""
+    def hurry(self, now: float, *, second: bool = False) -> None:
+        """There is certainly no leader. `second`: another node may go first."""
         core = self._replica.core
         if not core.leads:
             self._prevote.lose()
-            core.deadline = now + self._prevote.hasty()
+            core.deadline = now + self._prevote.hasty(second=second)
 
     # --- becoming a candidate
 

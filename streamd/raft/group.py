@@ -181,13 +181,16 @@ class Group:
 
     # --- what the machine wants
 
-    def bootstrap(self, voters: Iterable[NodeId]) -> None:
-        """Begin a new group: every voter does the same. Errors: ChangeRefused."""
+    def bootstrap(self, voters: Iterable[NodeId], *, leader: NodeId | None = None) -> None:
+        """Begin a new group: every voter does the same. `leader`: who is to lead, if it can: the others let it go first.
+
+        Errors: ChangeRefused.
+        """
         if self.last_index:
             raise ChangeRefused(self.name, "it has begun already")
         self._journal.add(_CONFIG + Config(tuple(sorted(voters))).encode(), 0)
         self.replica.reconfigure()
-        self.replica.elections.hurry(self._home.now())
+        self.replica.elections.hurry(self._home.now(), second=leader not in (None, self.node))
         self._home.wake(self.replica)
 
     def propose(self, *pieces: bytes) -> int:

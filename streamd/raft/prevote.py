@@ -79,6 +79,6 @@ class PreVote:
         self._grants = None
         return self._rng.uniform(0.5, 1.0) * self._least
 
-    def hasty(self) -> float:
-        """When there is certainly no leader."""
-        return self._rng.uniform(0.0, self._hasty)
+    def hasty(self, *, second: bool) -> float:
+        """When there is certainly no leader; or behind another node that does so."""
+        return self._rng.uniform(0.0, self._hasty) + (self._hasty if second else 0.0)

@@ -225,10 +225,12 @@ class Cluster:
             self._starting = frozenset()
         self.news()
 
-    def bootstrap(self, name: str = "g", nodes: Iterable[NodeId] | None = None) -> None:
+    def bootstrap(
+        self, name: str = "g", nodes: Iterable[NodeId] | None = None, *, leader: NodeId | None = None
+    ) -> None:
         voters = list(nodes or self.nodes)
         for node in voters:
-            self.nodes[node].open(name).bootstrap(voters)
+            self.nodes[node].open(name).bootstrap(voters, leader=leader)
 
     def leader(self, name: str = "g") -> Group | None:
         """Of the latest term, if it serves already."""

@@ -48,6 +48,26 @@ def test_new_group_has_a_leader_soon() -> None:
     assert cluster.world.now_ns < 100 * MS
 
 
+def test_new_group_is_led_by_who_is_to_lead_it() -> None:
+    for number in range(3):
+        cluster = Cluster(3)
+        node = list(cluster.nodes)[number]
+        cluster.bootstrap(leader=node)
+
+        assert cluster.elect().node == node
+        assert cluster.world.now_ns < 100 * MS
+
+
+def test_new_group_waits_only_a_moment_for_who_is_to_lead_it() -> None:
+    cluster = Cluster(3)
+    nodes = list(cluster.nodes)
+    for node in nodes[:2]:
+        cluster.nodes[node].open("g").bootstrap(nodes, leader=nodes[2])
+    cluster.elect()
+
+    assert cluster.world.now_ns < 200 * MS
+
+
 def test_followers_refuse_proposals_and_know_the_leader() -> None:
     cluster = started()
     leader = cluster.elect()

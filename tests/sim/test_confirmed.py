@@ -74,7 +74,8 @@ class ByHand(FullWorld):
         self.wait(100)
 
     def ready(self) -> None:
-        """Nobody works on it but the test."""
+        """Nobody works on it but the test, nor does the operator go on."""
+        self.works_until_ns = 0
 
     def wait(self, ms: float) -> None:
         """Live on."""

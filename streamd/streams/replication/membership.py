@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from streamd.raft.errors import ChangeRefused, NotLeader
-from streamd.state.meta import STREAMING_GROUP
 from streamd.streams.replication.view import name_of
 
 if TYPE_CHECKING:
@@ -58,9 +57,7 @@ class Membership:
             wanted = {node for name in plan.names if (node := replication.node_named(name)) is not None}
             if wanted:
                 busy |= self._tend(replica.group, wanted, replica.hand_over)
-            if replica.name != STREAMING_GROUP:
-                # There is one of that, and with each new leader its clients hear again what they haven't acked.
-                self._hand_over(replica, replication.node_named(plan.names[0]))
+            self._hand_over(replica, replication.who_leads(plan))
         if busy and self._timer is None:
             self._timer = self._clock.call_later(STEP_NS, self._due)
 

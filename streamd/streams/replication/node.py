@@ -219,7 +219,12 @@ class Replication:
         group = self.replicas[plan.name].group
         current = self.meta.state.groups.get(plan.name) is plan
         if current and self.net.node in plan.first and not group.last_index and not group.config.voters:
-            group.bootstrap(plan.first)
+            group.bootstrap(plan.first, leader=self.who_leads(plan))
+
+    def who_leads(self, plan: GroupPlan) -> NodeId | None:
+        """The node that is to lead a group. None for that of NATS Streaming: there is one of it, and with each new leader its
+        clients hear again what they haven't acked."""
+        return None if plan.name == STREAMING_GROUP else self.node_named(plan.names[0])
 
     def when_there(self, group: str, call: Callable[[Replica], None]) -> None:
         """Call with this server's replica of a group, as soon as there is one and before it does anything."""
