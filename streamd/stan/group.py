@@ -230,9 +230,15 @@ class Group:
         if member.acks is not None:
             member.acks.close()
             member.acks = None
-        if member.back is not None:
-            member.back.close()
-            member.back = None
+        self._stop_awaiting(member)
+
+    def _stop_awaiting(self, member: Member) -> bool:
+        """Wait no longer for somebody to listen. Returns whether that was waited for."""
+        back, member.back = member.back, None
+        if back is None:
+            return False
+        back.close()
+        return True
 
     def _join_machine(self, member: Member, *, ack_wait: int) -> None:
         self.state.join(
@@ -254,9 +260,7 @@ class Group:
 
     def set_present(self, member: Member) -> None:
         """A member's client is there: it gets what was kept for it."""
-        if member.back is not None:
-            member.back.close()
-            member.back = None
+        if self._stop_awaiting(member):
             self.state.set_present(member.number)
             self.wake()
 

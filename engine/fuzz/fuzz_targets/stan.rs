@@ -1,5 +1,5 @@
 //! What clients of NATS Streaming send once a message: any publish is stored or refused, any ack settles at most what is
-//! pending, and no stored state makes a group panic.
+//! pending, nobody listening makes it wait, and no stored state makes a group panic.
 //!
 //! The input is cut at 0xff into payloads; the last one is also read as a group's stored state.
 #![no_main]
@@ -11,14 +11,14 @@ use streamd_engine::log::{Identity, Limits, StreamState};
 use streamd_engine::publish::{Outgoing, Publisher, Sent};
 use streamd_engine::stan::{Group, Member, Publishers, Sorted};
 
-/// Counts what is sent.
+/// Counts what is sent; of so many nobody hears one, of 0 all are heard.
 #[derive(Default)]
-struct Counter(u64);
+struct Counter(u64, u64);
 
 impl Publisher for Counter {
     fn publish(&mut self, _account: &str, _message: Outgoing<'_>) -> Sent {
         self.0 += 1;
-        Sent { receivers: 1, congested: 0 }
+        Sent { receivers: u32::from(self.1 == 0 || self.0 % self.1 != 0), congested: 0 }
     }
 
     fn interest(&mut self, _account: &str, _subject: &[u8], _group: &[u8]) -> bool {
@@ -48,7 +48,9 @@ fuzz_target!(|data: &[u8]| {
     }
     assert_eq!(acks.0, stored as u64);
 
-    let mut group = Group::new(b"x", true, false, 1);
+    let deaf = u64::from(data.first().copied().unwrap_or_default() % 4);
+    answers.1 = deaf;
+    let mut group = Group::new(b"x", true, deaf != 0, 1);
     for number in [1, 2] {
         let inbox = b"i".to_vec();
         group.join(Member { number, inbox, ack_wait_ns: 5, max_in_flight: 3, pending: 0, failing: false, absent: false });
