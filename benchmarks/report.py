@@ -34,7 +34,8 @@ def target(result: Result) -> str:
 def ratio(result: Result) -> str:
     if result.ratio is None:
         return "-"
-    return f"{result.ratio:.0f}x" if result.ratio >= 10 else f"{result.ratio:.2f}x"
+    digits = 0 if result.ratio >= 10 else 2 if result.ratio >= 0.02 else 3
+    return f"{result.ratio:.{digits}f}x"
 
 
 def line(result: Result) -> str:
