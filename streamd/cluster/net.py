@@ -85,6 +85,10 @@ class SubjectNet:
         """Send a frame, perhaps."""
         self._bus.publish(_FRAMES + incarnation_of(to), pieces, account=SYSTEM_ACCOUNT)
 
+    def flush(self) -> None:
+        """Have what was sent leave now."""
+        self._bus.flush()
+
     def on_frame(self, handler: Callable[[Data], None]) -> None:
         """Who gets the frames that come."""
         self._frame = handler

@@ -215,11 +215,13 @@ class Host:
                 if self._closed:
                     return
                 self._once()
-                # What is to be said once it is stored comes first: somebody waits for that.
+                # What is to be said once it is stored comes first: somebody waits for that, and for nothing of the rest.
                 if self._staged and self._settle is not None:
                     self._staged = False
                     self._settle()
-                    self._flush()
+                    if self._outbox:
+                        self._flush()
+                        self._net.flush()
                 afters, self._afters = self._afters, []
                 for call in afters:
                     call()

@@ -24,7 +24,10 @@ class Net(Protocol):
     node: NodeId
 
     def send(self, to: NodeId, *pieces: bytes) -> None:
-        """Send a frame, in pieces, perhaps. Never blocks, never raises."""
+        """Send a frame, in pieces, perhaps; it leaves soon. Never blocks, never raises."""
+
+    def flush(self) -> None:
+        """Have what was sent leave now."""
 
     def on_frame(self, handler: Callable[[Data], None]) -> None:
         """Who gets the frames that come."""

@@ -77,6 +77,9 @@ class SimNet:
         if to in self._linked:
             self._network.carry(self, to, lambda net: net._frames(data))
 
+    def flush(self) -> None:
+        """What was sent is on its way."""
+
     def on_frame(self, handler: Callable[[bytes], None]) -> None:
         """Where frames go."""
         self._frames = handler

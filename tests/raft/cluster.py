@@ -78,6 +78,9 @@ class Node:
     def send(self, to: NodeId, *pieces: bytes) -> None:
         self.cluster.carry(self.node, to, b"".join(pieces))
 
+    def flush(self) -> None:
+        pass
+
     def on_frame(self, handler: Callable[[bytes], None]) -> None:
         self._handler = handler
 

@@ -105,6 +105,9 @@ class Lab:
         assert frame.receiver == to
         self.frames.append(frame)
 
+    def flush(self) -> None:
+        pass
+
     def on_frame(self, handler: Callable[[bytes], None]) -> None:
         self._handler = handler
 
