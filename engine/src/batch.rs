@@ -46,6 +46,8 @@ pub struct Batch {
     own: Columns,
     // Instead, once it was split: what all of its parts share, and which messages are this one's.
     shared: Option<(Arc<Columns>, Range<usize>)>,
+    // Room that the first message makes: so many messages and bytes.
+    expected: (usize, usize),
 }
 
 impl Batch {
@@ -66,6 +68,10 @@ impl Batch {
             self.unshare();
         }
         let Columns { arena, entries } = &mut self.own;
+        if entries.capacity() == 0 {
+            entries.reserve(self.expected.0);
+            arena.reserve(self.expected.1);
+        }
         let start = arena.len();
         arena.extend_from_slice(subject);
         let reply_at = arena.len();
@@ -78,6 +84,12 @@ impl Batch {
         arena.extend_from_slice(guid);
         let (reply, headers, payload, end) = (reply_at, headers_at, payload_at, arena.len());
         entries.push(Entry { start, reply, headers, payload, guid: guid_at, end, conn });
+    }
+
+    /// An empty one that is likely to hold as much as this one does: its first message makes room for that, as growing step by
+    /// step copies all of it.
+    pub fn likewise(&self) -> Batch {
+        Batch { expected: (self.len(), self.span().len()), ..Batch::default() }
     }
 
     /// Copy what is shared, to add to it.
@@ -98,7 +110,7 @@ impl Batch {
         let from = entries.first().map_or(0, |first| first.start);
         let within = entries.partition_point(|entry| entry.end.saturating_sub(from) <= limit);
         let edge = range.start + within.max(1).min(entries.len());
-        let front = Batch { own: Columns::default(), shared: Some((Arc::clone(&columns), range.start..edge)) };
+        let front = Batch { shared: Some((Arc::clone(&columns), range.start..edge)), ..Batch::default() };
         self.shared = Some((columns, edge..range.end));
         front
     }
@@ -106,7 +118,7 @@ impl Batch {
     /// Empty, with room for so many messages of so many bytes together.
     pub fn with_capacity(messages: usize, bytes: usize) -> Batch {
         let own = Columns { arena: Vec::with_capacity(bytes), entries: Vec::with_capacity(messages) };
-        Batch { own, shared: None }
+        Batch { own, ..Batch::default() }
     }
 
     fn entries(&self) -> &[Entry] {
@@ -168,7 +180,7 @@ impl Batch {
             ];
             edges.into_iter().for_each(|edge| *edge += head);
         }
-        Some(Batch { own: Columns { arena: data, entries }, shared: None })
+        Some(Batch { own: Columns { arena: data, entries }, ..Batch::default() })
     }
 
     /// The messages that the others don't have, in order: each of theirs stands for one of these. Who published, and in which

@@ -36,7 +36,8 @@ impl Tap {
 
     fn take(&mut self, limit: usize) -> Batch {
         if self.rest.is_empty() {
-            self.rest = std::mem::take(&mut self.batch);
+            let next = self.batch.likewise();
+            self.rest = std::mem::replace(&mut self.batch, next);
         }
         if limit == 0 || self.rest.size() <= limit {
             return std::mem::take(&mut self.rest);
