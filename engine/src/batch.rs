@@ -253,6 +253,21 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_next_of_a_big_batch_grows_once() {
+        let message = Message { subject: b"s", payload: &[7; 1000], ..Message::default() };
+        let mut batch = Batch::default();
+        (0..100).for_each(|_| batch.push(message));
+        let mut next = batch.likewise();
+        assert!(next.is_empty());
+        assert_eq!(next.own.arena.capacity(), 0, "one that gets nothing costs nothing");
+        next.push(message);
+        let room = next.own.arena.capacity();
+        assert!(room >= 100 * 1001);
+        (1..100).for_each(|_| next.push(message));
+        assert_eq!(next.own.arena.capacity(), room);
+    }
+
     proptest! {
         #[test]
         fn decodes_what_was_encoded(parts in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 5), 0..20)) {

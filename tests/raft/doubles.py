@@ -151,14 +151,26 @@ class Disk:
         if self._flying is None:
             self.clock.call_soon(self._run)
 
+    def settle(self) -> None:
+        """Commit what waits, in place."""
+        land = self._take_off()
+        if land is not None:
+            land()
+
     def _run(self) -> None:
+        land = self._take_off()
+        if land is not None:
+            assert self.clock is not None
+            self.clock.call_later(self._world.rng.randint(*self.latency_ns), land)
+
+    def _take_off(self) -> Callable[[], None] | None:
+        """Begin a commit, if none is under way and something waits. Returns what ends it."""
         if self._flying is not None or not self._jobs:
-            return
+            return None
         jobs, self._jobs = self._jobs, []
         work = Work()
         after = [call for job in jobs if (call := job(work)) is not None]
         self._flying = work
-        assert self.clock is not None
 
         def land() -> None:
             self._flying = None
@@ -169,7 +181,7 @@ class Disk:
                 call(outcome)
             self._run()
 
-        self.clock.call_later(self._world.rng.randint(*self.latency_ns), land)
+        return land
 
     def _apply(self, work: Work) -> None:
         names = {number: name for name, number in self._numbers.items()}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
 import pytest
 
 from streamd.errors import StoreFull
-from streamd.raft import ChangeRefused, JournalDamaged, NotLeader, Overloaded
+from streamd.raft import ChangeRefused, Host, JournalDamaged, NotLeader, Overloaded
 from streamd.raft.envelope import decode
 from tests.raft.cluster import Cluster
 from tests.raft.doubles import MS
@@ -66,6 +67,22 @@ def test_new_group_waits_only_a_moment_for_who_is_to_lead_it() -> None:
     cluster.elect()
 
     assert cluster.world.now_ns < 200 * MS
+
+
+def test_what_a_follower_says_of_entries_leaves_before_it_applies_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def host(lab: Lab, *args: Any, **more: Any) -> Host:
+        return Host(lab, *args, settle=lab.disk.settle, **more)
+
+    lab = Lab(host=host)
+    lab.append("b", 1, 1, 0, regular(1, "one"))
+    lab.sent()
+    order: list[str] = []
+    monkeypatch.setattr(lab, "flush", lambda: order.extend(Kind(message.kind).name for _, message in lab.sent()))
+    committed = lambda *_: lab.group.after_turn(lambda: order.append("applied"))  # noqa: E731
+    monkeypatch.setattr(lab.machine, "committed", committed)
+    lab.append("b", 1, 2, 1, regular(1, "two"), commit=2)
+
+    assert order == ["APPENDED", "applied"]
 
 
 def test_followers_refuse_proposals_and_know_the_leader() -> None:
