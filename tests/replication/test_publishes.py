@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 import nats
@@ -11,7 +10,6 @@ import pytest
 from nats.js.api import StreamConfig
 from nats.js.errors import APIError, BadRequestError, ServiceUnavailableError
 
-from streamd._engine import Batch
 from streamd.raft.errors import Overloaded
 from streamd.streams import commits
 from tests.replication.nodes import more_than, publishing, until
@@ -121,27 +119,6 @@ async def test_ids_are_known_to_the_next_leader(shared: Nodes) -> None:
             ack = await js.publish("ids", b"again", headers={"Nats-Msg-Id": str(number)})
             assert (ack.duplicate, ack.seq) == (True, number + 1)
     assert (await shared.alike())["IDS"] == 100
-
-
-async def test_what_is_passed_on_before_it_comes_is_stored_once(shared: Nodes) -> None:
-    """The leader of before may be quicker than the message's own way here. The next one that is equal is another one."""
-    js = await shared.js("a")
-    await js.add_stream(name="PASSED", subjects=["passed.*"], num_replicas=3)
-    leader = await shared.led("PASSED")
-    client = await shared.client(leader)
-    subject, reply, payload = b"passed.a", client.new_inbox().encode(), b"x"
-    acks = await client.subscribe(reply.decode())
-    encoded = bytes((1, len(subject), len(reply), 0, len(payload), 0)) + subject + reply + payload
-    stream = shared.held(leader, "PASSED")
-    assert stream.replica is not None
-    proposals = stream.replica.proposals
-    proposals.begin([])
-    proposals.passed([(stream, Batch.decode(encoded))])
-    assert json.loads((await acks.next_msg()).data)["seq"] == 1
-    for _ in range(3):
-        await client.publish(subject.decode(), payload, reply=reply.decode())
-    assert [json.loads((await acks.next_msg()).data)["seq"] for _ in range(2)] == [2, 3]
-    assert (await shared.alike())["PASSED"] == 3
 
 
 async def test_stepdowns_while_publishing(shared: Nodes) -> None:

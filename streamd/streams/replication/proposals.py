@@ -110,8 +110,6 @@ class Proposals:
         self._lately: dict[int, list[Batch]] | None = None
         self._lately_bytes = 0
         self._lately_timer: Timer | None = None
-        #: What was passed on and hasn't come here as well, by uid: it may yet.
-        self._passed: dict[int, list[Batch]] = {}
 
     @property
     def idle(self) -> bool:
@@ -143,13 +141,13 @@ class Proposals:
     def begin(self, publishes: list[tuple[Stream, Batch]]) -> None:
         """This server leads from now on, and has kept publishes from an earlier time that it did."""
         self._sources.extendleft(Held(stream, batch) for stream, batch in reversed(publishes))
-        self._lately, self._lately_bytes, self._passed = {}, 0, {}
+        self._lately, self._lately_bytes = {}, 0
         if self._lately_timer is not None:
             self._lately_timer.cancel()
         self._lately_timer = self._clock.call_later(LATELY_NS, self._forget_lately)
 
     def passed(self, publishes: list[tuple[Stream, Batch]]) -> None:
-        """Publishes came to the leader before this one: those that didn't come here as well, and don't, are for this one."""
+        """Publishes came to the leader before this one: those that didn't come here as well are for this one."""
         if self._lately is None:
             return
         waiting = self.forget_sources()
@@ -157,23 +155,11 @@ class Proposals:
         for stream, batch in waiting:
             had.setdefault(stream.uid, []).append(batch)
         left = [(stream, batch.without(had.get(stream.uid, []))) for stream, batch in publishes]
-        for stream, batch in left:
-            self._passed.setdefault(stream.uid, []).append(batch)
         self._sources.extend(Held(stream, batch) for stream, batch in [*left, *waiting] if len(batch))
         self._plan()
 
     def _forget_lately(self) -> None:
         self._lately = self._lately_timer = None
-        self._passed = {}
-
-    def _unpassed(self, stream: Stream, batch: Batch) -> Batch:
-        """Without what was passed on before it came here."""
-        passed, self._passed[stream.uid] = self._passed[stream.uid], []
-        for before in passed:
-            batch, rest = batch.without([before]), before.without([batch])
-            if len(rest):
-                self._passed[stream.uid].append(rest)
-        return batch
 
     def rows(self, change: Change) -> None:
         """Write rows by way of the log."""
@@ -341,12 +327,7 @@ class Proposals:
         for _ in range(len(self._sources)):
             if room <= 0 or len(taken) >= limits.COMMIT_STREAMS_MAX:
                 break
-            source = self._sources.popleft()
-            for stream, batch in source.take(room):
-                if stream.uid in self._passed and not isinstance(source, Held):
-                    batch = self._unpassed(stream, batch)
-                if not len(batch):
-                    continue
+            for stream, batch in self._sources.popleft().take(room):
                 if stream.uid in taken:
                     held.append(Held(stream, batch))
                 elif (refusal := self._commits.refusals.why(stream, batch)) is not None:
