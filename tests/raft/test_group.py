@@ -78,7 +78,10 @@ def test_what_a_follower_says_of_entries_leaves_before_it_applies_others(monkeyp
     lab.sent()
     order: list[str] = []
     monkeypatch.setattr(lab, "flush", lambda: order.extend(Kind(message.kind).name for _, message in lab.sent()))
-    committed = lambda *_: lab.group.after_turn(lambda: order.append("applied"))  # noqa: E731
+
+    def committed(*_: object) -> None:
+        lab.group.after_turn(lambda: order.append("applied"))
+
     monkeypatch.setattr(lab.machine, "committed", committed)
     lab.append("b", 1, 2, 1, regular(1, "two"), commit=2)
 
