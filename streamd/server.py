@@ -362,6 +362,7 @@ class Server:
             cluster=lambda: cluster.name,
             tags=tuple(self.config.server_tags),
             expected=expected,
+            echo=cluster.echo,
             streaming=members is not None,
             failed=self._failed,
         )

@@ -203,6 +203,15 @@ class Cluster:
             routes=tuple(self.peers),
         )
 
+    def echo(self, heard: Callable[[], None]) -> int:
+        """Ask all servers; `heard` is called for each once all is here that it had sent to this one when it answered, but for
+        what the lane carries, or once its connection has gone; never before this returns. Returns how many were asked."""
+        asked = [remote.main.carrying for remote in self._remotes.values() if remote.main.carrying is not None]
+        for route in asked:
+            route.echo(heard)
+        self.core.flush_soon()
+        return len(asked)
+
     # who may
 
     def authorized(self, user: str, password: str) -> bool:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from streamd.cluster.greeting import Info, RouteConnect
 from streamd.core.link import Link
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamd.cluster.dial import Target
     from streamd.cluster.mesh import Cluster
 
@@ -51,6 +54,7 @@ class Route(Link):
         self._welcome = False  # the dialer's CONNECT is in order
         self._admitted = False
         self._pinged_ns = 0
+        self._asked: deque[Callable[[], None] | None] = deque()  # PINGs without a PONG, and who waits for it
         self._heir: Route | None = None  # carries in place of this one
         self._heard_last = False
         self._overdue: asyncio.TimerHandle | None = None
@@ -94,11 +98,25 @@ class Route(Link):
             self._heir.transport.resume_reading()
         self.cluster.lost(self)
         self.closed.set()
+        while self._asked:
+            self._answered()
 
     def ping(self) -> int:
         """Ask, and measure how long the answer takes."""
         self._pinged_ns = time.monotonic_ns()
+        self._asked.append(None)
         return super().ping()
+
+    def echo(self, heard: Callable[[], None]) -> None:
+        """Ask; `heard` is called once all has been read that the other side had sent when it answered, or the connection has
+        gone. What it brought may not be dispatched by then."""
+        self.ping()
+        self._asked[-1] = heard
+
+    def _answered(self) -> None:
+        heard = self._asked.popleft()
+        if heard is not None:
+            heard()
 
     def buffer_updated(self, nbytes: int) -> None:
         self.active_ns = time.time_ns()
@@ -145,6 +163,8 @@ class Route(Link):
     def on_pong(self) -> None:
         """Whoever was dialed has read the CONNECT before the PING."""
         self.rtt_ns = time.monotonic_ns() - self._pinged_ns
+        if self._asked:
+            self._answered()
         if self.target is not None and not self._welcome:
             self._welcome = True
             self._admit()

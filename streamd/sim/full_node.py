@@ -97,6 +97,7 @@ class FullNode:
             cluster=lambda: "sim",
             tags=(),
             expected=lambda: world.names,
+            echo=self.core.echo,
             streaming=False,
             failed=self._failed,
         )

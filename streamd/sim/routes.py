@@ -5,6 +5,7 @@ Guarantee:  a connection's bytes are the engine's own; interest and messages cro
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from streamd import _engine
@@ -13,6 +14,7 @@ from streamd.core.bus import Bus
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
     from streamd._engine import Turn
     from streamd.core.core import Core
@@ -29,6 +31,11 @@ class _Route:
         self.node = node
         self.number = number
         self.conn = 0
+        self.asked: deque[Callable[[], None]] = deque()  # who waits for a PONG
+
+    def answered(self) -> None:
+        """A PONG came, or never will."""
+        self.asked.popleft()()
 
     def write(self, data: bytes | memoryview) -> None:
         """The engine's output."""
@@ -78,13 +85,25 @@ class SimCore:
             self.bus.interest_changed(ident, bool(detail))
         elif kind == _engine.DRAINED:
             self.bus.drained(ident)
+        elif kind == _engine.PONG:
+            next(route for route in self._routes.values() if route.conn == ident).answered()
 
     # routes
+
+    def echo(self, heard: Callable[[], None]) -> int:
+        """As `Cluster.echo`."""
+        for route in self._routes.values():
+            self.engine.ping(route.conn)
+            route.asked.append(heard)
+        self.flush_soon()
+        return len(self._routes)
 
     def _connected(self, node: NodeId, number: int | None) -> None:
         route = self._routes.pop(node, None)
         if route is not None:
             self.engine.close(route.conn)
+            while route.asked:
+                route.answered()
         if number is not None:
             route = self._routes[node] = _Route(self._net, node, number)
             route.conn = self.engine.open_route(route)

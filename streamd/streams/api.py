@@ -94,6 +94,15 @@ class Call:
         if self.endpoint.answer is not None:
             self._send(self.endpoint.answer.failure(error))
 
+    def ask_again(self, error: ApiError) -> None:
+        """This server leads no more, and can't say what has become of the request: in a cluster the next leader does it,
+        perhaps once more."""
+        cluster = self._api.cluster
+        if cluster is None:
+            self.fail(error)
+        else:
+            cluster.ask_again(self.message)
+
     def stream(self) -> Stream:
         """The stream named in the subject. Errors: ApiError 10059, 10118."""
         stream = self._api.jetstream.streams.get(self.arguments[0])

@@ -9,6 +9,7 @@ from streamd.api.errors import (
     CONSUMER_NAME_EXISTS,
     CONSUMER_NOT_FOUND,
     CONSUMERS_MAX,
+    NOT_AVAILABLE,
     ApiError,
 )
 from streamd.api.metadata import dynamic
@@ -56,10 +57,13 @@ class ConsumerApi:
         )
 
         def done(consumer: Consumer, error: ApiError | None) -> None:
-            if error is not None:
-                call.fail(error)
-            else:
+            if error is None:
                 call.answer(wire.ConsumerCreateResponse.of(self.info(consumer)))
+            elif error.err_code == NOT_AVAILABLE().err_code:
+                # The leader changed. Made twice, a consumer is the same one.
+                call.ask_again(error)
+            else:
+                call.fail(error)
 
         if existing is not None:
             if settled is existing.config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -168,6 +169,20 @@ class Nodes:
         """Wait until somebody serves a stream, and maybe somebody in particular."""
         await until(lambda: by(self.leader(stream)), what=f"a leader of {stream}")
         return self.leader(stream)
+
+    async def step_down(self, client: Client, stream: str, consumer: str = "") -> str:
+        """Have a stream's leader step down, as such or as its consumer's, and wait for the next one. Returns who that is:
+        perhaps even the one before, as servers give leaderships back among themselves too."""
+        before = self._term(stream)
+        what = f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}" if consumer else f"STREAM.LEADER.STEPDOWN.{stream}"
+        answer = json.loads((await client.request(f"$JS.API.{what}", timeout=5)).data)
+        assert answer.get("success") is True, answer
+        await until(lambda: self._term(stream) > before and self.leader(stream), what=f"another leader of {stream}")
+        return self.leader(stream)
+
+    def _term(self, stream: str) -> int:
+        group = self.any.meta.state.streams[stream].group
+        return max(self.replication(name).replicas[group].group.term for name in self.servers)
 
     def followers(self, stream: str) -> list[str]:
         """Servers with a replica that don't lead it."""

@@ -12,8 +12,6 @@ from nats.errors import TimeoutError as Timeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-from tests.replication.test_streams import api
-
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
@@ -34,11 +32,8 @@ async def filled(nodes: Nodes, name: str, count: int, **config: Any) -> JetStrea
 
 async def step_down(nodes: Nodes, stream: str, consumer: str = "") -> str:
     """Let another server lead a stream; its name."""
-    client = await nodes.client("b")
-    before = await nodes.led(stream)
-    verb = f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}" if consumer else f"STREAM.LEADER.STEPDOWN.{stream}"
-    assert (await api(client, verb)).get("success") is True
-    return await nodes.led(stream, by=lambda name: name not in ("", before))
+    await nodes.led(stream)
+    return await nodes.step_down(await nodes.client("b"), stream, consumer)
 
 
 def numbers(messages: list[Msg]) -> list[int]:
@@ -291,3 +286,19 @@ async def test_consumers_survive_restarts(trio: Nodes) -> None:
     assert set(pending) <= set(seen)
     await nc.close()
     await trio.alike()
+
+
+async def test_consumers_that_are_made_while_the_leader_changes(shared: Nodes) -> None:
+    """Whom the leader before can't tell whether it was stored, the next one answers."""
+    js = await filled(shared, "made", 10)
+    client = await shared.client("c")
+    for number in range(4):
+        names = [f"m{number}-{each}" for each in range(20)]
+        makers = [await shared.js(name) for name in "abc"]
+        made = [
+            asyncio.create_task(makers[at % 3].add_consumer("made", durable_name=name)) for at, name in enumerate(names)
+        ]
+        await shared.step_down(client, "made")
+        assert [(await task).name for task in made] == names
+    assert len(await js.consumers_info("made")) == 80
+    await shared.alike()

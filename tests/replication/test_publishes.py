@@ -112,9 +112,7 @@ async def test_ids_are_known_to_the_next_leader(shared: Nodes) -> None:
     for number in range(100):
         await js.publish("ids", b"x", headers={"Nats-Msg-Id": str(number)})
     for _ in range(3):
-        before = await shared.led("IDS")
-        assert (await api(client, "STREAM.LEADER.STEPDOWN.IDS"))["success"] is True
-        await shared.led("IDS", by=lambda name, before=before: name not in ("", before))  # type: ignore[misc]
+        await shared.step_down(client, "IDS")
         for number in (0, 50, 99):
             ack = await js.publish("ids", b"again", headers={"Nats-Msg-Id": str(number)})
             assert (ack.duplicate, ack.seq) == (True, number + 1)
@@ -139,11 +137,9 @@ async def test_stepdowns_while_publishing(shared: Nodes) -> None:
 
     tasks = [asyncio.create_task(one_by_one(name)) for name in "abc"]
     for _ in range(6):
-        before = await shared.led("STEPS")
         count = sum(acked.values())
         await until(more_than(count + 10, lambda: sum(acked.values())))
-        await api(client, "STREAM.LEADER.STEPDOWN.STEPS")
-        await shared.led("STEPS", by=lambda name, before=before: name not in ("", before))  # type: ignore[misc]
+        await shared.step_down(client, "STEPS")
     done.set()
     await asyncio.gather(*tasks)
     counts = await shared.alike()

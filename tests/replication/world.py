@@ -120,6 +120,7 @@ class Server:
             cluster=lambda: "C",
             tags=(),
             expected=lambda: frozenset(world.servers),
+            echo=self._echo,
             streaming=world.streaming,
             failed=self._failed,
         )
@@ -144,6 +145,10 @@ class Server:
             notify=None,
             store=self.disk.start(self.clock),
         )
+
+    def _echo(self, heard: Callable[[], None]) -> int:
+        self.clock.call_soon(heard)
+        return 1
 
     def _failed(self, error: Exception) -> None:
         self.ended.append(str(error))

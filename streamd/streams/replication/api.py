@@ -35,6 +35,7 @@ from streamd.streams.stream import CHANNEL_OWNER
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from streamd._engine import Message
     from streamd.api.stream import StreamConfig
     from streamd.raft.group import Group
     from streamd.state.meta import Assignment, Change
@@ -126,6 +127,16 @@ class ClusterApi:
     def _serve_again(self, call: Call) -> None:
         self._kept -= 1
         self._jetstream.api.serve(call)
+
+    def ask_again(self, message: Message) -> None:
+        """Tell all servers of a request that one which leads no more had begun: whoever leads next serves it."""
+        services = self._replication.services
+
+        def ask() -> None:
+            services.bus.publish(message.subject, message.payload, reply=message.reply, headers=message.headers)
+
+        # Who doesn't know yet that there is no leader would leave it to that one.
+        services.clock.call_later(AGAIN_NS, ask)
 
     def _serves_meta(self, call: Call) -> bool:
         replication = self._replication

@@ -67,12 +67,14 @@ class Replication:
         cluster: Callable[[], str],
         tags: tuple[str, ...],
         expected: Callable[[], frozenset[str] | None],
+        echo: Callable[[Callable[[], None]], int],
         streaming: bool,
         failed: Callable[[Exception], None],
     ) -> None:
         """`expected`: names of the servers, this one included, that are to found the cluster; None while that isn't known.
-        `streaming`: whether NATS Streaming is to be replicated. `failed`: told why this server must end, and be started again.
-        Opens the groups that the store has. Errors: StoreError."""
+        `echo`: have its argument called for each connected server, later, once all that it published before is here; returns
+        how many these are. `streaming`: whether NATS Streaming is to be replicated. `failed`: told why this server must end,
+        and be started again. Opens the groups that the store has. Errors: StoreError."""
         self.jetstream = jetstream
         self.services = jetstream.services
         self.net = net
@@ -91,7 +93,7 @@ class Replication:
         self.mover = Mover(self)
         self.holding.laid_aside = self.mover.lay_aside
         self.holding.arrived = self.mover.expect
-        self.passing = Passing(self)
+        self.passing = Passing(self, echo)
         self.bringing = Bringing(self)
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.

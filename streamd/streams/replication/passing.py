@@ -2,7 +2,8 @@
 
 In the walk:  leading (at the one before) → a call → here → proposals (at the next one).
 Guarantee:    a message is stored once though both may have it: whoever stands for leader listens from then on, and the one
-              before listens until it hears of that. What both have is the same in every part, and counts once.
+              before listens until it hears of that. What both have is the same in every part, and counts once. What is passed
+              on may be quicker than the same message on its own way: it waits until that way is empty.
 Not here:     channels of NATS Streaming, whose service keeps what its clients send.
 """
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 PASS: Final = "group.publishes"
 TIMEOUT_NS: Final = 1_000_000_000
+#: Other servers are waited for so long: one that sleeps or hangs may have sent a message to one of the two leaders so far.
+HEARD_NS: Final = 250_000_000
 #: A leader that hasn't applied yet what came before is asked again so often, until the timeout.
 AGAIN_NS: Final = 5_000_000
 
@@ -31,8 +34,9 @@ AGAIN_NS: Final = 5_000_000
 class Passing:
     """Both ends."""
 
-    def __init__(self, replication: Replication) -> None:
+    def __init__(self, replication: Replication, echo: Callable[[Callable[[], None]], int]) -> None:
         self._replication = replication
+        self._echo = echo
         self._net = replication.net
         self._clock = replication.services.clock
         self._net.serve(PASS, self._serve)
@@ -43,8 +47,11 @@ class Passing:
         for stream, batch in publishes:
             if leader is not None and stream.channel is None:
                 entry = ops.encode(0, [Op(ops.PUBLISH, stream.uid, batch.encode())])
-                payload = b"\0".join([replica.name.encode(), entry])
-                self._net.call(leader, PASS, payload, lambda _answer: None, timeout_ns=TIMEOUT_NS)
+                self._send(leader, replica.name, entry)
+
+    def _send(self, leader: NodeId, group: str, entry: bytes) -> None:
+        payload = b"\0".join([group.encode(), entry])
+        self._net.call(leader, PASS, payload, lambda _answer: None, timeout_ns=TIMEOUT_NS)
 
     def _serve(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
         answer(b"")
@@ -55,7 +62,35 @@ class Passing:
 
     def _take(self, replica: Replica, entry: bytes, until_ns: int) -> None:
         if replica.leading:
-            found = [(replica.owners.get(op.uid), Batch.decode(op.body)) for op in ops.decode(entry)[1]]
-            replica.proposals.passed([(owner, batch) for owner, batch in found if isinstance(owner, Stream)])
+            self._once_heard(lambda: self._heard(replica, entry))
         elif replica.group.leader == replica.group.node and self._clock.monotonic_ns() < until_ns:
             self._clock.call_later(AGAIN_NS, lambda: self._take(replica, entry, until_ns))
+
+    def _once_heard(self, call: Callable[[], None]) -> None:
+        """Call once all that other servers had sent before is here, or has taken too long."""
+        waiting = 0
+
+        def heard() -> None:
+            nonlocal waiting
+            waiting -= 1
+            if waiting == 0:
+                timer.cancel()
+                # What came with the last answer is dispatched by then.
+                self._clock.call_soon(call)
+
+        def late() -> None:
+            nonlocal waiting
+            waiting = 0
+            call()
+
+        timer = self._clock.call_later(HEARD_NS, late)
+        waiting = self._echo(heard)
+
+    def _heard(self, replica: Replica, entry: bytes) -> None:
+        """Nothing is on its way any more that is as old as the entry."""
+        leader = replica.group.leader
+        if replica.leading:
+            found = [(replica.owners.get(op.uid), Batch.decode(op.body)) for op in ops.decode(entry)[1]]
+            replica.proposals.passed([(owner, batch) for owner, batch in found if isinstance(owner, Stream)])
+        elif leader is not None and leader != replica.group.node:
+            self._send(leader, replica.name, entry)
