@@ -53,8 +53,7 @@ class Route(Link):
         self.closed = asyncio.Event()
         self._welcome = False  # the dialer's CONNECT is in order
         self._admitted = False
-        self._pinged_ns = 0
-        self._asked: deque[Callable[[], None] | None] = deque()  # PINGs without a PONG, and who waits for it
+        self._asked: deque[tuple[int, Callable[[], None] | None]] = deque()  # PINGs without a PONG: when, and who waits
         self._heir: Route | None = None  # carries in place of this one
         self._heard_last = False
         self._overdue: asyncio.TimerHandle | None = None
@@ -103,18 +102,19 @@ class Route(Link):
 
     def ping(self) -> int:
         """Ask, and measure how long the answer takes."""
-        self._pinged_ns = time.monotonic_ns()
-        self._asked.append(None)
+        self._asked.append((time.monotonic_ns(), None))
         return super().ping()
 
     def echo(self, heard: Callable[[], None]) -> None:
         """Ask; `heard` is called once all has been read that the other side had sent when it answered, or the connection has
         gone. What it brought may not be dispatched by then."""
-        self.ping()
-        self._asked[-1] = heard
+        self._asked.append((time.monotonic_ns(), heard))
+        # Many of these at once don't mean that the other side is silent.
+        self.core.engine.write(self.conn, b"PING\r\n")
 
     def _answered(self) -> None:
-        heard = self._asked.popleft()
+        asked_ns, heard = self._asked.popleft()
+        self.rtt_ns = time.monotonic_ns() - asked_ns
         if heard is not None:
             heard()
 
@@ -162,7 +162,6 @@ class Route(Link):
 
     def on_pong(self) -> None:
         """Whoever was dialed has read the CONNECT before the PING."""
-        self.rtt_ns = time.monotonic_ns() - self._pinged_ns
         if self._asked:
             self._answered()
         if self.target is not None and not self._welcome:

@@ -130,13 +130,9 @@ class ClusterApi:
 
     def ask_again(self, message: Message) -> None:
         """Tell all servers of a request that one which leads no more had begun: whoever leads next serves it."""
-        services = self._replication.services
-
-        def ask() -> None:
-            services.bus.publish(message.subject, message.payload, reply=message.reply, headers=message.headers)
-
-        # Who doesn't know yet that there is no leader would leave it to that one.
-        services.clock.call_later(AGAIN_NS, ask)
+        self._replication.services.bus.publish(
+            message.subject, message.payload, reply=message.reply, headers=message.headers
+        )
 
     def _serves_meta(self, call: Call) -> bool:
         replication = self._replication
