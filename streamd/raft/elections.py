@@ -31,6 +31,7 @@ class Elections:
         self._prevote = PreVote(options, rng)
         self._votes: set[NodeId] = set()  # of the campaign that is under way
         self._forced = False  # it is at the leader's wish
+        self.asked_term = 0  # the last campaign that was
 
     def see_leader(self, now: float) -> None:
         """The leader gave a sign of life."""
@@ -87,6 +88,7 @@ class Elections:
         """The leader wishes this node to be the next one."""
         replica = self._replica
         if sender == replica.core.leader and replica.may_campaign and not replica.core.leads:
+            self.asked_term = replica.core.term + 1
             self._campaign(now, forced=True)
 
     def _campaign(self, now: float, *, forced: bool = False) -> None:

@@ -121,6 +121,11 @@ class Group:
         return self.replica.transfer.succeeded
 
     @property
+    def was_asked(self) -> bool:
+        """Whether this node is the leader of its term because the one before wished it."""
+        return self.replica.core.leads and self.replica.elections.asked_term == self.term
+
+    @property
     def first_index(self) -> int:
         """The first entry that is kept."""
         return self._journal.terms.base + 1

@@ -149,6 +149,8 @@ class Channels:
                     f"delete or change that stream, or take `native` off the channel"
                 )
             channel = self._add(stream.channel, stream)
+            # Nobody could use it while it wasn't served.
+            channel.used_ns = self._clock.now_ns()
             wanted = self._stream_config(stream.channel)
             if stream_equal(stream.config, wanted):
                 stream.configured_by(self._config_of)

@@ -94,6 +94,7 @@ class Clients:
         self._binding = bus.bind([f"{self._inbox}.*"], self._on_answers)
         self._questions = 0
         self._waiting: dict[int, Callable[[], None]] = {}  # by question: what an answer does
+        self._examinations: set[Timer] = set()
 
     # who is there
 
@@ -122,10 +123,13 @@ class Clients:
         return self.by_id.get(client.client_id) is client
 
     def close(self) -> None:
-        """The server stops."""
+        """The server stops, or serves no more."""
         for client in self.by_id.values():
             if client.timer is not None:
                 client.timer.cancel()
+        for timer in self._examinations:
+            timer.cancel()
+        self._waiting.clear()
         self._binding.close()
 
     # heartbeats
@@ -200,16 +204,18 @@ class Clients:
         question = 0
 
         def overdue() -> None:
+            self._examinations.discard(timer)
             if self._waiting.pop(question, None) is not None:
                 dead()
 
         timer = self._clock.call_later(REPLACE_WAIT_NS, overdue)
+        self._examinations.add(timer)
 
-        def answered() -> None:
+        def over(call: Callable[[], None]) -> None:
             timer.cancel()
-            alive()
+            self._examinations.discard(timer)
+            call()
 
-        question = self._ask(client, answered)
+        question = self._ask(client, lambda: over(alive))
         if not question:
-            timer.cancel()
-            dead()
+            over(dead)

@@ -36,8 +36,13 @@ if TYPE_CHECKING:
 
 #: Subject, reply subject and payload of a publish.
 Publish = tuple[str, str, bytes]
-#: The leader before passes on what it has as soon as it knows the next one.
+#: The leader before passes on what it has as soon as it knows the next one, who waits so long for it where it was asked to
+#: lead,
+HANDED_NS: Final = 100_000_000
+#: and listens so long for what comes later.
 PASSED_NS: Final = 2_000_000_000
+#: A service that can't be made is tried again so late, at another server if there is one.
+AGAIN_NS: Final = 5_000_000_000
 #: What came so long ago isn't kept for the next leader any more: clients wait for seconds.
 PARKED_NS: Final = 10_000_000_000
 
@@ -64,7 +69,10 @@ class ClusteredStreaming:
         self._parked: Binding | None = None
         self._left: Batch | None = None  # came to this server before it ceased to lead
         self._last: Streaming | None = None  # what served then
-        self._taken: set[Publish] = set()  # what this leader took of what was parked
+        self._handed: Binding | None = None  # hears that the leader before has passed on all that it had
+        self._is_handed = False  # it has, since this server parks
+        self._waiting: Timer | None = None  # for that; nothing is served so far
+        self._taken: set[Publish] = set()  # what this leader took of what was parked or passed on
         self._passed: Binding | None = None
         self._members: Binding | None = None  # requests that add and remove nodes
         self._timer: Timer | None = None
@@ -121,6 +129,10 @@ class ClusteredStreaming:
             if service is not None:
                 self._log.info("STREAM: server lost leadership, performing leader stepdown actions")
                 self._left, self._last = service.lay_down(), service
+                if self._waiting is not None:
+                    self._waiting.cancel()
+                    self._waiting = None
+                    self._left = None if self._parked is None else self._parked.take()
                 self._end_passing()
                 if self._members is not None:
                     self._members.close()
@@ -149,10 +161,40 @@ class ClusteredStreaming:
             )
         except StoreError as error:
             self._log.critical("STREAM: %s", error)
+            # The fault may be this server's alone.
+            replication.services.clock.call_later(AGAIN_NS, lambda: self._begin_elsewhere(shelf))
             return
         self._service = service
+        if replica.group.was_asked and not self._is_handed:
+            self._waiting = replication.services.clock.call_later(HANDED_NS, self._all_handed)
+        else:
+            self._all_handed()
+
+    def _all_handed(self) -> None:
+        """What the leader before had is here; and what is as old and comes from elsewhere, once that has been asked for."""
+        service, replica = self._service, self._replica
+        if service is None or replica is None:
+            return
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if replica.group.was_asked:
+            self._waiting = self._replication.passing.once_heard(lambda: self._serve(service))
+        else:
+            self._serve(service)
+
+    def _begin_elsewhere(self, shelf: Shelf) -> None:
+        """What this server can't serve another one may; with none, it is tried again."""
+        replica = self._replica
+        if replica is not None and replica.leading and self._service is None:
+            replica.hand_over(None, lambda moved: None if moved else self._begin(shelf))
+
+    def _serve(self, service: Streaming) -> None:
+        if self._service is not service:
+            return
+        self._waiting = None
         service.start()
         self._changed(service)
+        replication = self._replication
         cluster = self._config.cluster
         if cluster is not None and cluster.allow_add_remove_node:
             subjects = [f"_STAN.raft.{self._config.cluster_id}.node.{verb}" for verb in ("add", "remove")]
@@ -177,8 +219,11 @@ class ClusteredStreaming:
         self._drop_parked()
         if parked:
             subjects = self._subjects
-            self._timer = self._replication.services.clock.call_later(PARKED_NS, lambda: self._park(True))
-            self._parked = self._replication.services.bus.collect(
+            services = self._replication.services
+            self._timer = services.clock.call_later(PARKED_NS, self._park_anew)
+            self._is_handed = False
+            self._handed = services.bus.collect([self._handed_subject], self._on_handed)
+            self._parked = services.bus.collect(
                 [
                     f"{subjects.publish}.>",
                     subjects.connect,
@@ -192,38 +237,65 @@ class ClusteredStreaming:
                 lambda: None,
             )
 
+    def _park_anew(self) -> None:
+        """There has been no leader for long: who sent what is kept has given it up."""
+        self._left = self._last = None
+        self._park(True)
+
     def _take_parked(self) -> None:
-        """This server is the next leader: it takes its copy of what came meanwhile."""
+        """This server is the next leader: it takes what came before, in the order in which clients sent it. First what it left
+        itself, if it was the leader before; then what that one passed on; then its own copies of what came meanwhile."""
         services = self._replication.services
         self._passed = services.bus.bind([self._passed_subject("")], lambda batch: self._take_passed(_publishes(batch)))
         services.clock.call_later(PASSED_NS, self._end_passing)
         found = _publishes(None if self._parked is None else self._parked.take())
-        self._left = self._last = None
         self._drop_parked()
         prefix = self._passed_subject("")[:-1]
-        own = [publish for publish in found if not publish[0].startswith(prefix)]
-        self._taken = set(own)
+        self._taken = set()
+        self._take_passed([*self._leave(), *(publish for publish in found if publish[0].startswith(prefix))])
+        own = [publish for publish in found if not publish[0].startswith(prefix) and publish not in self._taken]
+        self._taken.update(own)
         for subject, reply, payload in own:
             services.bus.publish(subject, payload, reply=reply)
-        self._take_passed([publish for publish in found if publish[0].startswith(prefix)])
+
+    def _on_handed(self) -> None:
+        self._is_handed = True
+        if self._waiting is not None:
+            self._all_handed()
 
     # handing over: the leader before has what the next one may have as well
 
     def _passed_subject(self, subject: str) -> str:
         return f"_STAN.passed.{self._config.cluster_id}.{subject or '>'}"
 
+    @property
+    def _handed_subject(self) -> str:
+        return f"_STAN.handed.{self._config.cluster_id}"
+
     def _pass_on(self, led: bool) -> None:
         """Another server leads: what came here goes there."""
+        left = self._leave()
+        if led:
+            # Once it is known here that the other one listens.
+            self._replication.passing.once_heard(lambda: self._hand_over(left))
+
+    def _hand_over(self, left: list[Publish]) -> None:
+        bus = self._replication.services.bus
+        for subject, reply, payload in left:
+            bus.publish(subject, payload, reply=reply)
+        bus.publish(self._handed_subject, b"")
+
+    def _leave(self) -> list[Publish]:
+        """What came to this server while it led and wasn't done: as it is passed on."""
         left, self._left = self._left, None
         last, self._last = self._last, None
-        if led:
-            refused = [] if last is None else last.refused
-            self._hand_over([(request.subject, request.reply, request.payload) for request in refused])
-            self._hand_over(_publishes(left))
-
-    def _hand_over(self, publishes: list[Publish]) -> None:
-        for subject, reply, payload in publishes:
-            self._replication.services.bus.publish(self._passed_subject(subject), payload, reply=reply)
+        requests = [] if last is None else last.unanswered()
+        found = [(request.subject, request.reply, request.payload) for request in requests]
+        prefix = self._passed_subject("")[:-1]
+        return [
+            (subject if subject.startswith(prefix) else self._passed_subject(subject), reply, payload)
+            for subject, reply, payload in [*found, *_publishes(left)]
+        ]
 
     def _take_passed(self, passed: list[Publish]) -> None:
         """What came to the leader before and wasn't kept here too."""
@@ -244,13 +316,17 @@ class ClusteredStreaming:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._parked is not None:
-            self._parked.close()
-            self._parked = None
+        for binding in (self._parked, self._handed):
+            if binding is not None:
+                binding.close()
+        self._parked = self._handed = None
 
     def close(self) -> None:
         """The server stops."""
         self._drop_parked()
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         if self._service is not None:
             self._service.close()
             self._service = None

@@ -104,7 +104,6 @@ class Streaming:
         self._taken_over = shelf is not None  # from another leader
         self._laid_down = False
         self._open: dict[str, Request] = {}  # requests without an answer, by reply subject
-        self.refused: list[Request] = []  # of those, what this service was laid down before
         self._bindings: list[Binding] = []
         self._examined: set[str] = set()  # client ids that somebody else wants
         if (stored_id := self.shelf.about["cluster_id"]) != config.cluster_id:
@@ -117,7 +116,11 @@ class Streaming:
             self.shelf.describe(encryption.about)
             log.info("STREAM: Store encryption is enabled (%s)", encryption.cipher.name)
         self.server_id = nuid()
-        self._recover()
+        try:
+            self._recover()
+        except BaseException:
+            self.close()  # heartbeats have begun
+            raise
 
     # life
 
@@ -187,14 +190,19 @@ class Streaming:
         self._complaints.close()
 
     def lay_down(self) -> Batch | None:
-        """Another server of the cluster serves now, and nothing of this one is left. Requests that wait for an answer come into
-        `refused`. Returns publishes that nobody has looked at."""
+        """Another server of the cluster serves now, and nothing of this one is left; see `unanswered`. Returns publishes that
+        nobody has looked at."""
         self._laid_down = True
         self.close()
         for channel in self.channels.by_name.values():
             for group in list(channel.groups.values()):
                 group.close()
         return self.publishes.lay_down()
+
+    def unanswered(self) -> list[Request]:
+        """Once it is laid down: the requests that wait for an answer, in order, for whoever serves next."""
+        found, self._open = list(self._open.values()), {}
+        return found
 
     # requests
 
@@ -211,11 +219,10 @@ class Streaming:
         return receive
 
     def _reply(self, to: str, response: Response) -> None:
-        request = self._open.pop(to, None)
         if self._laid_down and response.error:
-            if request is not None:
-                self.refused.append(request)
-        elif to:
+            return  # the next one knows better
+        self._open.pop(to, None)
+        if to:
             self._bus.publish(to, response.SerializeToString())
 
     # connections
@@ -265,6 +272,8 @@ class Streaming:
         self.clients.examine(old, alive, dead)
 
     def _register(self, reply: str, request: ConnectRequest, refuse: Callable[[str], None]) -> None:
+        if self._laid_down:
+            return
         client = Client(
             0,
             text(request.clientID),
@@ -340,6 +349,8 @@ class Streaming:
             group.hear_acks()
 
         def stored() -> None:
+            if self._laid_down:
+                return
             if not self.clients.holds(client):
                 done(None)
                 return
@@ -402,6 +413,9 @@ class Streaming:
             answer(errors.CHANNEL_UNKNOWN)
             return
         found, client_id, inbox = channel, text(request.clientID), text(request.inbox)
-        self.publishes.barrier(
-            lambda: self.subscribing.unsubscribe(found, client_id, inbox, forget=forget, answer=answer)
-        )
+
+        def stored() -> None:
+            if not self._laid_down:
+                self.subscribing.unsubscribe(found, client_id, inbox, forget=forget, answer=answer)
+
+        self.publishes.barrier(stored)

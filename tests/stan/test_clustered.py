@@ -191,6 +191,22 @@ def test_what_is_published_without_a_leader_is_stored_once_if_the_next_one_had_i
     me.close()
 
 
+def test_a_leader_that_is_stopped_hands_over_what_it_has(cluster: Trio, program: Program) -> None:
+    """One publisher, many messages on their way: each is acked, stored once, and in its order."""
+    for turn in range(4):
+        channel, count = f"handed-{turn}", 3_000
+        leader = cluster.led()
+        me = connect(program, channel, cluster.others(leader)[0].url, ack_seconds=8)
+        me.publish(channel, "first")
+        waiting = me.start_async(channel, [str(number) for number in range(count)])
+        with ended(cluster, "stop"):
+            assert me.finish(waiting) == (list(range(count)), [])
+        me.publish(channel, "last")
+        everything = me.subscribe(channel, ("first", 0)).take_until(lambda message: message.data == "last")
+        assert [message.data for message in everything] == ["first", *map(str, range(count)), "last"]
+        me.close()
+
+
 @pytest.mark.parametrize("how", ENDS)
 def test_durables_wait_for_their_client_through_a_change_of_leader(cluster: Trio, program: Program, how: str) -> None:
     """Closed and resumed, by another connection with the same id."""

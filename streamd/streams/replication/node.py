@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamd.api.stream import StreamConfig
+    from streamd.raft.group import Group
     from streamd.raft.host import Host
     from streamd.raft.net import Net, NodeId
     from streamd.state.meta import Change
@@ -52,6 +53,8 @@ TEND_NS: Final = 1_000_000_000
 LOOK_EVERY: Final = 5
 #: A server that stops waits so long for others to lead.
 LEAVE_SECONDS: Final = 1.0
+#: And looks so often whether they do.
+LOOK_NS: Final = 1_000_000
 
 
 class Replication:
@@ -384,23 +387,41 @@ class Replication:
         return None if node is None else node.node or None
 
     async def leave(self) -> None:
-        """A clean stop: others lead from now on, if they can."""
-        waiting = 0
+        """A clean stop: others lead from now on, if they can, and have what came to this server and wasn't done."""
+        moves = [(replica.group, replica.hand_over) for replica in self.replicas.values() if replica.leading]
+        if self.meta.leading:
+            moves.append((self.meta.group, self.meta.group.transfer))
+        waiting = len(moves)
+        moved: list[Group] = []
         gone = asyncio.Event()
 
-        def done(_moved: bool) -> None:
+        def done(group: Group, success: bool) -> None:
             nonlocal waiting
             waiting -= 1
+            if success:
+                moved.append(group)
             if not waiting:
                 gone.set()
 
-        moves = [replica.hand_over for replica in self.replicas.values() if replica.leading]
-        moves += [self.meta.group.transfer] * self.meta.leading
-        waiting = len(moves)
-        for move in moves:
-            move(None, done)
+        for group, move in moves:
+            move(None, partial(done, group))
         if moves:
             await wait_for(gone, LEAVE_SECONDS)
+            await self._pass_on(moved)
+
+    async def _pass_on(self, groups: list[Group]) -> None:
+        """Wait until somebody else is known to lead the groups: what is left here goes there."""
+        passed = asyncio.Event()
+
+        def look() -> None:
+            if any(group.leader in (None, group.node) for group in groups):
+                self.services.clock.call_later(LOOK_NS, look)
+            else:
+                # Behind those that wait for the same before they pass something on.
+                self.passing.once_heard(passed.set)
+
+        look()
+        await wait_for(passed, LEAVE_SECONDS)
 
     def close(self) -> None:
         """The server stops."""

@@ -19,6 +19,7 @@ from streamd.streams.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamd.clock import Timer
     from streamd.raft.net import NodeId
     from streamd.streams.replication.node import Replication
     from streamd.streams.replication.replica import Replica
@@ -62,12 +63,12 @@ class Passing:
 
     def _take(self, replica: Replica, entry: bytes, until_ns: int) -> None:
         if replica.leading:
-            self._once_heard(lambda: self._heard(replica, entry))
+            self.once_heard(lambda: self._heard(replica, entry))
         elif replica.group.leader == replica.group.node and self._clock.monotonic_ns() < until_ns:
             self._clock.call_later(AGAIN_NS, lambda: self._take(replica, entry, until_ns))
 
-    def _once_heard(self, call: Callable[[], None]) -> None:
-        """Call once all that other servers had sent before is here, or has taken too long."""
+    def once_heard(self, call: Callable[[], None]) -> Timer:
+        """Call once all that other servers had sent before is here, or has taken too long. Returns the timer of the latter."""
         waiting = 0
 
         def heard() -> None:
@@ -85,6 +86,7 @@ class Passing:
 
         timer = self._clock.call_later(HEARD_NS, late)
         waiting = self._echo(heard)
+        return timer
 
     def _heard(self, replica: Replica, entry: bytes) -> None:
         """Nothing is on its way any more that is as old as the entry."""
