@@ -128,7 +128,7 @@ class Elections:
     def voted(self, now: float, sender: NodeId, message: Message) -> None:
         """A voter's grant."""
         replica = self._replica
-        if sender not in replica.config.voters or not replica.core.stands:
+        if sender not in replica.config.voters or not replica.core.stands or not replica.may_campaign:
             return
         if self._fixes.dedupe and sender in self._votes:
             return

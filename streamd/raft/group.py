@@ -74,7 +74,6 @@ class Group:
             raise JournalDamaged(name, f"it begins at {base}, and what was applied ends at {applied}")
         self.replica = Replica(name, node, self._journal, home, self, options, rng)
         self.replica.core.applied = applied
-        self.replica.core.skip_to(min(applied, self._journal.terms.last))
         # If there is a leader, those who hear it will refuse.
         self.replica.elections.hurry(home.now())
 

@@ -247,8 +247,8 @@ class Replica:
                 self.replication.sender.configure(self.config, self.node, now)
 
     def step_down(self) -> None:
-        """Lead no more."""
-        if self.core.leads:
+        """Lead no more, and don't stand for it."""
+        if self.core.leads or self.core.stands:
             self.core.step_down(self._home.now())
             self._home.wake(self)
 
@@ -318,6 +318,8 @@ class Replica:
         self._post(to, message, self.journal.meta_seq)
 
     def _post(self, to: NodeId, message: Encoded, need: int) -> None:
+        if self.journal.failing and need > self.journal.synced_seq:
+            return  # others ask again, and a full disk may stay full: held back, it would be more and more
         if self._options.fixes.barrier:
             self._barrier.post(to, message, need, self.journal.synced_seq)
         else:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from streamd import limits
+from streamd._engine import CorruptRecord
 from streamd.store import Outcome, Work
 from streamd.streams.saves import Saves
 from streamd.streams.sources import Admitted, Held
@@ -129,7 +130,8 @@ class Commits:
         if not self._joining or self._in_flight or self._filling or self.closed:
             return
         self._bus.flush()  # others work on what joined while this server stores it
-        if self._open is None or (self._open.bytes <= limits.JOURNAL_WORK_BYTES_MAX and not self._ripe(self._open)):
+        small = self._open is None or (self._open.bytes <= limits.JOURNAL_WORK_BYTES_MAX and not self._ripe(self._open))
+        if small and not self._jobs:
             self._run_joining()
         else:
             self._run()
@@ -173,6 +175,8 @@ class Commits:
     @property
     def crowded(self) -> bool:
         """Whether nothing should be added to what is open; see `hurry`."""
+        if self._jobs:
+            return True  # they wait for a moment at which nothing is
         work = self.open()
         return work.bytes > OPEN_BYTES_MAX or work.full()
 
@@ -255,11 +259,7 @@ class Commits:
                 if consumer.consumer_id:
                     part.consumer_states[consumer.consumer_id] = consumer.state.encode()
         if work.logs:
-            self._writer.submit(work, self._closed)
-
-    def _closed(self, outcome: Outcome) -> None:
-        if outcome.error is not None:
-            self._log.error("%s", outcome.error)
+            self._writer.submit(work, lambda outcome: self._log.error("%s", outcome.error) if outcome.error else None)
 
     # the cycle
 
@@ -339,7 +339,9 @@ class Commits:
             self._go_on()
 
         self._submit(work, done)
-        self._hurried()
+        hurrying, self._hurrying = self._hurrying, []
+        for call in hurrying:
+            call()
 
     def _submit(self, work: Work, done: Callable[[Outcome], None]) -> None:
         if not work.logs:
@@ -361,11 +363,6 @@ class Commits:
                 self._kick()  # others' entries were under way whenever its time came
         elif self._saves:
             self._saves.plan()
-
-    def _hurried(self) -> None:
-        hurrying, self._hurrying = self._hurrying, []
-        for call in hurrying:
-            call()
 
     def _show(self, admitted: Admitted) -> None:
         """What was admitted is as durable as promised: show it to readers."""
@@ -399,7 +396,11 @@ class Commits:
             ):
                 held.append(Held(stream, batch))
             else:
-                self.admit(self.open(), stream, batch, now_ns)
+                try:
+                    self.admit(self.open(), stream, batch, now_ns)
+                except CorruptRecord as error:
+                    # Of what it would push out, say. The others' batches are in the same work.
+                    self.refusals.damaged(stream, batch, error)
         return held
 
     def _close_parts(self, work: Work) -> list[Stream]:

@@ -94,7 +94,10 @@ def _consumer(stream: Stream, stored: StoredConsumer, definition: dict[str, Any]
             stream.go_offline(f"consumer {config.name} of stream {stream.name} is damaged: {error}")
     consumer = Consumer(stream, config, state, stored.consumer, definition.get("created", 0))
     if stream.offline is None:
-        if config.deliver_policy == "last_per_subject":
-            consumer.begin_with_lasts(definition.get("until", 0))
-        consumer.recount()
+        try:
+            if config.deliver_policy == "last_per_subject":
+                consumer.begin_with_lasts(definition.get("until", 0))
+            consumer.recount()
+        except CorruptRecord as error:
+            stream.damaged(error)
     stream.consumers[config.name] = consumer

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from streamd._engine import Batch
+    from streamd._engine import Batch, CorruptRecord
     from streamd.clock import Clock
     from streamd.core.bus import Bus
     from streamd.errors import StoreError
@@ -64,6 +64,11 @@ class Refusals:
     def answer(self, stream: Stream, batch: Batch, error: ApiError) -> None:
         """Tell publishers that wait."""
         refuse_batch(batch, self._bus.engine, stream.name, error.code, error.err_code, error.description)
+
+    def damaged(self, stream: Stream, batch: Batch, error: CorruptRecord) -> None:
+        """Something stored can't be read that publishes depend on: nothing of the stream is served any more."""
+        stream.damaged(error)
+        self.answer(stream, batch, ApiError(503, 10077, stream.offline or str(error)))
 
     def failed(self, error: StoreError) -> ApiError:
         """A commit failed. Returns what its publishers are told."""

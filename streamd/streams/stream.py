@@ -204,7 +204,13 @@ class Stream(Readable):
         self.direct.reconfigure()
 
     def take_up(self) -> None:
-        """This server leads a replicated stream now: there are consumers from here on."""
+        """This server leads a replicated stream now: there are consumers from here on; of one that is about to move at its new
+        place only."""
+        if self.closed:
+            return
+        if self.frozen:
+            self.listen()
+            return
         self.services.take_up(self)
         self.start()
         for consumer in list(self.consumers.values()):
@@ -419,7 +425,7 @@ class Stream(Readable):
         """Interior deletes are durable."""
         for consumer in self.consumers.values():
             consumer.forget(sequences)
-            consumer.recount()
+            self._recount(consumer)
         for reader in self.readers:
             reader.deleted(sequences)
 
@@ -430,6 +436,12 @@ class Stream(Readable):
                 behind = consumer.state.next_seq < first
                 consumer.forget_below(first)
                 if behind:
-                    consumer.recount()
+                    self._recount(consumer)
         for reader in self.readers:
             reader.trimmed(first)
+
+    def _recount(self, consumer: Consumer) -> None:
+        try:
+            consumer.recount()
+        except CorruptRecord as error:
+            self.damaged(error)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streamd.streams.replication import ops, proposals
+from streamd.streams.replication import lately, ops
 from streamd.streams.replication.ops import Op
 from streamd.streams.replication.passing import PASS
 from tests.replication.nodes import until
@@ -62,7 +62,7 @@ class Hands:
 @pytest.fixture
 async def hands(shared: Nodes, monkeypatch: pytest.MonkeyPatch) -> Hands:
     """Of a leader that has just begun, with a client at a third server."""
-    monkeypatch.setattr(proposals, "LATELY_NS", 3_600_000_000_000)
+    monkeypatch.setattr(lately, "LATELY_NS", 3_600_000_000_000)
     js = await shared.js("a")
     await js.add_stream(name="PASS", subjects=["pass"], num_replicas=3)
     await shared.led("PASS")

@@ -150,6 +150,39 @@ async def test_stepdowns_while_publishing(shared: Nodes) -> None:
         await sub.unsubscribe()
 
 
+async def test_moves_while_publishing(shared: Nodes) -> None:
+    """Publishers wait, or are told to try again; nothing is lost, and nothing comes twice."""
+    js = await shared.js("a")
+    await js.add_stream(name="MOVES", subjects=["moves.*"], num_replicas=3)
+    done = asyncio.Event()
+    acked = dict.fromkeys("abc", 0)
+
+    async def many(name: str) -> None:
+        mine = await shared.js(name)
+
+        async def one(number: int) -> None:
+            while True:
+                try:
+                    await mine.publish(f"moves.{name}", b"%d" % number, timeout=10)
+                except ServiceUnavailableError:
+                    continue
+                acked[name] += 1
+                return
+
+        while not done.is_set():
+            await asyncio.gather(*[one(number) for number in range(20)])
+
+    tasks = [asyncio.create_task(many(name)) for name in "abc"]
+    for replicas in (1, 3, 1, 3):
+        count = sum(acked.values())
+        await until(more_than(count + 100, lambda: sum(acked.values())))
+        await js.update_stream(name="MOVES", subjects=["moves.*"], num_replicas=replicas)
+        await until(lambda: not shared.any.meta.state.streams["MOVES"].moving)
+    done.set()
+    await asyncio.gather(*tasks)
+    assert (await shared.alike())["MOVES"] == sum(acked.values())
+
+
 LIMITS: list[tuple[str, dict[str, Any], int]] = [
     ("MSGS", {"max_msgs": 10}, 10),
     ("BYTES", {"max_bytes": 1000}, 7),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
     from streamd import Server
+    from streamd.store import Work
 
 pytestmark = pytest.mark.anyio
 ROLLUP = {"Nats-Rollup": "all"}
@@ -95,3 +96,31 @@ async def test_reading_while_messages_leave(
     state = (await js.stream_info("S")).state
     assert len(await again.fetch(state.messages, timeout=2)) == state.messages
     await other.close()
+
+
+async def test_what_runs_at_rest_has_its_turn(server: Server) -> None:
+    """Also while replicas have something for the next commit whenever one ends."""
+    assert server.jetstream is not None
+    commits = server.jetstream.services.commits
+    rounds = ran = 0
+
+    def apply() -> None:
+        nonlocal rounds
+        if commits.crowded:
+            commits.hurry(apply)
+        elif not ran and rounds < 1_000:
+            rounds += 1
+            commits.open()
+            commits.after_open(lambda _outcome: apply())
+            commits.hurry(lambda: None)
+
+    def job(_work: Work) -> None:
+        nonlocal ran
+        ran = rounds
+
+    apply()
+    commits.at_rest(job)
+    async with asyncio.timeout(10):
+        while not ran:
+            await asyncio.sleep(0)
+    assert ran < 10

@@ -35,6 +35,8 @@ EXPIRE: Final = 10  # what is too old at the time of the entry
 FREEZE: Final = 11  # the stream is about to move: nothing of it changes any more
 ADOPT: Final = 12  # a stream that moved here
 ALONE: Final = frozenset({OPEN, CONFIGURE, DROP, DELETE, PURGE, EXPIRE, FREEZE, ADOPT})
+#: Those that take messages away because somebody asked for it.
+OF_MESSAGES: Final = frozenset({DELETE, PURGE})
 #: Uids from here on are given by the leaders of groups, for what the meta group doesn't decide on.
 FIRST_OWN_UID: Final = 1 << 62
 

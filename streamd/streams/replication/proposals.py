@@ -18,6 +18,7 @@ from streamd.raft.errors import NotLeader, Overloaded
 from streamd.raft.group import PREFIX
 from streamd.streams.commits import BACK_TO_BACK_NS
 from streamd.streams.replication import ops
+from streamd.streams.replication.lately import Lately
 from streamd.streams.replication.ops import Op
 from streamd.streams.sources import Held
 
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 UNDER_WAY_MAX: Final = 2
 #: An entry holds about this much at most, but for a single message that is bigger.
 ENTRY_BYTES_MAX: Final = 1 << 20
-#: A leader remembers for so long, and so many bytes, what it has proposed: the one before may pass the same on.
-LATELY_NS: Final = 1_000_000_000
-LATELY_BYTES_MAX: Final = 32 << 20
 #: Publishes that go into one call to another server.
 PASS_BYTES: Final = 1 << 20
 #: States of consumers are proposed at least so far apart, unless something else is proposed or somebody waits.
@@ -58,6 +56,7 @@ class Pending:
     afters: list[After] = field(default_factory=list)
     finish: Callable[[tuple[Any, ...], StoreError | None], None] | None = None
     confirmations: list[tuple[Consumer, AckOutcome]] = field(default_factory=list)
+    freezes: bool = False  # a stream: what is proposed behind it may be for that one
 
 
 @dataclass(slots=True)
@@ -98,6 +97,9 @@ class Proposals:
         self._clock = replica.services.clock
         self._sources: deque[Source] = deque()
         self._queue: deque[_Light | _Alone] = deque()
+        self._expiries: dict[int, Callable[[], None]] = {}  # by uid: what is done once its old messages have gone
+        self._expired = False  # the last entry was of these
+        self._freezing = False  # an entry that freezes a stream is on its way
         self._saves: dict[Saved, None] = {}
         self._confirmations: list[tuple[Consumer, AckOutcome]] = []
         self._save_timer: Timer | None = None
@@ -106,22 +108,19 @@ class Proposals:
         self._settled_ns = 0  # when the last entry was settled
         self._leadership = 0  # how many have ended here
         self._planned = False
-        #: Publishes that were proposed since this server leads, by uid; None: it has for long.
-        self._lately: dict[int, list[Batch]] | None = None
-        self._lately_bytes = 0
-        self._lately_timer: Timer | None = None
+        self._lately = Lately(self._clock)
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits or is under way."""
-        waits = self._sources or self._queue or self._saves or self._confirmations
+        waits = self._sources or self._queue or self._expiries or self._saves or self._confirmations
         return not (waits or self._under_way or self._planned)
 
     @property
     def _waits(self) -> bool:
         """Whether there is something to propose now."""
         due = self._save_timer is None and self._saves
-        return bool(self._sources or self._queue or self._confirmations or due)
+        return bool(self._sources or self._queue or self._expiries or self._confirmations or due)
 
     # what others ask for
 
@@ -141,25 +140,19 @@ class Proposals:
     def begin(self, publishes: list[tuple[Stream, Batch]]) -> None:
         """This server leads from now on, and has kept publishes from an earlier time that it did."""
         self._sources.extendleft(Held(stream, batch) for stream, batch in reversed(publishes))
-        self._lately, self._lately_bytes = {}, 0
-        if self._lately_timer is not None:
-            self._lately_timer.cancel()
-        self._lately_timer = self._clock.call_later(LATELY_NS, self._forget_lately)
+        self._lately.begin()
 
     def passed(self, publishes: list[tuple[Stream, Batch]]) -> None:
         """Publishes came to the leader before this one: those that didn't come here as well are for this one."""
-        if self._lately is None:
+        if not self._lately.known:
             return
         waiting = self.forget_sources()
-        had = {uid: batches[:] for uid, batches in self._lately.items()}
-        for stream, batch in waiting:
-            had.setdefault(stream.uid, []).append(batch)
-        left = [(stream, batch.without(had.get(stream.uid, []))) for stream, batch in publishes]
+        left = []
+        for stream, batch in publishes:
+            had = [own for other, own in waiting if other is stream]
+            left.append((stream, batch.without([*self._lately.of(stream.uid), *had])))
         self._sources.extend(Held(stream, batch) for stream, batch in [*left, *waiting] if len(batch))
         self._plan()
-
-    def _forget_lately(self) -> None:
-        self._lately = self._lately_timer = None
 
     def rows(self, change: Change) -> None:
         """Write rows by way of the log."""
@@ -223,7 +216,11 @@ class Proposals:
 
     def expire(self, stream: Stream, done: Callable[[], None]) -> None:
         """Remove what is too old by the time of the entry."""
-        self.alone(Op(ops.EXPIRE, stream.uid, b""), lambda _result, _error: done())
+        if self._replica.leading:
+            self._expiries[stream.uid] = done
+            self._plan()
+        else:
+            self._clock.call_soon(done)
 
     def alone(self, op: Op, finish: Callable[[tuple[Any, ...], StoreError | None], None]) -> None:
         """Propose an operation that takes commits of its own."""
@@ -266,7 +263,7 @@ class Proposals:
     def propose(self) -> None:
         """Put what waits into the log, as far as it goes."""
         group = self._replica.group
-        while self._waits and len(self._under_way) < UNDER_WAY_MAX and self._replica.leading and group.accepts:
+        while self._waits and self._may_propose and self._replica.leading and group.accepts:
             pending = Pending(group.term)
             before, behind = self._gather(pending)
             if not (before or behind or pending.publishes):
@@ -277,7 +274,7 @@ class Proposals:
                 else:
                     for after in pending.afters:
                         after(None)
-                return
+                continue
             self._time_ns = max(self._clock.now_ns(), self._time_ns, self._replica.time_ns)
             try:
                 index = self._put(before, pending.publishes, behind)
@@ -288,6 +285,12 @@ class Proposals:
                 self._fail(pending)
                 return
             self._under_way[index] = pending
+            self._freezing = pending.freezes
+
+    @property
+    def _may_propose(self) -> bool:
+        """Whether another entry may be on its way."""
+        return len(self._under_way) < UNDER_WAY_MAX and not self._freezing
 
     def _put(self, before: list[Op], publishes: list[tuple[Stream, Batch]], behind: list[Op]) -> int:
         """Propose an entry. Errors: NotLeader, Overloaded."""
@@ -303,8 +306,20 @@ class Proposals:
         if self._queue and isinstance(self._queue[0], _Alone):
             first = self._queue.popleft()
             assert isinstance(first, _Alone)
+            if first.op.kind in ops.OF_MESSAGES and self._stands_still(first.op.uid):
+                pending.afters.append(lambda _error: first.finish((), LeadershipLost(self._replica.name)))
+                return [], []
             pending.finish = first.finish
+            pending.freezes = first.op.kind == ops.FREEZE
             return [first.op], []
+        # What goes by age takes turns with all else, as each of these takes commits of its own.
+        others = self._sources or self._queue or self._saves or self._confirmations
+        self._expired = bool(self._expiries) and not (self._expired and others)
+        if self._expired:
+            uid = next(iter(self._expiries))
+            gone = self._expiries.pop(uid)
+            pending.finish = lambda _result, _error: gone()
+            return [Op(ops.EXPIRE, uid, b"")], []
         found: list[Op] = []
         size = 0
         while self._queue and size < ENTRY_BYTES_MAX:
@@ -312,6 +327,9 @@ class Proposals:
             if isinstance(light, _Alone):
                 return found, []
             self._queue.popleft()
+            if any(self._stands_still(op.uid) for op in light.ops):
+                light.after(LeadershipLost(self._replica.name))
+                continue
             found += light.ops
             size += sum(op.size for op in light.ops)
             pending.afters.append(light.after)
@@ -328,7 +346,10 @@ class Proposals:
             if room <= 0 or len(taken) >= limits.COMMIT_STREAMS_MAX:
                 break
             for stream, batch in self._sources.popleft().take(room):
-                if stream.uid in taken:
+                if stream.frozen:
+                    # What its tap has goes to its new place. This had been taken from there.
+                    self._commits.refusals.answer(stream, batch, NOT_AVAILABLE())
+                elif stream.uid in taken:
                     held.append(Held(stream, batch))
                 elif (refusal := self._commits.refusals.why(stream, batch)) is not None:
                     self._commits.refusals.answer(stream, batch, refusal)
@@ -336,26 +357,24 @@ class Proposals:
                     taken.add(stream.uid)
                     room -= batch.size()
                     pending.publishes.append((stream, batch))
-                    if self._lately is not None:
-                        self._remember(stream, batch)
+                    self._lately.add(stream.uid, batch)
         if held:
             self._sources.extendleft(reversed(held))
 
-    def _remember(self, stream: Stream, batch: Batch) -> None:
-        assert self._lately is not None
-        self._lately.setdefault(stream.uid, []).append(batch)
-        self._lately_bytes += batch.size()
-        if self._lately_bytes > LATELY_BYTES_MAX:
-            self._lately = None
+    def _stands_still(self, uid: int) -> bool:
+        """Whether nothing can be done to a stream or shelf, as it is about to move."""
+        owner = self._replica.owners.get(uid)
+        return owner is not None and owner.frozen
 
     def _states(self, pending: Pending) -> list[Op]:
         found = [
             ops.state(saved.stream.uid, saved.consumer_id, saved.state.encode())
             for saved in self._saves
-            if not saved.closed and saved.consumer_id
+            if not saved.closed and saved.consumer_id and not saved.stream.frozen
         ]
         self._saves.clear()
-        pending.confirmations, self._confirmations = self._confirmations, []
+        pending.confirmations = [each for each in self._confirmations if not each[0].stream.frozen]
+        self._confirmations = []
         return found
 
     # what becomes of entries
@@ -373,6 +392,8 @@ class Proposals:
         if pending is None:
             return
         self._settled_ns = self._clock.monotonic_ns()
+        if pending.freezes:
+            self._freezing = False
         if pending.term != term:
             self._fail(pending)
             return
@@ -395,10 +416,11 @@ class Proposals:
     def abandon(self) -> list[tuple[Stream, Batch]]:
         """This server doesn't lead any more: what is under way may or may not be committed; what waits won't be proposed.
         Returns the publishes that are under way."""
-        self._forget_lately()
+        self._lately.forget()
         self._leadership += 1
-        under_way, self._under_way = self._under_way, {}
+        under_way, self._under_way, self._freezing = self._under_way, {}, False
         queue, self._queue = self._queue, deque()
+        expiries, self._expiries = self._expiries, {}
         self._saves.clear()
         self._confirmations.clear()
         for pending in under_way.values():
@@ -409,6 +431,8 @@ class Proposals:
                 item.after(error)
             else:
                 item.finish((), error)
+        for gone in expiries.values():
+            gone()
         return [publish for pending in under_way.values() for publish in pending.publishes]
 
     def forget_sources(self) -> list[tuple[Stream, Batch]]:
