@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from streamd.streams.replication.view import name_of
 from tests.replication.test_rejoin import NAMES, filled, victim, whole
 from tests.replication.world import World
 
@@ -127,3 +128,32 @@ def test_streaming_refuses_in_time() -> None:
         world.run(TIME_SECONDS)
         assert not leader.replication.replicas["STAN"].leading
         world.until(lambda: any(s.replication.replicas["STAN"].leading for s in world.running if s is not leader), 5)
+
+
+def test_another_server_takes_the_place_of_one_that_is_removed_for_streaming() -> None:
+    """Five of six vote for NATS Streaming; one that doesn't serve it never leads it for long."""
+    with World(3, "abcdef", streaming=True) as world:
+        world.until(world.formed)
+        plans = [server.replication.meta.state.groups for server in world.running]
+        world.until(lambda: all("STAN" in groups for groups in plans))
+        assert list(plans[0]["STAN"].names) == list("abcde")
+        gone = next(server for server in world.running if not server.meta and server.name != "f")
+        gone.kill()
+        meta = world.until(world.meta_leader).replication.meta
+        meta.serially(lambda: meta.propose({"do": "forget", "name": gone.name}, lambda _change: None), lambda: None)
+        left = sorted({*"abcdef"} - {gone.name})
+        world.until(lambda: all(sorted(s.replication.meta.state.groups["STAN"].names) == left for s in world.running))
+
+        def voters() -> list[str]:
+            config = world.servers["f"].replication.replicas["STAN"].group.config
+            return sorted(name_of(node) for node in config.voters)
+
+        world.until(lambda: "STAN" in world.servers["f"].replication.replicas and voters() == left)
+
+        def leader() -> Server | None:
+            found = [server for server in world.running if server.replication.replicas["STAN"].leading]
+            return found[0] if len(found) == 1 else None
+
+        idle = world.until(leader)
+        idle.replication.streaming = False
+        world.until(lambda: leader() not in (None, idle))

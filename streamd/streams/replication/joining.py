@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamd.raft.net import NodeId
+    from streamd.state.meta import GroupPlan
     from streamd.streams.replication.node import Replication
 
 HELLO: Final = "hello"
 HELLO_TIMEOUT_NS: Final = 1_000_000_000
+#: More servers than these don't vote for NATS Streaming.
+STREAMING_SERVERS_MAX: Final = 5
 #: A server that expects no other waits so long for one that may know of a cluster.
 ALONE_NS: Final = 2_000_000_000
 
@@ -68,6 +71,7 @@ class Joining:
             "expected": None if expected is None else sorted(expected),
             "cluster": replication.cluster,
             "tags": replication.tags,
+            "streaming": replication.streaming,
         }
 
     def _serve(self, node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
@@ -199,10 +203,33 @@ class Joining:
                 }
                 self._propose(command)
                 return
-        missing = replication.streaming and STREAMING_GROUP not in replication.meta.state.groups
-        if missing and {*replication.meta.group.config.voters} <= {each.node for each in nodes.values()}:
-            plan = replication.streaming_plan()
-            self._propose({"do": "group", "name": plan.name, "names": plan.names, "first": plan.first})
+        if {*replication.meta.group.config.voters} <= {each.node for each in nodes.values()}:
+            self._look_at_streaming()
+
+    def _look_at_streaming(self) -> None:
+        """The group of NATS Streaming: up to five servers that serve it. Another one takes the place of one that is removed."""
+        state = self._replication.meta.state
+        plan = state.groups.get(STREAMING_GROUP)
+        names = [name for name in plan.names if name in state.nodes] if plan is not None else []
+        names += [name for name in sorted(state.nodes) if name not in names and self._streams(name, founding=not plan)]
+        names = names[:STREAMING_SERVERS_MAX]
+        if names and (plan is None or names != list(plan.names)):
+            first = [node for name in names if (node := state.nodes[name].node)]
+            self._propose({"do": "group", "name": STREAMING_GROUP, "names": names, "first": first})
+
+    def _streams(self, name: str, *, founding: bool) -> bool:
+        """Whether a server serves NATS Streaming. `founding`: one that can't be asked now does if this one does."""
+        if name == self._replication.name:
+            return self._replication.streaming
+        fields = self._known.get(self._replication.node_named(name) or "")
+        if fields is None:
+            return founding and self._replication.streaming
+        return bool(fields.get("streaming"))
+
+    def one_that_streams(self, plan: GroupPlan) -> NodeId | None:
+        """One of a group's servers that serves NATS Streaming and can be reached."""
+        found = (name for name in plan.names if self._streams(name, founding=False))
+        return next((self._replication.node_named(name) for name in found), None)
 
     def _propose(self, command: dict[str, Any]) -> None:
         self._proposing = True

@@ -227,9 +227,11 @@ class Replication:
             group.bootstrap(plan.first, leader=self.who_leads(plan))
 
     def who_leads(self, plan: GroupPlan) -> NodeId | None:
-        """The node that is to lead a group. None for that of NATS Streaming: there is one of it, and with each new leader its
-        clients hear again what they haven't acked."""
-        return None if plan.name == STREAMING_GROUP else self.node_named(plan.names[0])
+        """The node that is to lead a group. Of NATS Streaming's there is one, and with each new leader its clients hear again
+        what they haven't acked: whoever serves it leads it."""
+        if plan.name != STREAMING_GROUP:
+            return self.node_named(plan.names[0])
+        return None if self.streaming else self.joining.one_that_streams(plan)
 
     def when_there(self, group: str, call: Callable[[Replica], None]) -> None:
         """Call with this server's replica of a group, as soon as there is one and before it does anything."""
@@ -263,7 +265,7 @@ class Replication:
             return
         if change.group is not None:
             self._ensure_group(change.group)
-        if change.kind in ("node", "forgotten"):
+        if change.kind in ("node", "forgotten", "group"):
             self.membership.look()
             self.mover.evacuate()
         stream = change.stream
@@ -374,12 +376,6 @@ class Replication:
                 self.meta.first(lambda: self.meta.propose(command, assigned), lambda: assigned(None))
 
         self.meta.propose(group, grouped)
-
-    def streaming_plan(self) -> GroupPlan:
-        """The group of NATS Streaming: all servers that vote in the meta group, as many as five."""
-        names = tuple(sorted(node.name for node in self.meta.state.nodes.values()))[:5]
-        first = tuple(node for name in names if (node := self.meta.state.nodes[name].node))
-        return GroupPlan(STREAMING_GROUP, names, first)
 
     def node_named(self, name: str) -> NodeId | None:
         """A server's Raft id."""
