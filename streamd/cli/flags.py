@@ -203,7 +203,7 @@ def usage() -> str:
         "",
         "Usage: streamd [options]",
         "       streamd import stan DIR [options]",
-        "       streamd recover -c FILE [--apply]",
+        "       streamd recover -c FILE [--apply [--force]]",
     ]
     group = ""
     for flag in FLAGS:

@@ -5,7 +5,9 @@ Without --apply it only reports, so that the reports of several survivors can be
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +31,10 @@ LOSS: Final = (
     "on a quorum of its group's voters, so it is here, or on at least one of any other {rest} of {voters}; if you have those, "
     "compare first. Entries behind the committed one may have been answered with an error or not at all; they will count."
 )
+ALIVE: Final = (
+    "others run: {others}. If a quorum of them lives, the cluster does: start this server instead, and it catches up. If not, "
+    "stop them first, or say --force; what they have then is no part of the cluster any more, and they end when they hear of it"
+)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -46,8 +52,9 @@ def run(arguments: Sequence[str]) -> int:
 @click.option("-c", "--config", "config_file", help="Configuration file of the stopped server.")
 @click.option("--store-dir", type=click.Path(path_type=Path), help="Or its store directory.")
 @click.option("--apply", is_flag=True, help="Make this store the only member of its cluster.")
+@click.option("--force", is_flag=True, help="Though others of the configuration's routes run.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
-def _recover(*, config_file: str | None, store_dir: Path | None, apply: bool, as_json: bool) -> int:
+def _recover(*, config_file: str | None, store_dir: Path | None, apply: bool, force: bool, as_json: bool) -> int:
     """Go on with what one server has, when a quorum of the cluster is gone for good."""
     from streamd.config.errors import ConfigError
     from streamd.streams.replication.survivor import Survivor
@@ -55,6 +62,8 @@ def _recover(*, config_file: str | None, store_dir: Path | None, apply: bool, as
     if (config_file is None) == (store_dir is None):
         return _fail("name the stopped server by its configuration file (-c FILE) or its store (--store-dir DIR)")
     try:
+        if apply and not force and config_file is not None and (others := _running(config_file)):
+            return _fail(ALIVE.format(others=", ".join(others)))
         directory = _directory(config_file) if store_dir is None else store_dir
         if (directory / "jetstream").is_dir():
             directory /= "jetstream"
@@ -71,6 +80,21 @@ def _recover(*, config_file: str | None, store_dir: Path | None, apply: bool, as
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror or error}")
     return 0
+
+
+def _running(config_file: str) -> list[str]:
+    """Routes of the configuration behind which a server listens. Errors: ConfigError."""
+    from streamd.cluster.dial import Target
+    from streamd.config.load import load_file
+
+    cluster = load_file(config_file, {}).cluster
+    found = []
+    for url in () if cluster is None else cluster.routes:
+        target = Target.of(url, "", "")
+        # A host that isn't there any more is what this command is for.
+        with contextlib.suppress(OSError, UnicodeError), socket.create_connection((target.host, target.port), 1):
+            found.append(target.url)
+    return found
 
 
 def _directory(config_file: str | None) -> Path:
