@@ -20,7 +20,7 @@ from streamd.streams.stream import CHANNEL_OWNER
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamd._engine import StanPublishers
     from streamd.api.errors import ApiError
@@ -114,7 +114,9 @@ class Channels:
         publishers: StanPublishers,
         log: logging.Logger,
         complaints: Complaints,
+        elsewhere: Callable[[], Mapping[str, Sequence[str]]],
     ) -> None:
+        """`elsewhere`: the streams that the cluster has, by name, with their subjects; this server may have none of them."""
         self.by_name: dict[str, Channel] = {}
         self._jetstream = jetstream
         self._streams = streams
@@ -122,6 +124,7 @@ class Channels:
         self._publishers = publishers
         self._log = log
         self._complaints = complaints
+        self._elsewhere = elsewhere
         self._clock = jetstream.services.clock
         self._config_of = self._derived  # one for all streams
         #: By themselves: what channels with these limits share.
@@ -140,12 +143,13 @@ class Channels:
 
     def recover(self) -> list[Channel]:
         """The channels that the store holds, with today's limits. Errors: StoreError, if one can't be native as it is to be."""
+        elsewhere = self._elsewhere()
         for stream in list(self._jetstream.streams.values()):
             if stream.channel is None or stream.in_memory != self.memory:
                 continue
-            if (other := self._holder(stream.channel, stream)) is not None:
+            if other := self._holder(stream.channel, elsewhere, stream):
                 raise StoreError(
-                    f'channel "{shown(stream.channel)}" can\'t be native: its subject belongs to stream {other.name}; '
+                    f'channel "{shown(stream.channel)}" can\'t be native: its subject belongs to stream {other}; '
                     f"delete or change that stream, or take `native` off the channel"
                 )
             channel = self._add(stream.channel, stream)
@@ -213,19 +217,20 @@ class Channels:
         stream = stream_name(name)
         if len(stream) > STREAM_NAME_BYTES_MAX:
             return f"the name of channel {name[:40]!r}... is too long: its stream would have more than 255 bytes"
-        if stream in self._jetstream.streams:
+        elsewhere = self._elsewhere()
+        if stream in self._jetstream.streams or stream in elsewhere:
             return f"stream {stream} exists and is not the channel {name!r}: delete or rename one of them"
-        if (other := self._holder(name)) is not None:
-            return f"subject {self._publishers.subject(name)!r} of channel {name!r} belongs to stream {other.name}"
+        if other := self._holder(name, elsewhere):
+            return f"subject {self._publishers.subject(name)!r} of channel {name!r} belongs to stream {other}"
         return ""
 
-    def _holder(self, name: str, besides: Stream | None = None) -> Stream | None:
-        """Another stream that has a channel's subject."""
+    def _holder(self, name: str, elsewhere: Mapping[str, Sequence[str]], besides: Stream | None = None) -> str:
+        """The name of another stream that has a channel's subject; "" if there is none."""
         subjects = [self._publishers.subject(name)]
         for other in self._jetstream.streams.values():
             if other is not besides and subjects_overlap(subjects, other.subjects):
-                return other
-        return None
+                return other.name
+        return next((other for other, taken in elsewhere.items() if subjects_overlap(subjects, taken)), "")
 
     def _make(self, name: str) -> None:
         def done(stream: Stream, error: ApiError | None) -> None:

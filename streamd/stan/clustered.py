@@ -157,7 +157,12 @@ class ClusteredStreaming:
         replication = self._replication
         try:
             service = Streaming(
-                replication.jetstream, self._config, self._log, shelf=shelf, streams=GroupStreams(replica)
+                replication.jetstream,
+                self._config,
+                self._log,
+                shelf=shelf,
+                streams=GroupStreams(replica),
+                elsewhere=self._elsewhere,
             )
         except StoreError as error:
             self._log.critical("STREAM: %s", error)
@@ -181,6 +186,10 @@ class ClusteredStreaming:
             self._waiting = self._replication.passing.once_heard(lambda: self._serve(service))
         else:
             self._serve(service)
+
+    def _elsewhere(self) -> dict[str, list[str]]:
+        streams = self._replication.meta.state.streams
+        return {name: stream.config.get("subjects", []) for name, stream in streams.items()}
 
     def _begin_elsewhere(self, shelf: Shelf) -> None:
         """What this server can't serve another one may; with none, it is tried again."""

@@ -38,7 +38,7 @@ from streamd.tokens import nuid
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamd._engine import Batch
     from streamd._engine import Message as Request
@@ -76,9 +76,10 @@ class Streaming:
         *,
         shelf: Shelf | None = None,
         streams: Streams | None = None,
+        elsewhere: Callable[[], Mapping[str, Sequence[str]]] = dict,
     ) -> None:
-        """Takes up what the store holds. In a cluster its group gives the shelf and makes the streams. Errors: StoreError if
-        what is stored is another cluster id's."""
+        """Takes up what the store holds. In a cluster its group gives the shelf and makes the streams, and `elsewhere` tells of
+        those that others have (see `Channels`). Errors: StoreError if what is stored is another cluster id's."""
         services = jetstream.services
         self.config = config
         self.subjects = Subjects(config.cluster_id, config.discover_prefix)
@@ -90,7 +91,9 @@ class Streaming:
         native = [(f"{prefix}.>", False) for prefix in config.own_prefixes]
         native += [(name, limits.native) for name, limits in reversed(config.inherited_channels().items())]
         self.publishers = StanPublishers(self.subjects.stored, native)
-        self.channels = Channels(jetstream, streams or jetstream, config, self.publishers, log, self._complaints)
+        self.channels = Channels(
+            jetstream, streams or jetstream, config, self.publishers, log, self._complaints, elsewhere
+        )
         self.clients = Clients(self._bus, services.clock, config, self.publishers, log, self._lost)
         encryption = jetstream.encryption
         about: dict[str, Any] = {"cluster_id": config.cluster_id, **encryption.about}

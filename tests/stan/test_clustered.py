@@ -330,6 +330,23 @@ def test_jetstream_reads_channels_and_does_not_change_them(cluster: Trio, progra
     me.close()
 
 
+def test_a_channel_is_no_stream_that_another_server_has(cluster: Trio, program: Program) -> None:
+    """The leader knows of it though nothing of it is there: neither is touched."""
+    me = connect(program, "careful", urls(cluster))
+    with cluster.led().client() as client:
+        for node in cluster.nodes:
+            name = f"STAN_taken-{node.name}"
+            body = {"name": name, "subjects": [f"taken.{node.name}"], "num_replicas": 1}
+            assert "error" not in client.request(f"$JS.API.STREAM.CREATE.{name}", body)
+            assert "seq" in client.request(f"taken.{node.name}", {"is": "kept"})
+        for node in cluster.nodes:
+            with pytest.raises(Refused, match=f"stream STAN_taken-{node.name} exists and is not the channel"):
+                me.publish(f"taken-{node.name}", "x")
+            info = client.request(f"$JS.API.STREAM.INFO.STAN_taken-{node.name}")
+            assert info["state"]["messages"] == 1
+    me.close()
+
+
 def test_a_leader_says_what_operators_look_for(cluster: Trio) -> None:
     """The lines of the original, in its order."""
     with ended(cluster, "stop") as gone:
