@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import nats
 import pytest
+from hypothesis import settings
 
 from streamd import Server
 from tests.process import ServerProcess
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nats.aio.client import Client
+
+# How long an example takes says something of the machine, and of what else it does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
