@@ -74,7 +74,7 @@ class Elections:
             return
         replica.say(sender, Kind.PREVOTED, round_=message.round)
         if (*mine, replica.node) < (*theirs, sender):
-            core.deadline = max(core.deadline, now + self._prevote.give_way())
+            core.deadline = max(core.deadline, now + self._prevote.give_way(sender))
 
     def prevoted(self, now: float, sender: NodeId, message: Message) -> None:
         """A node has nothing against a campaign."""

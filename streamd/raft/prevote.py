@@ -28,6 +28,7 @@ class PreVote:
         self._seen = _NEVER
         self._round = 0
         self._grants: set[NodeId] | None = None  # None: not asking
+        self._ahead: set[NodeId] = set()  # who was told to go ahead, and nothing came of it so far
 
     # --- who leads
 
@@ -35,6 +36,8 @@ class PreVote:
         """The leader gave a sign of life."""
         self._seen = now
         self._grants = None
+        if self._ahead:
+            self._ahead.clear()
 
     def lose(self) -> None:
         """The link to the leader broke."""
@@ -60,8 +63,9 @@ class PreVote:
         return len(self._grants)
 
     def cancel(self) -> None:
-        """Answers don't matter any more."""
+        """Another one has this node's vote: answers don't matter any more."""
         self._grants = None
+        self._ahead.clear()
 
     # --- how long to wait
 
@@ -69,8 +73,11 @@ class PreVote:
         """Before asking once more."""
         return self._rng.uniform(0.15, 0.4) * self._least
 
-    def give_way(self) -> float:
-        """After another node was told to go ahead."""
+    def give_way(self, to: NodeId) -> float:
+        """After another node was told to go ahead. Once: it may not reach a quorum, and ask for ever."""
+        if to in self._ahead:
+            return 0.0
+        self._ahead.add(to)
         self._grants = None
         return self._rng.uniform(0.5, 0.8) * self._least
 

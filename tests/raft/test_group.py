@@ -12,7 +12,7 @@ from streamd.raft import ChangeRefused, Host, JournalDamaged, NotLeader, Overloa
 from streamd.raft.envelope import decode
 from tests.raft.cluster import Cluster
 from tests.raft.doubles import MS
-from tests.raft.lab import Kind, Lab, Message, regular
+from tests.raft.lab import Kind, Lab, Message, no_op, regular
 from tests.raft.quick import quick
 
 SECOND = 1_000 * MS
@@ -396,3 +396,54 @@ def test_journal_damaged_while_running_ends_the_group() -> None:
     assert lab.machine.roles > roles
     assert not lab.group.leading
     assert "g" not in lab.host.groups
+
+
+def test_who_asks_for_ever_is_given_way_to_once() -> None:
+    """Another node that doesn't reach a quorum asks again and again whether to campaign: this one reaches it, and asks too."""
+    lab = Lab("abcd")
+    lab.lead()
+    lab.group.can_lead(False)
+    lab.run()
+    lab.group.can_lead(True)
+    lab.sent()
+    for _ in range(60):
+        lab.get("d", Message(Kind.PREVOTE, "g", lab.group.term, lab.group.last_index, lab.group.last_term, round=7))
+        lab.run(50)
+        if lab.sent(Kind.PREVOTE):
+            break
+    else:
+        pytest.fail("it never asked")
+
+
+def test_a_candidate_that_may_lead_no_more_is_not_elected() -> None:
+    """It was told while it waited for votes."""
+    lab = Lab()
+    assert lab.until(lambda: bool(lab.sent(Kind.PREVOTE)))
+    nonce = lab.group.replica.elections._prevote._round
+    for peer in "bc":
+        lab.get(peer, Message(Kind.PREVOTED, "g", lab.group.term, round=nonce))
+    lab.run()
+    assert lab.sent(Kind.VOTE)
+    lab.group.can_lead(False)
+    for peer in "bc":
+        lab.get(peer, Message(Kind.VOTED, "g", lab.group.term))
+    lab.run()
+    assert not lab.group.replica.core.leads
+
+
+def test_what_can_not_be_stored_for_long_piles_up_no_answers() -> None:
+    """A full disk: who asks is answered once there is room, and once."""
+    lab = Lab()
+    lab.append("b", 2, 1, 0, no_op(2))
+    lab.run(20)
+    lab.disk.failing = StoreFull(None)  # type: ignore[arg-type]
+    for index in range(2, 60):
+        lab.append("b", 2, index, 2, regular(2))
+        lab.run(20)
+    assert len(lab.group.replica._barrier._held) < 10
+    lab.disk.failing = None
+    lab.run(3_000)
+    lab.sent()
+    lab.append("b", 2, lab.group.last_index, 2)
+    lab.run(50)
+    assert [message.at for _, message in lab.sent(Kind.APPENDED)] == [lab.group.last_index]
