@@ -375,6 +375,23 @@ def test_journal_follows_the_machine_after_such_a_crash() -> None:
     assert [index for index, _, _ in lab.machine.entries] == [41, 42]
 
 
+def test_journal_follows_the_machine_though_it_is_longer() -> None:
+    """Its tail was never committed: what the machine has is of another leader, which began a later term behind entry 6."""
+    lab = Lab()
+    lab.append("b", 3, 1, 0, *(regular(3) for _ in range(60)), commit=6)
+    lab.run()
+    lab.restart(applied=40)
+    assert (lab.group.last_index, lab.group.commit_index) == (61, 6)
+    entry = (4, bytes((CONFIG,)) + Config(("a", "b", "c")).encode())
+    lab.get("c", Message(Kind.OFFER, "g", 5, 30, 4, entries=(entry,)))
+    lab.run()
+    assert (lab.group.first_index, lab.group.last_index) == (31, 30)
+    lab.append("c", 5, 30, 4, *(regular(5) for _ in range(12)), commit=42)
+    lab.run()
+
+    assert [index for index, _, _ in lab.machine.entries] == [41, 42]
+
+
 def test_committed_commands_can_be_read_again() -> None:
     lab = Lab(options=quick(recent_bytes=10))
     lab.append("b", 3, 1, 0, *(regular(3, f"{number}") for number in range(9)), commit=8)
