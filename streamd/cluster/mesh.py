@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamd.cluster import greeting
 from streamd.cluster.addresses import client_urls
 from streamd.cluster.dial import AGAIN_SECONDS, Target, keep, keep_lane, reach
-from streamd.cluster.net import SYSTEM_ACCOUNT, SubjectNet
+from streamd.cluster.net import SYSTEM_ACCOUNT, SubjectNet, incarnation_of
 from streamd.cluster.remote import Peer, Remote
 from streamd.cluster.route import Route
 from streamd.cluster.tls import Tls
@@ -313,8 +313,19 @@ class Cluster:
         if remote.main.carrying is None and remote.lane.carrying is None:
             self._remotes.pop(remote.peer.server_id, None)
 
+    def _others_of_node(self, remote: Remote) -> list[Remote]:
+        """What is left of other processes of a server's node: one that is started again has a new server id."""
+        if remote.peer.node is None:
+            return []
+        incarnation = incarnation_of(remote.peer.node)
+        others = (other for other in self._remotes.values() if other is not remote)
+        return [one for one in others if one.peer.node is not None and incarnation_of(one.peer.node) == incarnation]
+
     def _carry(self, remote: Remote, route: Route) -> None:
         route.carried = True
+        # The end of the process before need not have been heard: a machine that loses power says nothing.
+        for older in self._others_of_node(remote):
+            older.cut("Server Restarted")
         engine, peer = self.core.engine, remote.peer
         if route.lane:
             engine.route_ready(route.conn, server_id=peer.server_id, account=SYSTEM_ACCOUNT)
@@ -344,6 +355,9 @@ class Cluster:
         if route.lane:
             if self.net is not None and peer.node is not None:
                 self.net.lane(peer.node, up=False)
+                # The lane of the node's next process may be here already: it found the link in place.
+                if any(other.lane.carrying is not None for other in self._others_of_node(remote)):
+                    self.net.lane(peer.node, up=True)
             return
         remote.stop_lane_dialer()
         remote.gone.set()

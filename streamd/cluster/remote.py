@@ -64,6 +64,12 @@ class Slot:
         self.carrying = self._waiting.pop(0) if self._waiting else None
         return True
 
+    def cut(self, reason: str) -> None:
+        """All of them at once: none is to carry in place of another."""
+        waiting, self._waiting = self._waiting, []
+        for route in waiting if self.carrying is None else (self.carrying, *waiting):
+            route.cut(reason)
+
     def _wins(self, route: Route) -> bool:
         return (route.target is not None) == self._own_dial_wins
 
@@ -88,6 +94,11 @@ class Remote:
         self.lane = Slot(core, own_id, info)
         self.gone = asyncio.Event()  # set when nothing carries its messages any more
         self.lane_dialer: asyncio.Task[None] | None = None
+
+    def cut(self, reason: str) -> None:
+        """Close all its connections at once."""
+        self.main.cut(reason)
+        self.lane.cut(reason)
 
     def stop_lane_dialer(self) -> None:
         """The route it stood beside has gone."""

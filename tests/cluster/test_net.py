@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 import nats
 import pytest
 
-from tests.cluster.members import cluster_of, linked, member, meshed, names, seed, until
+from tests.cluster.members import ByHand, cluster_of, linked, member, meshed, names, seed, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -195,6 +197,46 @@ async def test_broken_lane_is_told_at_once_and_comes_back() -> None:
             await until(lambda: linked(b) == ["a"])
 
         assert names(a) == ["b"]
+
+
+async def process_of_node(hand: ByHand, server_id: str, *, lane: bool) -> None:
+    """A connection of a streamd server whose node id is given."""
+    node = "hand#0123456789ab"
+    hand.connect(name=server_id)
+    hand.info(server_id=server_id, streamd="1", streamd_node=node, streamd_lane=lane)
+    await hand.hear("INFO")
+    if lane:
+        hand.say("RS+ $SYS $SD.RAFT.0123456789ab")
+        hand.say("RS+ $SYS $SD.CALL.0123456789ab.>")
+
+
+@pytest.mark.parametrize("lane_first", [False, True])
+async def test_next_process_of_a_node_takes_the_place_of_one_that_ended_unheard(
+    lane_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever of its connections comes first: the node goes and comes, calls to the process before fail, and it stays."""
+    caplog.set_level(logging.INFO, "streamd")
+    async with member("a") as a, contextlib.AsyncExitStack() as stack:
+        told: list[bool] = []
+        net = net_of(a)
+        net.on_link(lambda _, up: told.append(up))
+        before = [await stack.enter_async_context(ByHand.dial(a)) for _ in range(2)]
+        for hand, lane in zip(before, (False, True), strict=True):
+            await process_of_node(hand, "NBEFORE", lane=lane)
+        await until(lambda: linked(a) == ["hand"])
+        call = asyncio.ensure_future(asked(net, "hand#0123456789ab", "any", b"", 3600 * SECOND))
+        after = [await stack.enter_async_context(ByHand.dial(a)) for _ in range(2)]
+        for hand, lane in zip(after, (lane_first, not lane_first), strict=True):
+            await process_of_node(hand, "NAFTER", lane=lane)
+        for hand in before:
+            await hand.ended()
+        await until(lambda: told == [True, False, True])
+
+        assert await call is None
+        assert list(cluster_of(a).peers) == ["NAFTER"]
+        assert sum(record.getMessage().endswith("closed: Server Restarted") for record in caplog.records) == 2
+        net.send("hand#0123456789ab", b"frame")
+        await after[not lane_first].hear("RMSG $SYS $SD.RAFT.0123456789ab ")
 
 
 async def test_server_without_jetstream_is_no_node() -> None:
