@@ -304,6 +304,10 @@ class Core:
             return
         if reason == "Stale Connection":
             self.stale_connections += 1
+            # Its -ERR has been written, and the system sends what it took. What it didn't take would be waited for as long as
+            # the system goes on sending to a machine that is dead: a quarter of an hour.
+            link.cut(reason)
+            return
         link.close(reason)
 
     def _on_tap(self, tap: int, _detail: None) -> None:
