@@ -48,11 +48,12 @@ class Slot:
             return True
         self._waiting.append(route)
         same_side = (route.target is None) == (before.target is None)
-        # Of two that came from one side that side closes one: it alone knows which it holds for the first.
-        if self._streamd and (not same_side or route.target is not None):
+        if self._streamd:
+            # Of two that came from one side that side closes one: it alone knows which it holds for the first.
+            decides = not same_side or route.target is not None
             received = before.ping()
             self._core.flush_soon()
-            self._core.loop.call_later(PROOF_SECONDS, self._settle, before, received)
+            self._core.loop.call_later(PROOF_SECONDS, self._settle, before, received, decides)
         return False
 
     def lost(self, route: Route) -> bool:
@@ -73,15 +74,16 @@ class Slot:
     def _wins(self, route: Route) -> bool:
         return (route.target is not None) == self._own_dial_wins
 
-    def _settle(self, carrying: Route, received: int) -> None:
-        """The connection that carries has answered, and the others are one too many; or it is dead, and one of them goes on."""
+    def _settle(self, carrying: Route, received: int, decides: bool) -> None:
+        """The connection that carries is dead, and another one goes on; or it has answered, and those are one too many, which
+        is for this side to say if it `decides`."""
         if carrying is not self.carrying or not self._waiting:
             return
         if self._core.engine.activity(carrying.conn)[1] == received:
             carrying.cut("Stale Connection")
-            return
-        for route in self._waiting:
-            route.fail(None, "Duplicate Route")
+        elif decides:
+            for route in self._waiting:
+                route.fail(None, "Duplicate Route")
 
 
 class Remote:

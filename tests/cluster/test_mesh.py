@@ -8,12 +8,14 @@ import json
 import logging
 import operator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nats
 import pytest
 
 from benchmarks.ports import free_port
+from streamd.cluster import remote
+from streamd.cluster.remote import Slot
 from tests.cluster.members import ByHand, cluster_of, linked, member, meshed, names, seed, until
 
 if TYPE_CHECKING:
@@ -211,6 +213,39 @@ async def test_two_connections_of_one_server_with_the_first_one_dead() -> None:
         assert names(a) == ["hand"]
         second.say("PING")
         assert await second.hear("PONG") == "PONG"
+
+
+async def test_dead_connection_is_found_when_its_dialer_comes_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Long before its own PINGs would tell. While it answers, the other one waits beside it."""
+    settled: list[Slot] = []
+    settle = Slot._settle
+
+    def recorded(slot: Slot, *args: Any) -> None:
+        settle(slot, *args)
+        settled.append(slot)
+
+    monkeypatch.setattr(Slot, "_settle", recorded)
+    monkeypatch.setattr(remote, "PROOF_SECONDS", 0.5)
+    async with member("a") as a, ByHand.dial(a) as first, ByHand.dial(a) as second, ByHand.dial(a) as third:
+        for hand in (first, second):
+            hand.connect()
+            hand.info(streamd="1")
+        await until(lambda: logged(caplog, "a", "Detected duplicate remote route"))
+        first.say("PONG")
+        await until(lambda: settled)
+        for hand in (first, second):
+            hand.say("PING")
+            await hand.hear("PONG")
+        assert len(cluster_of(a).routes) == 3
+        third.connect()
+        third.info(streamd="1")
+        await first.ended()
+
+        assert logged(caplog, "a", "Router connection closed: Stale Connection")
+        await until(lambda: names(a) == ["hand"])
+        assert len(cluster_of(a).routes) == 2
 
 
 async def test_nothing_is_lost_between_two_connections() -> None:
