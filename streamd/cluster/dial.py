@@ -92,14 +92,18 @@ async def dial(cluster: Cluster, target: Target, *, lane: bool = False) -> Route
     name = None
     if tls is not None:
         name = target.host if not is_address(target.host) or not cluster.tls_name else cluster.tls_name
-    async with asyncio.timeout(DIAL_SECONDS + (0 if tls is None else tls.timeout_seconds)):
-        _, route = await cluster.core.loop.create_connection(
-            lambda: Route(cluster, target, lane=lane),
-            target.host,
-            target.port,
-            ssl=None if tls is None else tls.dialing,
-            server_hostname=name,
-        )
+    try:
+        async with asyncio.timeout(DIAL_SECONDS + (0 if tls is None else tls.timeout_seconds)):
+            _, route = await cluster.core.loop.create_connection(
+                lambda: Route(cluster, target, lane=lane),
+                target.host,
+                target.port,
+                ssl=None if tls is None else tls.dialing,
+                server_hostname=name,
+            )
+    except ValueError as error:
+        # No name that could be looked up: an empty label, or one that is too long. Most of these are told by others.
+        raise OSError(str(error)) from error
     return route
 
 

@@ -26,9 +26,11 @@ class _Said(BaseModel):
 
     @classmethod
     def fields(cls, text: bytes) -> dict[str, Any]:
-        """Errors: ValueError if it is no JSON object."""
+        """Errors: ValueError if it is no JSON object, or has text that is no Unicode."""
         try:
             found = json.loads(text)
+            # JSON may name half a surrogate pair, which can't be sent, logged or looked up. The error is a ValueError.
+            json.dumps(found, ensure_ascii=False).encode()
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
         if not isinstance(found, dict):

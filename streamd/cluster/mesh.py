@@ -414,5 +414,5 @@ class Cluster:
 
 
 def _same(given: str, wanted: str) -> bool:
-    # JSON may name half a surrogate pair, which is no text.
+    # A flag of the command may hold what is no text.
     return hmac.compare_digest(given.encode(errors="surrogatepass"), wanted.encode(errors="surrogatepass"))

@@ -14,7 +14,7 @@ import nats
 import pytest
 
 from benchmarks.ports import free_port
-from streamd.cluster import remote
+from streamd.cluster import dial, remote
 from streamd.cluster.remote import Slot
 from tests.cluster.members import ByHand, cluster_of, linked, member, meshed, names, seed, until
 
@@ -177,6 +177,38 @@ async def test_nonsense_ends_the_connection(said: bytes) -> None:
         hand.say(said)
         await hand.ended()
         await until(lambda: not cluster_of(a).routes)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'CONNECT {"gateway":"\\ud800"}',
+        b'CONNECT {"cluster":"C","user":"\\udfff"}',
+        b'CONNECT {"cluster":"\xed\xa0\x80"}',
+        b'CONNECT {"cluster":"C"}\r\nINFO {"server_id":"N","server_name":"\\ud800"}',
+        b'CONNECT {"cluster":"C"}\r\nINFO {"server_id":"N","cluster":"C","more":[{"\\ud800":1}]}',
+        b'INFO {"server_id":"\\ud800"}',
+    ],
+)
+async def test_text_that_is_no_unicode_is_a_parse_error(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever says it, before it is known what it may: such text has no form to be sent or logged in."""
+    async with member("a") as a, ByHand.dial(a) as hand:
+        hand.say(said)
+        await hand.ended()
+        await until(lambda: not cluster_of(a).routes)
+
+        assert logged(caplog, "a", "Router connection closed: Parse Error")
+        assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+async def test_name_that_cannot_be_looked_up_is_tried_again(
+    host: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As every one that isn't there."""
+    monkeypatch.setattr(dial, "RETRY_SECONDS", 0.01)
+    async with member("a", f"nats-route://{host}:1"):
+        await until(lambda: logged(caplog, "a", f"Error trying to connect to route nats-route://{host}:1/ (attempt 2)"))
 
 
 async def test_handshake_takes_its_time_at_most(caplog: pytest.LogCaptureFixture) -> None:
