@@ -1,4 +1,4 @@
-"""Where clients find this server, as it tells them and other servers."""
+"""Where clients find this server, as it tells them and other servers, and what is an address of it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ def client_urls(host: str, port: int) -> tuple[str, ...]:
     if host not in _WILDCARDS:
         return (_url(host, port),)
     return tuple(_url(address, port) for address in _addresses()) or (_url("127.0.0.1", port),)
+
+
+def is_local(address: str) -> bool:
+    """Whether an address is one of this machine."""
+    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        return True
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
+        asking.connect((address, 9))  # sends nothing; only to itself does the system go from there
+        return bool(asking.getsockname()[0] == address)
+    return False
 
 
 def _url(host: str, port: int) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
+from streamd.cluster.addresses import is_local
 from streamd.cluster.route import Route
 from streamd.config.cluster import is_address
 
@@ -86,8 +88,13 @@ class Attempts:
         self._refused = min(self._refused * 2, REFUSED_SECONDS_MAX)
 
 
-async def dial(cluster: Cluster, target: Target, *, lane: bool = False) -> Route:
-    """A connection with its handshake under way. Errors: OSError."""
+async def dial(
+    cluster: Cluster, target: Target, *, address: str = "", lane: bool = False, server_id: str | None = None
+) -> Route:
+    """A connection with its handshake under way. Errors: OSError.
+
+    `address`: the one to dial of those that the target's name has. `server_id`: no other server will do.
+    """
     tls = cluster.tls
     name = None
     if tls is not None:
@@ -95,8 +102,8 @@ async def dial(cluster: Cluster, target: Target, *, lane: bool = False) -> Route
     try:
         async with asyncio.timeout(DIAL_SECONDS + (0 if tls is None else tls.timeout_seconds)):
             _, route = await cluster.core.loop.create_connection(
-                lambda: Route(cluster, target, lane=lane),
-                target.host,
+                lambda: Route(cluster, target, lane=lane, wanted=server_id),
+                address or target.host,
                 target.port,
                 ssl=None if tls is None else tls.dialing,
                 server_hostname=name,
@@ -107,19 +114,66 @@ async def dial(cluster: Cluster, target: Target, *, lane: bool = False) -> Route
     return route
 
 
+class _Addresses:
+    """Those of a configured target's name. Some may be this server's own, and only the others are dialed then.
+
+    Shapes:  own: found to be this server's; others: those of the last look.
+    """
+
+    def __init__(self, cluster: Cluster, target: Target) -> None:
+        self._cluster = cluster
+        self._target = target
+        self.own: set[str] = set()
+        self.others: set[str] = set()
+        self._dialed = ""
+
+    async def choose(self) -> str | None:
+        """The one to dial, "" for any; None: each is this server's. Errors: OSError."""
+        self.others, self._dialed = set(), ""
+        if not self.own:
+            return ""
+        try:
+            found = await self._cluster.core.loop.getaddrinfo(
+                self._target.host, self._target.port, type=socket.SOCK_STREAM
+            )
+        except ValueError as error:
+            raise OSError(str(error)) from error
+        self.others = {str(address[0]) for *_, address in found} - self.own
+        if not self.others:
+            return None
+        self._dialed = random.choice(sorted(self.others))
+        return self._dialed
+
+    def failed(self) -> None:
+        """Nobody was reached at the one that was chosen."""
+        if not self.others or not all(is_local(one) for one in self.others):
+            return
+        # As far as can be known this machine is meant: the founding of a cluster doesn't wait for somebody else there.
+        configured = self._cluster.configured
+        configured[self._target] = configured[self._target] or self._cluster.server_id
+        if (":" in self._dialed) != any(":" in one for one in self.own):
+            self.own.add(self._dialed)  # a server listens to IPv4 or to IPv6
+
+
 async def keep(cluster: Cluster, target: Target) -> None:
-    """Have a route to a configured target, for ever. Ends only if it is this server itself."""
-    attempts = Attempts(cluster, target)
+    """Have a route to a configured target, for ever. Ends only if each of its addresses is this server's."""
+    attempts, addresses = Attempts(cluster, target), _Addresses(cluster, target)
     while True:
         try:
-            route = await dial(cluster, target)
+            address = await addresses.choose()
+            if address is None:
+                cluster.configured.pop(target, None)
+                return
+            route = await dial(cluster, target, address=address)
         except OSError as error:
+            addresses.failed()
             await attempts.after(error)
             continue
         await route.closed.wait()
         if route.to_self:
-            cluster.configured.pop(target, None)
-            return
+            addresses.own.add(route.address[0])
+            await attempts.after_refusal()
+            continue
         found = None if route.info is None else route.info.server_id
         cluster.configured[target] = found
         while (remote := cluster.connected(found)) is not None:
@@ -156,14 +210,17 @@ async def reach(cluster: Cluster, target: Target, server_id: str, first_seconds:
         await attempts.after_refusal()
 
 
-async def keep_lane(cluster: Cluster, target: Target, remote: Remote) -> None:
-    """Have a lane beside a route that this server dialed; cancelled with the route."""
+async def keep_lane(cluster: Cluster, target: Target, route: Route, remote: Remote) -> None:
+    """Have a lane beside a route that this server dialed; cancelled with the route.
+
+    A name with several addresses may lead to another server each time: it is the route's that is dialed.
+    """
     attempts = Attempts(cluster, target)
     while True:
         lane = remote.lane.carrying
         if lane is None:
             try:
-                lane = await dial(cluster, target, lane=True)
+                lane = await dial(cluster, target, address=route.address[0], lane=True, server_id=remote.peer.server_id)
             except OSError as error:
                 await attempts.after(error)
                 continue

@@ -43,7 +43,7 @@ class Cluster:
 
     Shapes:  peers: by server id, those whose messages come and go now. name: the cluster's, which may change while it is
              `dynamic`. routes: all connections by number, also those without a handshake. configured: whom the
-             configuration names, with the id of the server that was found there. net: None without a node id.
+             configuration names, with the id of the server that was found there, perhaps this one. net: None without a node id.
     """
 
     def __init__(
@@ -142,10 +142,13 @@ class Cluster:
     def founders(self) -> frozenset[str] | None:
         """Names of the servers with streams that the configuration names, this one included; None until all were reached."""
         names = {self.server_name}
-        reached = {route.target: route.info for route in self.routes.values() if route.target and route.info}
+        connected = (route for route in self.routes.values() if route.target and route.info and not route.to_self)
+        reached = {route.target: route.info.server_id for route in connected if route.info}
         for target, server_id in self.configured.items():
-            info = reached.get(target)
-            peer = self._known.get(server_id or (info.server_id if info is not None else ""))
+            found = reached.get(target, server_id) if server_id in (None, self.server_id) else server_id
+            if found == self.server_id:
+                continue
+            peer = self._known.get(found or "")
             if peer is None:
                 return None
             if peer.node is not None:
@@ -341,7 +344,7 @@ class Cluster:
         self.core.log.debug("rid:%d - Registering remote route %s", route.conn, peer.server_id)
         remote.stop_lane_dialer()
         if route.target is not None and route.info.streamd:
-            remote.lane_dialer = self._run(keep_lane(self, route.target, remote))
+            remote.lane_dialer = self._run(keep_lane(self, route.target, route, remote))
         if again:
             return
         remote.gone = asyncio.Event()

@@ -33,16 +33,20 @@ class Route(Link):
     """A link to another server.
 
     Shapes:  target: whom this server dialed, None if it was dialed. lane: it carries the system account alone.
+             wanted: the id of the only server that will do, None if any will.
              info: what the other server said of itself, None until then.
     """
 
     label: ClassVar[str] = "rid"
 
-    def __init__(self, cluster: Cluster, target: Target | None, *, lane: bool = False) -> None:
+    def __init__(
+        self, cluster: Cluster, target: Target | None, *, lane: bool = False, wanted: str | None = None
+    ) -> None:
         super().__init__(cluster.core)
         self.cluster = cluster
         self.target = target
         self.lane = lane
+        self.wanted = wanted
         self.info: Info | None = None
         self.info_text = b""
         self.carried = False
@@ -185,6 +189,11 @@ class Route(Link):
         if self.info is not None:
             self.cluster.told(self, info)
             return None
+        if self.wanted not in (None, info.server_id):
+            self.core.log.error(
+                "rid:%d - %s leads to server %s, and not to %s", self.conn, self.url, info.server_id, self.wanted
+            )
+            return self.fail(None, "Wrong Server")
         self.info, self.info_text = info, text
         if info.server_id == self.cluster.server_id:
             self.to_self = True
