@@ -6,7 +6,7 @@ this node leads: only then are there consumers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Records, StreamState, record_key
 from streamd.api.stream import StreamConfig
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from streamd.streams.replication.replica import Replica
 
     Opened = Callable[["Stream | Shelf", StoreError | None], None]
+
+#: Pause before a commit that failed is made again.
+RETRY_NS: Final = 100_000_000
 
 
 class Holding:
@@ -187,18 +190,29 @@ class Holding:
     def settle(self, stream: Stream, done: Callable[[], None]) -> None:
         """A frozen copy is this server's alone from now on."""
         jetstream = self._jetstream
-        before = stream.replica
+        before, group = stream.replica, stream.group
 
-        def job(work: Work) -> Callable[[Outcome], None]:
-            stream.group, stream.frozen, stream.replica = "", False, None
-            stream.changes = jetstream.services.changes
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            if stream.closed:  # it was deleted meanwhile
+                done()
+                return None
+            stream.group, stream.frozen = "", False
             stream.part(work).definition = stream.definition(stream.config)
+            stream.group, stream.frozen = group, True  # until that is stored
             return after
 
-        def after(_outcome: Outcome) -> None:
+        def after(outcome: Outcome) -> None:
+            if stream.closed:
+                done()
+                return
+            if outcome.error is not None:
+                jetstream.services.clock.call_later(RETRY_NS, lambda: self.settle(stream, done))
+                return
             if before is not None:
                 before.lead.gone(stream)
                 before.owners.pop(stream.uid, None)
+            stream.group, stream.frozen, stream.replica = "", False, None
+            stream.changes = jetstream.services.changes
             self.arrived(stream)
             stream.take_up()
             stream.rows = {}

@@ -208,13 +208,13 @@ class Mover:
         fields = json.loads(payload)
         uid = fields["uid"]
         stream = next((each for each in self._replication.jetstream.streams.values() if each.uid == uid), None)
-        if stream is not None and stream.frozen and not stream.partial and stream.move == fields["move"]:
+        if uid in self._fetching:
+            answer(b"busy")  # what is in memory may not be stored yet
+        elif stream is not None and stream.frozen and not stream.partial and stream.move == fields["move"]:
             answer(b"ok")
         elif stream is not None and not stream.partial and stream.replica is not None:
             # It is here in the group that it leaves, whose log this server has yet to catch up with.
             self._clock.call_later(AGAIN_NS, lambda: self._serve_take(node, payload, answer))
-        elif uid in self._fetching:
-            answer(b"busy")
         else:
             self._fetching.add(uid)
 

@@ -70,27 +70,55 @@ class Transfer:
                 return
             head, parts = read_answer(answer)
 
+            definition, whole = json.loads(parts[0]), head["kind"] != "records"
+
             def job(work: Work) -> Callable[[Outcome], None]:
-                copy = self.held(uid)
-                if copy is None:
-                    definition = {**json.loads(parts[0]), "group": group}
-                    copy = self._replication.holding.new_stream(uid, definition)
-                    copy.move = definition["move"]
-                    copy.frozen = copy.partial = True
-                    self._replication.jetstream.streams[copy.name] = copy
-                if head["kind"] == "records":
+                copy, put_back = self._copy(uid, {**definition, "group": group})
+                copy.partial = not whole
+                if whole:
+                    self._take_stream(work, copy, definition, [copy.definition(copy.config), *parts[1:4]])
+                    self._take_rows(work, copy, parts[4:])
+                else:
                     copy.part(work).definition = copy.definition(copy.config)
                     self._append(work, copy, unpack(parts[3]))
                     self._commits.touch(copy)
-                    return lambda outcome: self.copy(node, uid, group, done) if outcome.error is None else done(False)
-                copy.partial = False
-                self._take_stream(work, copy, json.loads(parts[0]), [copy.definition(copy.config), *parts[1:4]])
-                self._take_rows(work, copy, parts[4:])
-                return lambda outcome: done(outcome.error is None)
+
+                def after(outcome: Outcome) -> None:
+                    if outcome.error is not None:
+                        put_back()
+                        done(False)
+                    elif whole:
+                        done(True)
+                    else:
+                        self.copy(node, uid, group, done)
+
+                return after
 
             self._commits.at_rest(job)
 
         self.pieces.call(node, STATE, payload, answered)
+
+    def _copy(self, uid: int, definition: dict[str, Any]) -> tuple[Stream, Callable[[], None]]:
+        """This server's copy, begun if there is none, and what makes it what is stored again: one that isn't whole there must
+        not count as whole here, as the original goes once all copies are."""
+        streams, stream = self._replication.jetstream.streams, self.held(uid)
+        if stream is None:
+            made = self._replication.holding.new_stream(uid, definition)
+            made.move, made.frozen = definition["move"], True
+            streams[made.name] = made
+            return made, lambda: _forget_copy(streams, made)
+        copy = stream
+        state, config, version, rows = copy.state, copy.config, copy.version, copy.rows
+        frozen, move, partial = copy.frozen, copy.move, copy.partial
+        copy.move = definition["move"]
+
+        def put_back() -> None:
+            copy.replace_state(state, config, version)
+            copy.frozen, copy.move, copy.partial, copy.rows = frozen, move, partial, rows
+            copy.put_back()
+            copy.committed_seq = copy.state.last_seq
+
+        return copy, put_back
 
     # fetching
 
@@ -322,6 +350,11 @@ class Transfer:
         part.checkpoint = own[1]
         stream.replace_state(state, config, definition.get("version", 0))
         stream.frozen, stream.move, stream.partial = definition.get("frozen", False), definition.get("move", 0), False
+
+
+def _forget_copy(streams: dict[str, Stream], stream: Stream) -> None:
+    if streams.get(stream.name) is stream:
+        del streams[stream.name]
 
 
 def _forget(replica: Replica, uid: int) -> None:
