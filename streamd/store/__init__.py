@@ -20,7 +20,14 @@ from streamd.store.cache import TailCache
 from streamd.store.environment import Environment, Sync
 from streamd.store.log import Log, StreamLog, sequence_of
 from streamd.store.memory import MemoryLog
-from streamd.store.recovery import StoredConsumer, StoredStream, checkpoint_due, recover, restore_state
+from streamd.store.recovery import (
+    StoredConsumer,
+    StoredStream,
+    checkpoint_due,
+    recover,
+    recover_stream,
+    restore_state,
+)
 from streamd.store.work import LogWork, Outcome, Work
 from streamd.store.writer import Writer
 
@@ -39,6 +46,7 @@ __all__ = [
     "Writer",
     "checkpoint_due",
     "recover",
+    "recover_stream",
     "restore_state",
     "sequence_of",
 ]

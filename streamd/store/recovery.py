@@ -97,11 +97,29 @@ def recover(environment: Environment) -> list[StoredStream]:
             stream, part = _ids(environment.directory, key)
             _file(found.setdefault(stream, StoredStream(stream)), key[:1], part, value)
     for stream, stored_stream in found.items():
-        reason = damages.get(stream) or environment.damaged.get(stream) or _incomplete(stored_stream, environment)
-        if reason:
-            stored_stream.damage = StreamCorrupt(environment.directory, stored_stream.name, reason)
-            _log.error("store.stream_damaged stream=%s reason=%s", stored_stream.name, reason)
+        _complete(stored_stream, environment, damages.get(stream, ""))
     return [found[stream] for stream in sorted(found)]
+
+
+def recover_stream(environment: Environment, stream: int) -> StoredStream | None:
+    """All that is stored of one stream but its records, by its keys alone; None if it isn't there."""
+    found, reason = StoredStream(stream), ""
+    there = stream in environment.databases or stream in environment.damaged
+    with environment.read() as txn, txn.cursor(db=environment.meta) as cursor:
+        for kind in layout.OF_STREAM:
+            prefix = layout.key(kind, stream)
+            for key, stored in cursor if cursor.set_range(prefix) else ():
+                if not key.startswith(prefix):
+                    break
+                there = True
+                try:
+                    _file(found, kind, layout.ids(key)[1], layout.unseal(key, stored))
+                except ValueError as error:
+                    reason = reason or str(error)
+    if not there:
+        return None
+    _complete(found, environment, reason)
+    return found
 
 
 def restore_state(
@@ -171,6 +189,14 @@ def _file(found: StoredStream, kind: bytes, part: int | None, value: bytes) -> N
             consumer.definition = value
         else:
             consumer.state = value
+
+
+def _complete(found: StoredStream, environment: Environment, reason: str) -> None:
+    """Join what belongs together, and note what damage there is; `reason`: what was found so far."""
+    reason = reason or environment.damaged.get(found.stream) or _incomplete(found, environment)
+    if reason:
+        found.damage = StreamCorrupt(environment.directory, found.name, reason)
+        _log.error("store.stream_damaged stream=%s reason=%s", found.name, reason)
 
 
 def _incomplete(found: StoredStream, environment: Environment) -> str:

@@ -22,7 +22,6 @@ from streamd.store import (
     Sync,
     TailCache,
     Writer,
-    restore_state,
 )
 from streamd.store import recover as recover_store
 from streamd.streams.advisories import Advisories
@@ -40,6 +39,7 @@ from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
 from streamd.streams.found import consumers_of, rows_of, stream_of, take_up
 from streamd.streams.journals import META, check_journals, take_journals
+from streamd.streams.reading_back import read_back
 from streamd.streams.refusals import Refusals
 from streamd.streams.room import Room
 from streamd.streams.services import Services
@@ -117,7 +117,7 @@ class JetStream:
                 advisories=Advisories(bus, clock),
                 log=log,
                 store_dir=directory,
-                restore_state=self._read_back,
+                restore_state=partial(read_back, self.environment, self.writer),
                 take_up=take_up,
                 reads=lambda: self.reads,
             )
@@ -199,20 +199,6 @@ class JetStream:
         """A log in the store. Journals of groups aren't cached: they remember what they need by themselves."""
         cipher = None if channel is None else self.encryption.cipher
         return StreamLog(self.environment, self._cache if cached else self._uncached, stream_id, cipher)
-
-    def _read_back(self, stream: Stream) -> StreamState:
-        stored = next((found for found in recover_store(self.environment) if found.stream == stream.stream_id), None)
-        if stored is None:
-            # That commit was to make the stream: there is nothing to go back to, and who asked for it is told.
-            return stream.state
-        stored.follow(self.writer.journaled)
-        now_ns = 0 if stream.group else self.services.clock.now_ns()
-        log = stream.log
-        assert isinstance(log, StreamLog)
-        options = stream_options(stream.config, stream.channel) | fixed_options(stream.config, stream.channel)
-        state = restore_state(self.environment, stored, log, now_ns=now_ns, **options)
-        stream.ids_found(len(stored.ids), now_ns or state.last_ts_ns)
-        return state
 
     @property
     def identity(self) -> str:

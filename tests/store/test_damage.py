@@ -16,7 +16,7 @@ import pytest
 
 from streamd import _engine
 from streamd.errors import StoreCorrupt, StreamCorrupt
-from streamd.store import StreamLog, Sync, Work, recover, recovery
+from streamd.store import StreamLog, Sync, Work, layout, recover, recover_stream, recovery
 from streamd.store.directory import DATA_FILE
 from tests.store import flips, program
 from tests.store.conftest import Store
@@ -115,6 +115,41 @@ def test_index_comes_back_from_checkpoint_and_tail(store: Store, monkeypatch: py
     assert isinstance(index, Index)
     assert index.live == set(range(1, 121)) - {7, 110}
     assert (stored.ids, stored.consumers[3].state, stored.name) == ([b"ids"], b"state", "S1")
+
+
+def test_one_stream_is_found_by_its_own_keys(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As among all others, and at no more cost for these."""
+    for stream in (1, 2, 256, 3 << 40):
+        filled(store, stream)
+    read: list[bytes] = []
+    unseal = layout.unseal
+
+    def counted(key: bytes, value: bytes) -> bytes:
+        read.append(key)
+        return unseal(key, value)
+
+    monkeypatch.setattr(layout, "unseal", counted)
+    for stored in recover(store.environment):
+        read.clear()
+        assert recover_stream(store.environment, stored.stream) == stored
+        assert {layout.ids(key)[0] for key in read} == {stored.stream}
+    assert recover_stream(store.environment, 3) is None
+
+
+def test_damage_is_told_of_one_stream_too(store: Store) -> None:
+    """It is the reason that all of them would be searched for."""
+    filled(store, 1)
+    filled(store, 2)
+    with store.environment.begin() as txn:
+        name = layout.key(layout.CHECKPOINT, 2) + bytes(4)
+        value = bytearray(txn.get(name, db=store.environment.meta) or b"")
+        value[-1] ^= 4
+        txn.put(name, bytes(value), db=store.environment.meta)
+    told = [str(stored.damage) for stored in recover(store.environment)]
+    found = [recover_stream(store.environment, stream) for stream in (1, 2)]
+    assert [str(stored.damage) for stored in found if stored is not None] == told
+    assert told[0] == "None"
+    assert "checksum" in told[1]
 
 
 def test_damaged_index_is_built_again_from_the_records(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,29 @@
+"""A stream's machine as the store has it, after a commit of its changes failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamd.store import StreamLog, recover_stream, restore_state
+from streamd.streams.definitions import fixed_options, stream_options
+
+if TYPE_CHECKING:
+    from streamd._engine import StreamState
+    from streamd.store import Environment, Writer
+    from streamd.streams.stream import Stream
+
+
+def read_back(environment: Environment, writer: Writer, stream: Stream) -> StreamState:
+    """The machine again. Errors: StoreError."""
+    stored = recover_stream(environment, stream.stream_id)
+    if stored is None:
+        # That commit was to make the stream: there is nothing to go back to, and who asked for it is told.
+        return stream.state
+    stored.follow(writer.journaled)
+    now_ns = 0 if stream.group else stream.services.clock.now_ns()
+    log = stream.log
+    assert isinstance(log, StreamLog)
+    options = stream_options(stream.config, stream.channel) | fixed_options(stream.config, stream.channel)
+    state = restore_state(environment, stored, log, now_ns=now_ns, **options)
+    stream.ids_found(len(stored.ids), now_ns or state.last_ts_ns)
+    return state
