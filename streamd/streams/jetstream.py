@@ -35,6 +35,7 @@ from streamd.streams.definitions import (
     new_consumer_state,
     stream_options,
 )
+from streamd.streams.dropping import drop, is_later
 from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
 from streamd.streams.found import consumers_of, rows_of, stream_of, take_up
@@ -93,6 +94,8 @@ class JetStream:
         self.streams: dict[str, Stream] = {}
         #: By name: from before this server joined a cluster that has others of these names or with these subjects. Not served.
         self.aside: dict[str, Stream] = {}
+        #: Found beside later ones of their names: the cluster has removed them.
+        self._removed: list[Stream] = []
         self.encryption = encryption or Encryption()
         self._shelves: dict[
             str, tuple[StoredStream, dict[str, Any]]
@@ -146,6 +149,11 @@ class JetStream:
             stream.start()
             for consumer in list(stream.consumers.values()):
                 consumer.start()
+        for stream in self._removed:
+            self.services.log.info("stream %s: an earlier one, which was removed, is dropped", stream.name)
+            stream.close("409 Consumer Deleted")
+            drop(self.services, stream, lambda: None)
+        self._removed.clear()
         self.api.bind()
 
     def lay_aside(self, stream: Stream) -> None:
@@ -185,9 +193,14 @@ class JetStream:
 
     def _file(self, stream: Stream) -> None:
         """A cluster says whether it takes a stream of this server alone; without a cluster that is the one to serve."""
+        held = self.streams.get(stream.name)
         if stream.alone and self.limits.clustered and self.identity:
             self.aside[stream.name] = stream
-        elif stream.alone or stream.replaces or stream.name not in self.streams:
+        elif held is not None and is_later(held, stream):
+            self._removed.append(stream)
+        elif held is None or stream.alone or stream.replaces or is_later(stream, held):
+            if held is not None and is_later(stream, held):
+                self._removed.append(held)
             self.streams[stream.name] = stream
 
     def new_id(self) -> int:

@@ -115,4 +115,4 @@ class Assigned:
         if stream.replica is not None:
             stream.replica.drop(stream, lambda _owner, _error: None)
         else:
-            self._jetstream.delete_stream(stream, lambda _error: None)
+            self._replication.holding.delete(stream, lambda: None)

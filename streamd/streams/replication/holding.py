@@ -6,12 +6,13 @@ this node leads: only then are there consumers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from streamd._engine import Records, StreamState, record_key
 from streamd.api.stream import StreamConfig
 from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
+from streamd.streams.dropping import RETRY_NS, drop
 from streamd.streams.found import rows_of
 from streamd.streams.shelf import Shelf
 from streamd.streams.stream import Stream
@@ -19,6 +20,7 @@ from streamd.streams.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamd.api.errors import ApiError
     from streamd.errors import StoreError
     from streamd.store import Outcome, Work
     from streamd.streams.jetstream import JetStream
@@ -26,15 +28,13 @@ if TYPE_CHECKING:
 
     Opened = Callable[["Stream | Shelf", StoreError | None], None]
 
-#: Pause before a commit that failed is made again.
-RETRY_NS: Final = 100_000_000
-
 
 class Holding:
     """Makes and removes replicas."""
 
     def __init__(self, jetstream: JetStream) -> None:
         self._jetstream = jetstream
+        self._dropping: dict[Stream | Shelf, list[Callable[..., None]]] = {}  # and who waits for that
         #: Whether a stream is still to be in a group: the meta group may have removed or moved it before that group's log was
         #: applied here.
         self.wanted: Callable[[int, str], bool] = lambda uid, group: True
@@ -58,7 +58,7 @@ class Holding:
             if existing.replica is not None:
                 existing.replica.drop(existing, lambda _owner, _error: self.open(uid, definition, done))
             else:
-                jetstream.delete_stream(existing, lambda _error: self.open(uid, definition, done))
+                self.delete(existing, lambda: self.open(uid, definition, done))
             return
         stream = self.new_stream(uid, definition)
         jetstream.streams[name] = stream
@@ -221,7 +221,7 @@ class Holding:
         jetstream.services.commits.at_rest(job)
 
     def drop(self, owner: Stream | Shelf, done: Callable[..., None]) -> None:
-        """Remove a stream or shelf from this node's store."""
+        """Remove a stream or shelf from this node's store; `done` once that is durable."""
         jetstream = self._jetstream
         if isinstance(owner, Stream):
             if jetstream.streams.get(owner.name) is owner:
@@ -230,10 +230,23 @@ class Holding:
         else:
             owner.closed = True
 
-        def job(work: Work) -> Callable[[Outcome], None]:
-            owner.part(work).drop = True
-            for number in owner.replaces if isinstance(owner, Stream) else ():
-                work.of(number).drop = True
-            return lambda outcome: done(owner, outcome.error)
+        waiting = self._dropping.setdefault(owner, [])
+        waiting.append(done)
+        if len(waiting) == 1:
+            drop(jetstream.services, owner, lambda: self._dropped(owner))
 
-        jetstream.services.commits.at_rest(job)
+    def _dropped(self, owner: Stream | Shelf) -> None:
+        for done in self._dropping.pop(owner):
+            done(owner, None)
+
+    def delete(self, stream: Stream, done: Callable[[], None]) -> None:
+        """Remove a stream of this server alone; `done` once that is durable."""
+
+        def deleted(error: ApiError | None) -> None:
+            if error is None:
+                done()
+            else:
+                services.clock.call_later(RETRY_NS, lambda: drop(services, stream, done))
+
+        services = self._jetstream.services
+        self._jetstream.delete_stream(stream, deleted)

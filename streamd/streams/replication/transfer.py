@@ -18,6 +18,7 @@ from streamd._engine import Records, StreamState, record_key
 from streamd.raft.config import Config
 from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
+from streamd.streams.dropping import is_later
 from streamd.streams.replication.pieces import Pieces
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
 from streamd.streams.replication.sending import REST_NS, STATE, Sending, read_answer, streams_of, unpack
@@ -72,8 +73,12 @@ class Transfer:
 
             definition, whole = json.loads(parts[0]), head["kind"] != "records"
 
-            def job(work: Work) -> Callable[[Outcome], None]:
-                copy, put_back = self._copy(uid, {**definition, "group": group})
+            def job(work: Work) -> Callable[[Outcome], None] | None:
+                found = self._copy(uid, {**definition, "group": group})
+                if found is None:
+                    done(False)
+                    return None
+                copy, put_back = found
                 copy.partial = not whole
                 if whole:
                     self._take_stream(work, copy, definition, [copy.definition(copy.config), *parts[1:4]])
@@ -98,13 +103,18 @@ class Transfer:
 
         self.pieces.call(node, STATE, payload, answered)
 
-    def _copy(self, uid: int, definition: dict[str, Any]) -> tuple[Stream, Callable[[], None]]:
+    def _copy(self, uid: int, definition: dict[str, Any]) -> tuple[Stream, Callable[[], None]] | None:
         """This server's copy, begun if there is none, and what makes it what is stored again: one that isn't whole there must
-        not count as whole here, as the original goes once all copies are."""
+        not count as whole here, as the original goes once all copies are. None if another stream has its name."""
         streams, stream = self._replication.jetstream.streams, self.held(uid)
         if stream is None:
             made = self._replication.holding.new_stream(uid, definition)
             made.move, made.frozen = definition["move"], True
+            other = streams.get(made.name)
+            if other is not None and not is_later(made, other):
+                return None
+            if other is not None:
+                self._replication.assigned.remove(other)  # that was removed, which this server has yet to hear
             streams[made.name] = made
             return made, lambda: _forget_copy(streams, made)
         copy = stream
