@@ -92,6 +92,30 @@ def test_full_while_a_state_is_fetched(seed: int) -> None:
         whole(world, acked)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_full_while_the_meta_state_is_fetched(seed: int) -> None:
+    """It is taken once it can be stored, also if nothing else happens in the cluster meanwhile."""
+    with World(seed, tail_bytes=1000) as world:
+        acked = filled(world)
+        server = victim(world, "neither")
+        gone = server.replication.net.node
+        server.kill()
+        world.until(lambda: not any(gone in other.replication.net.linked() for other in world.running))
+        for number in range(10):
+            world.create(f"N{number}", replicas=1)
+        for other in world.running:
+            other.replication.meta.store(lambda _error: None)  # their logs begin behind what that server has
+        world.run(1)
+        server.disk.full = True
+        server.start()
+        world.run(3)
+        meta = server.replication.meta
+        assert meta.group.replica.behind
+        server.disk.full = False
+        world.until(lambda: "N9" in meta.state.streams and not meta.group.replica.behind, what="the state")
+        whole(world, acked)
+
+
 def full_behind_definition(server: Server, name: str) -> None:
     """The disk has room for a stream's definition, and for nothing more."""
 

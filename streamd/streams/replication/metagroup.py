@@ -175,8 +175,10 @@ class MetaGroup:
 
     def store(self, done: Callable[[Exception | None], None]) -> None:
         """Store the state as it is, so that the log may be cut."""
+        self._store(self.state.encode(), self.applied, done)
+
+    def _store(self, blob: bytes, index: int, done: Callable[[Exception | None], None]) -> None:
         self._storing = True
-        blob, index = self.state.encode(), self.applied
 
         def job(work: Work) -> Callable[[Outcome], None]:
             part = work.of(self.journal_id)
@@ -232,13 +234,16 @@ class MetaGroup:
         index, term = fields["index"], fields["term"]
         if index <= self.applied:
             return
-        self.state = MetaState.decode(fields["state"].encode())
-        self.applied = index
+        state = MetaState.decode(fields["state"].encode())
         config = Config(tuple(fields["voters"]), tuple(fields["learners"]))
 
         def stored(error: Exception | None) -> None:
-            if error is None:
+            self._fetching = False
+            # What isn't stored isn't applied either, or nobody would ask for it again.
+            if error is None and index > self.applied:
+                self.state, self.applied = state, index
                 self.group.installed(index, term, config)
                 self._effects(Change("all"), {})
 
-        self.store(stored)
+        self._fetching = True
+        self._store(state.encode(), index, stored)
