@@ -78,7 +78,6 @@ class Assigned:
         stream = jetstream.streams.get(wanted.name)
         if wanted.uid in self._opening:
             return
-        config = jetstream.config_of(wanted.config)
         if stream is not None and stream.uid == wanted.uid and stream.frozen:
             self._replication.mover.moved(wanted)
         elif stream is None or stream.uid != wanted.uid:
@@ -89,21 +88,32 @@ class Assigned:
                 self.remove_uid(stream.uid)
             self._opening.add(wanted.uid)
             jetstream.create_stream(
-                config,
+                jetstream.config_of(wanted.config),
                 partial(self._made_own, wanted),
                 uid=wanted.uid,
                 created_ns=wanted.created_ns,
                 version=wanted.version,
             )
         elif stream.version < wanted.version:
-            self._opening.add(wanted.uid)
-            stream.version = wanted.version
-            jetstream.update_stream(stream, config, lambda error: self._made_own(wanted, stream, error))
+            self._update_own(wanted, stream)
+
+    def _update_own(self, wanted: Assignment, stream: Stream) -> None:
+        before, stream.version = stream.version, wanted.version
+
+        def updated(error: ApiError | None) -> None:
+            if error is not None:
+                stream.version = before
+            self._made_own(wanted, stream, error)
+
+        self._opening.add(wanted.uid)
+        self._jetstream.update_stream(stream, self._jetstream.config_of(wanted.config), updated)
 
     def _made_own(self, wanted: Assignment, _stream: Stream | None, error: ApiError | None) -> None:
         self._opening.discard(wanted.uid)
         self._replication.answers.made(wanted.uid, error)
-        self.look_at(wanted)
+        if error is None:
+            self.look_at(wanted)
+        # Without room it would fail again at once, and again: the next look at everything tries it.
 
     def remove_uid(self, uid: int) -> None:
         """A stream was deleted: nothing of it stays here."""

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd.api.errors import ApiError
+from streamd.streams.failures import storage_error
 from streamd.streams.replication.view import name_of
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ class Bringing:
         def after(outcome: Outcome) -> None:
             if outcome.error is not None and stream.stream_id:
                 stream.uid = stream.version = 0  # the next look tries again
-            elif jetstream.aside.pop(stream.name, None) is not None:
+                done(storage_error(outcome.error))
+                return
+            if jetstream.aside.pop(stream.name, None) is not None:
                 jetstream.streams[stream.name] = stream
                 stream.take_up()
                 stream.rows = {}
