@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tests.replication.test_rejoin import filled
 from tests.replication.world import World
+
+if TYPE_CHECKING:
+    from _collections_abc import dict_values
+
+    from streamd.streams.stream import Stream
 
 SECOND = 1_000_000_000
 
@@ -22,3 +29,26 @@ def test_a_new_leader_answers_nothing_again() -> None:
 
         told = [answer["type"].rpartition(".")[2] for server in world.running for _, answer in server.answers]
         assert told == ["stream_leader_stepdown_response"]
+
+
+def test_streams_are_looked_for_only_where_somebody_asked() -> None:
+    """A new leader looks at all its streams, and each of them would be searched for among all."""
+
+    class Streams(dict[str, "Stream"]):
+        searched = False
+
+        def values(self) -> dict_values[str, Stream]:
+            self.searched = True
+            return super().values()
+
+    with World(1) as world:
+        filled(world)
+        server = world.leader("S")
+        assert server is not None
+        stream = server.stream("S")
+        assert stream is not None
+        streams = server.jetstream.streams = Streams(server.jetstream.streams)
+        answers = server.replication.answers
+        answers.made(stream.uid, None)
+        answers.made_before(stream.uid, 0)
+        assert not streams.searched

@@ -52,15 +52,20 @@ class Answers:
 
     def made_before(self, uid: int, lost_ns: int) -> None:
         """The leader before this server has done what was asked for; when it was lost it may not have come to answer."""
-        asked = self._questions.get(uid, ())
+        asked = self._questions.get(uid)
+        if asked is None:
+            return
         self._questions[uid] = [question for question in asked if question.asked_ns > lost_ns - ANSWERED_NS]
         self.made(uid, None)
 
     def made(self, uid: int, error: Exception | None) -> None:
         """This server has done what was asked for."""
+        asked = self._questions.pop(uid, None)
+        if not asked:
+            return  # as nearly always: a new leader looks at all its streams
         jetstream = self._replication.jetstream
         stream = next((each for each in jetstream.streams.values() if each.uid == uid), None)
-        for question in self._questions.pop(uid, ()):
+        for question in asked:
             if isinstance(error, StoreError):
                 error = storage_error(error)
             if isinstance(error, ApiError):
