@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamd.streams.replication import ops
+from streamd.streams.replication.bringing import lay_aside
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -84,8 +85,10 @@ class Assigned:
             if self._replication.bringing.take(wanted, partial(self._made_own, wanted, None)):
                 self._opening.add(wanted.uid)
                 return
-            if stream is not None:
-                self.remove_uid(stream.uid)
+            if stream is not None and stream.alone:
+                lay_aside(jetstream, stream, "name")
+            elif stream is not None:
+                self.remove(stream)
             self._opening.add(wanted.uid)
             jetstream.create_stream(
                 jetstream.config_of(wanted.config),

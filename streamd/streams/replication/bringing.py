@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streamd.raft.net import NodeId
     from streamd.state.meta import Assignment, Change
     from streamd.store import Outcome, Work
+    from streamd.streams.jetstream import JetStream
     from streamd.streams.replication.node import Replication
     from streamd.streams.stream import Stream
 
@@ -51,7 +52,7 @@ class Bringing:
             other = replication.meta.state.streams.get(stream.name)
             if other is not None:
                 if other.created_ns != stream.created_ns:
-                    self._lay_aside(stream, "name")
+                    lay_aside(jetstream, stream, "name")
                 continue
             self._asking.add(stream.name)
             fields = {"name": stream.name, "created": stream.created_ns, "config": stream.config.wire()}
@@ -61,27 +62,12 @@ class Bringing:
         def answered(answer: bytes | None) -> None:
             self._asking.discard(stream.name)
             if answer:
-                self._lay_aside(stream, answer.decode())
+                lay_aside(self._jetstream, stream, answer.decode())
 
         if leader == self._net.node:
             self._serve(leader, payload, answered)
         else:
             self._net.call(leader, BRING, payload, answered, timeout_ns=TIMEOUT_NS)
-
-    def _lay_aside(self, stream: Stream, what: str) -> None:
-        """Serve it no more."""
-        jetstream = self._jetstream
-        if stream.name in jetstream.aside or jetstream.streams.get(stream.name) is not stream:
-            return
-        del jetstream.streams[stream.name]
-        jetstream.lay_aside(stream)
-        self._replication.services.log.error(
-            "stream %s was made before this server joined the cluster, which has another one with the same %s: it isn't "
-            "served. Nothing of it was deleted: delete the other one, or start this server without a cluster block to get "
-            "at it",
-            stream.name,
-            what,
-        )
 
     def take(self, wanted: Assignment, done: Callable[[ApiError | None], None]) -> bool:
         """If the cluster has taken in a stream of this server: note that. Returns whether it is one."""
@@ -138,3 +124,18 @@ class Bringing:
             answer(b"")
 
         replication.meta.propose(command, assigned)
+
+
+def lay_aside(jetstream: JetStream, stream: Stream, what: str) -> None:
+    """Serve a stream from before no more, as the cluster has another one with the same name or subjects."""
+    if stream.name in jetstream.aside or jetstream.streams.get(stream.name) is not stream:
+        return
+    del jetstream.streams[stream.name]
+    jetstream.lay_aside(stream)
+    jetstream.services.log.error(
+        "stream %s was made before this server joined the cluster, which has another one with the same %s: it isn't "
+        "served. Nothing of it was deleted: delete the other one, or start this server without a cluster block to get "
+        "at it",
+        stream.name,
+        what,
+    )

@@ -14,6 +14,7 @@ from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.dropping import RETRY_NS, drop
 from streamd.streams.found import rows_of
+from streamd.streams.replication.bringing import lay_aside
 from streamd.streams.shelf import Shelf
 from streamd.streams.stream import Stream
 
@@ -53,7 +54,9 @@ class Holding:
         jetstream = self._jetstream
         name = definition["name"]
         existing = jetstream.streams.get(name)
-        if existing is not None:
+        if existing is not None and existing.alone:
+            lay_aside(jetstream, existing, "name")
+        elif existing is not None:
             # Another one of that name was removed and is still here: its group lags behind.
             if existing.replica is not None:
                 existing.replica.drop(existing, lambda _owner, _error: self.open(uid, definition, done))

@@ -19,6 +19,7 @@ from streamd.raft.config import Config
 from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.dropping import is_later
+from streamd.streams.replication.bringing import lay_aside
 from streamd.streams.replication.pieces import Pieces
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
 from streamd.streams.replication.sending import REST_NS, STATE, Sending, read_answer, streams_of, unpack
@@ -111,9 +112,11 @@ class Transfer:
             made = self._replication.holding.new_stream(uid, definition)
             made.move, made.frozen = definition["move"], True
             other = streams.get(made.name)
-            if other is not None and not is_later(made, other):
+            if other is not None and other.alone:
+                lay_aside(self._replication.jetstream, other, "name")
+            elif other is not None and not is_later(made, other):
                 return None
-            if other is not None:
+            elif other is not None:
                 self._replication.assigned.remove(other)  # that was removed, which this server has yet to hear
             streams[made.name] = made
             return made, lambda: _forget_copy(streams, made)
@@ -231,6 +234,9 @@ class Transfer:
             return owner
         stream = self._replication.holding.new_stream(uid, definition)
         before = streams.get(stream.name)
+        if before is not None and before.alone:
+            lay_aside(self._replication.jetstream, before, "name")
+            before = None
         streams[stream.name] = stream
         replica.adopt(stream)
         stream.await_state()
