@@ -88,6 +88,16 @@ class StoreFailed(StoreError):
         self.directory = directory
 
 
+class NameTaken(StoreError):
+    """A channel and a stream that somebody made want the same name; neither is removed for the other."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"stream {name} is here, and the cluster has another one of that name; one of the two is a channel of NATS "
+            f"Streaming: delete the one that isn't wanted"
+        )
+
+
 class StoreClosed(StoreError):
     """Asked after `close`."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from streamd.errors import NameTaken
 from streamd.store import recover
 from tests.replication.test_rejoin import filled, victim, whole
 from tests.replication.world import World
@@ -80,4 +81,23 @@ def test_of_two_of_one_name_the_later_is_served(seed: int, monkeypatch: pytest.M
         world.until(lambda: stored(server, "S") == [now], what="the first one to be dropped")
         assert before < now
         acked["S"] += world.store("S", 3)
+        whole(world, acked)
+
+
+def test_neither_a_channel_nor_a_stream_goes_for_the_other() -> None:
+    """Two servers may make them at once; an older stream goes for a later one, and not the other way round."""
+    with World(1) as world:
+        acked = filled(world)
+        server = world.running[0]
+        stream = server.stream("S")
+        assert stream is not None
+        holding = server.replication.holding
+        definition = {"name": "S", "config": stream.config.wire(), "created": 0, "group": "STAN", "uid": 1 << 62}
+        told: list[object] = []
+        holding.open(1 << 62, {**definition, "channel": "s"}, lambda _owner, error: told.append(error))
+        assert isinstance(told[0], NameTaken)
+        assert holding.outlived(stream.uid - 1, "S")
+        assert not holding.outlived(stream.uid + 1, "S")
+        world.run(1)
+        assert server.stream("S") is stream
         whole(world, acked)

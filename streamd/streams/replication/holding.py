@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from streamd._engine import Records, StreamState, record_key
 from streamd.api.stream import StreamConfig
+from streamd.errors import NameTaken
 from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.dropping import RETRY_NS, drop
 from streamd.streams.found import rows_of
 from streamd.streams.replication.bringing import lay_aside
+from streamd.streams.replication.ops import FIRST_OWN_UID
 from streamd.streams.shelf import Shelf
 from streamd.streams.stream import Stream
 
@@ -35,6 +37,7 @@ class Holding:
 
     def __init__(self, jetstream: JetStream) -> None:
         self._jetstream = jetstream
+        self._told: set[str] = set()  # names that two want
         self._dropping: dict[Stream | Shelf, list[Callable[..., None]]] = {}  # and who waits for that
         #: Whether a stream is still to be in a group: the meta group may have removed or moved it before that group's log was
         #: applied here.
@@ -56,6 +59,14 @@ class Holding:
         existing = jetstream.streams.get(name)
         if existing is not None and existing.alone:
             lay_aside(jetstream, existing, "name")
+        elif existing is not None and (existing.channel is None) != (definition.get("channel") is None):
+            # One is a channel's, the other is somebody's: neither came in the place of the other.
+            error = NameTaken(name)
+            if name not in self._told:
+                self._told.add(name)
+                jetstream.services.log.error("RAFT: %s", error)
+            done(existing, error)  # it is tried again until one of them has gone
+            return
         elif existing is not None:
             # Another one of that name was removed and is still here: its group lags behind.
             if existing.replica is not None:
@@ -78,6 +89,11 @@ class Holding:
             done(stream, outcome.error)
 
         jetstream.services.commits.at_rest(job)
+
+    def outlived(self, uid: int, name: str) -> bool:
+        """Whether this server has a later stream of that name: the one of this uid was removed."""
+        held = self._jetstream.streams.get(name)
+        return held is not None and held.channel is None and uid < held.uid < FIRST_OWN_UID
 
     def new_stream(self, uid: int, definition: dict[str, Any]) -> Stream:
         """An empty stream that is not yet stored."""

@@ -360,7 +360,9 @@ class Replica:
             at_rest(retention.trim_job(0, done, now_ns=now_ns))
 
     def _open(self, op: Op, done: Callable[..., None]) -> None:
-        if op.uid in self.owners or not self.holding.wanted(op.uid, self.name):
+        definition = json.loads(op.body)
+        wanted = self.holding.wanted(op.uid, self.name) and not self.holding.outlived(op.uid, definition["name"])
+        if op.uid in self.owners or not wanted:
             done(None, None)
             return
 
@@ -370,7 +372,7 @@ class Replica:
                 self.lead.opened(owner)
             done(owner, error)
 
-        self.holding.open(op.uid, json.loads(op.body), opened)
+        self.holding.open(op.uid, definition, opened)
 
     def _is_in(self, stream: Stream, move: int) -> bool:
         return stream.replica is self and not stream.frozen and stream.move == move
