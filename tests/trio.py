@@ -44,3 +44,8 @@ def streaming_trio(home: Path, block: str) -> Trio:
 def trio(home: Path, software: Software = STREAMD) -> Trio:
     """A cluster that isn't started yet."""
     return Trio(software, on_loopback(home), as_in_conf, streaming=True)
+
+
+def everywhere(cluster: Trio, path: str) -> list[dict[str, object]]:
+    """A page of each server."""
+    return [node.ask(path) for node in cluster.nodes]

@@ -15,6 +15,7 @@ from streamd.stan.complaints import Complaints
 from streamd.stan.followed import channel_of, clients_of
 from streamd.stan.group import SERVICE
 from streamd.stan.names import Subjects, shown
+from streamd.stan.publishes import Publish, publishes
 from streamd.stan.service import Streaming
 from streamd.state.meta import STREAMING_GROUP
 from streamd.streams.replication.channels import GroupStreams
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from streamd.streams.replication.replica import Replica
     from streamd.streams.stream import Stream
 
-#: Subject, reply subject and payload of a publish.
-Publish = tuple[str, str, bytes]
 #: The leader before passes on what it has as soon as it knows the next one, who waits so long for it where it was asked to
 #: lead,
 HANDED_NS: Final = 100_000_000
@@ -67,7 +66,7 @@ class ClusteredStreaming:
         self._replica: Replica | None = None
         self._service: Streaming | None = None
         self._parked: Binding | None = None
-        self._left: Batch | None = None  # came to this server before it ceased to lead
+        self._left: list[Publish] = []  # came to this server before it ceased to lead
         self._last: Streaming | None = None  # what served then
         self._handed: Binding | None = None  # hears that the leader before has passed on all that it had
         self._is_handed = False  # it has, since this server parks
@@ -132,7 +131,7 @@ class ClusteredStreaming:
                 if self._waiting is not None:
                     self._waiting.cancel()
                     self._waiting = None
-                    self._left = None if self._parked is None else self._parked.take()
+                    self._left = publishes(None if self._parked is None else self._parked.take())
                 self._end_passing()
                 if self._members is not None:
                     self._members.close()
@@ -224,7 +223,10 @@ class ClusteredStreaming:
     # without a leader
 
     def _park(self, parked: bool) -> None:
-        """Keep what clients send, as long as there is no leader; the next one has its own copy."""
+        """Keep what clients send, as long as there is no leader; the next one has its own copy. But some may not have heard yet
+        that it listens, and sent it to the leader before alone."""
+        if not parked and self._parked is not None and self._last is not None:
+            self._left += publishes(self._parked.take())
         self._drop_parked()
         if parked:
             subjects = self._subjects
@@ -248,16 +250,16 @@ class ClusteredStreaming:
 
     def _park_anew(self) -> None:
         """There has been no leader for long: who sent what is kept has given it up."""
-        self._left = self._last = None
+        self._left, self._last = [], None
         self._park(True)
 
     def _take_parked(self) -> None:
         """This server is the next leader: it takes what came before, in the order in which clients sent it. First what it left
         itself, if it was the leader before; then what that one passed on; then its own copies of what came meanwhile."""
         services = self._replication.services
-        self._passed = services.bus.bind([self._passed_subject("")], lambda batch: self._take_passed(_publishes(batch)))
+        self._passed = services.bus.bind([self._passed_subject("")], lambda batch: self._take_passed(publishes(batch)))
         services.clock.call_later(PASSED_NS, self._end_passing)
-        found = _publishes(None if self._parked is None else self._parked.take())
+        found = publishes(None if self._parked is None else self._parked.take())
         self._drop_parked()
         prefix = self._passed_subject("")[:-1]
         self._taken = set()
@@ -296,14 +298,14 @@ class ClusteredStreaming:
 
     def _leave(self) -> list[Publish]:
         """What came to this server while it led and wasn't done: as it is passed on."""
-        left, self._left = self._left, None
+        left, self._left = self._left, []
         last, self._last = self._last, None
         requests = [] if last is None else last.unanswered()
         found = [(request.subject, request.reply, request.payload) for request in requests]
         prefix = self._passed_subject("")[:-1]
         return [
             (subject if subject.startswith(prefix) else self._passed_subject(subject), reply, payload)
-            for subject, reply, payload in [*found, *_publishes(left)]
+            for subject, reply, payload in [*found, *left]
         ]
 
     def _take_passed(self, passed: list[Publish]) -> None:
@@ -339,9 +341,3 @@ class ClusteredStreaming:
         if self._service is not None:
             self._service.close()
             self._service = None
-
-
-def _publishes(batch: Batch | None) -> list[Publish]:
-    """What a batch holds."""
-    messages = () if batch is None else (batch[index] for index in range(len(batch)))
-    return [(message.subject, message.reply, message.payload) for message in messages]

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from google.protobuf.message import DecodeError
+
 from streamd import limits
 from streamd._engine import StanSorted, refuse_batch
 from streamd.stan.names import shown
+from streamd.stan.schema_pb2 import PubMsg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +33,26 @@ if TYPE_CHECKING:
 SORTED_BYTES_MAX: Final = 8 << 20
 #: More than this is worth to be stored in the channels' streams ahead as well.
 FILLING_BYTES: Final = 128 << 10
+
+#: Subject, reply subject and payload of a publish, as a client sent it.
+Publish = tuple[str, str, bytes]
+
+
+def publishes(batch: Batch | None, channel: str | None = None) -> list[Publish]:
+    """What a batch holds; or of it, what is for one channel."""
+    messages = () if batch is None else (batch[index] for index in range(len(batch)))
+    return [
+        (message.subject, message.reply, message.payload)
+        for message in messages
+        if channel is None or _is_for(channel, message.payload)
+    ]
+
+
+def _is_for(channel: str, payload: bytes) -> bool:
+    try:
+        return PubMsg.FromString(payload).subject == channel
+    except DecodeError:
+        return False  # the engine reads names that are no UTF-8, and this doesn't
 
 
 class Publishes:
@@ -58,6 +81,8 @@ class Publishes:
         self._number = 0  # of the last batch that was taken apart
         self._staged: deque[tuple[int, Channel, Batch]] = deque()
         self._parked: dict[str, list[tuple[int, Batch]]] = {}  # by channel, until that is made
+        #: By number: what was filed as it came, for the next leader. Not with `ahead`.
+        self._raw: dict[int, tuple[str, Batch]] = {}
         self._listed = False  # the commits will ask
         self._sorted = StanSorted()
         self._ahead = ahead
@@ -68,13 +93,15 @@ class Publishes:
         """Take publishes."""
         self._binding.set_subjects([subject])
 
-    def lay_down(self) -> Batch | None:
-        """Take no more, as another server does. Returns what nobody has looked at."""
+    def lay_down(self) -> list[Publish]:
+        """Take no more, as another server does. Returns what wasn't handed over: of channels that are still being made, and
+        what nobody has looked at."""
         self._closed = True
-        self._staged.clear()
-        self._parked.clear()
+        left = [publish for _, (name, batch) in sorted(self._raw.items()) for publish in publishes(batch, name)]
+        left += publishes(self._binding.take())
+        for held in (self._staged, self._parked, self._raw):
+            held.clear()
         self._sorted = StanSorted()
-        left = self._binding.take()
         self._binding.close()
         return left
 
@@ -108,6 +135,7 @@ class Publishes:
                 left.append((number, channel, batch))
             else:
                 taken[channel.name] = (channel.stream, batch)
+                self._raw.pop(number, None)
         self._staged.extendleft(reversed(left))
         if self._staged:
             self._announce()
@@ -115,7 +143,7 @@ class Publishes:
 
     def _pull(self, limit_bytes: int) -> None:
         """Stage what has arrived."""
-        self._sort(limit_bytes)
+        came = self._sort(limit_bytes)
         found, self._sorted = self._sorted, StanSorted()
         self.messages += found.messages
         self.bytes += found.bytes
@@ -125,15 +153,18 @@ class Publishes:
         self._complaints.count(found.refusals - len(found.refused))
         for name, messages in found.take():
             self._number += 1
+            if came is not None and not self._ahead:
+                self._raw[self._number] = (name, came)
             self._file(self._number, name, messages)
 
-    def _sort(self, limit_bytes: int) -> None:
-        """Take what has arrived apart; those that are no good are answered."""
+    def _sort(self, limit_bytes: int) -> Batch | None:
+        """Take what has arrived apart; those that are no good are answered. Returns it as it came."""
         batch = None if self._closed else self._binding.take(limit_bytes)
         if batch is not None:
             self._publishers.sort(batch, self._sorted, self._bus.engine, self._binding.account)
             if self._sorted.refusals:
                 self._bus.flush_soon()
+        return batch
 
     def _file(self, number: int, name: str, batch: Batch) -> None:
         """Stage a batch if its channel is there; make that if it isn't."""
@@ -149,6 +180,7 @@ class Publishes:
     def _opened(self, name: str, channel: Channel | None, reason: str) -> None:
         for number, batch in self._parked.pop(name, ()):
             if channel is None:
+                self._raw.pop(number, None)
                 account = self._binding.account
                 refuse_batch(batch, self._bus.engine, shown(name), 503, 10077, reason, account=account)
                 text = 'STREAM: Error processing %d messages for channel "%s": %s'

@@ -21,7 +21,7 @@ from streamd.stan.clients import Client, Clients
 from streamd.stan.complaints import Complaints
 from streamd.stan.group import SERVICE, Group
 from streamd.stan.names import Subjects, client_id_valid, shown, text
-from streamd.stan.publishes import Publishes
+from streamd.stan.publishes import Publish, Publishes
 from streamd.stan.schema_pb2 import (
     CloseRequest,
     CloseResponse,
@@ -192,9 +192,9 @@ class Streaming:
                 group.stop()
         self._complaints.close()
 
-    def lay_down(self) -> Batch | None:
+    def lay_down(self) -> list[Publish]:
         """Another server of the cluster serves now, and nothing of this one is left; see `unanswered`. Returns publishes that
-        nobody has looked at."""
+        weren't handed over."""
         self._laid_down = True
         self.close()
         for channel in self.channels.by_name.values():

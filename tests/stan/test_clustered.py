@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.wire import BenchError
 from tests.stan.program import Connection, Program, Refused, Subscription
-from tests.trio import streaming_trio, trio
+from tests.trio import everywhere, streaming_trio, trio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,11 +81,6 @@ def wait_for_a_leader(connection: Connection) -> None:
             connection.publish("probe", "x")
             break
     connection.ack_seconds = patience
-
-
-def everywhere(cluster: Trio, path: str) -> list[dict[str, object]]:
-    """A page of each server."""
-    return [node.ask(path) for node in cluster.nodes]
 
 
 def unacked(node: Node, channel: str, client: str) -> int:
@@ -193,17 +188,15 @@ def test_what_is_published_without_a_leader_is_stored_once_if_the_next_one_had_i
 
 def test_a_leader_that_is_stopped_hands_over_what_it_has(cluster: Trio, program: Program) -> None:
     """One publisher, many messages on their way: each is acked, stored once, and in its order."""
-    for turn in range(4):
-        channel, count = f"handed-{turn}", 3_000
-        leader = cluster.led()
-        me = connect(program, channel, cluster.others(leader)[0].url, ack_seconds=8)
-        me.publish(channel, "first")
-        waiting = me.start_async(channel, [str(number) for number in range(count)])
+    numbers = range(3_000)
+    for channel in ("handed-1", "handed-2", "handed-3", "handed-4"):
+        me = connect(program, channel, cluster.others(cluster.led())[0].url, ack_seconds=8)
+        waiting = me.start_async(channel, [str(number) for number in numbers])
         with ended(cluster, "stop"):
-            assert me.finish(waiting) == (list(range(count)), [])
+            assert me.finish(waiting) == (list(numbers), [])
+        assert payloads(me.subscribe(channel, ("first", 0)), len(numbers)) == [str(number) for number in numbers]
         me.publish(channel, "last")
-        everything = me.subscribe(channel, ("first", 0)).take_until(lambda message: message.data == "last")
-        assert [message.data for message in everything] == ["first", *map(str, range(count)), "last"]
+        assert cluster.led().ask(f"/streaming/channelsz?channel={channel}")["last_seq"] == len(numbers) + 1
         me.close()
 
 
@@ -334,16 +327,14 @@ def test_a_channel_is_no_stream_that_another_server_has(cluster: Trio, program: 
     """The leader knows of it though nothing of it is there: neither is touched."""
     me = connect(program, "careful", urls(cluster))
     with cluster.led().client() as client:
-        for node in cluster.nodes:
-            name = f"STAN_taken-{node.name}"
-            body = {"name": name, "subjects": [f"taken.{node.name}"], "num_replicas": 1}
-            assert "error" not in client.request(f"$JS.API.STREAM.CREATE.{name}", body)
-            assert "seq" in client.request(f"taken.{node.name}", {"is": "kept"})
-        for node in cluster.nodes:
-            with pytest.raises(Refused, match=f"stream STAN_taken-{node.name} exists and is not the channel"):
-                me.publish(f"taken-{node.name}", "x")
-            info = client.request(f"$JS.API.STREAM.INFO.STAN_taken-{node.name}")
-            assert info["state"]["messages"] == 1
+        for name in ("taken-a", "taken-b", "taken-c"):
+            body = {"name": f"STAN_{name}", "subjects": [name], "num_replicas": 1}
+            client.request(f"$JS.API.STREAM.CREATE.STAN_{name}", body)
+            client.request(name, {"is": "kept"})
+        for name in ("taken-a", "taken-b", "taken-c"):
+            with pytest.raises(Refused, match=f"stream STAN_{name} exists and is not the channel"):
+                me.publish(name, "x")
+            assert client.request(f"$JS.API.STREAM.INFO.STAN_{name}")["state"]["messages"] == 1
     me.close()
 
 

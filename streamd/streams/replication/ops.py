@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streamd._engine import Batch
+    from streamd.streams.changes import Shelved
 
 _TIME: Final = struct.Struct("<q")
 _OP: Final = struct.Struct("<BQI")
@@ -52,6 +53,23 @@ class Op(NamedTuple):
     def size(self) -> int:
         """Bytes in the entry."""
         return _OP.size + len(self.body)
+
+
+class OpRows:
+    """Rows of one change, as operations."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+
+    def put(self, owner: Shelved, number: int, definition: bytes, state: bytes | None = None) -> None:
+        """Put a row."""
+        if number:
+            self.ops.append(row(owner.uid, number, definition, state))
+
+    def drop(self, owner: Shelved, number: int) -> None:
+        """Take a row away."""
+        if number:
+            self.ops.append(numbered(DROP_ROW, owner.uid, number))
 
 
 def encode(now_ns: int, ops: Iterable[Op]) -> bytes:

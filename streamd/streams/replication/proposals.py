@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamd.clock import Timer
     from streamd.errors import StoreError
     from streamd.store import Outcome, Work
-    from streamd.streams.changes import After, Change, Shelved
+    from streamd.streams.changes import After, Change
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Saved
     from streamd.streams.replication.replica import Replica
@@ -71,23 +71,6 @@ class _Alone:
     finish: Callable[[tuple[Any, ...], StoreError | None], None]
 
 
-class _OpRows:
-    """Rows of one change, as operations."""
-
-    def __init__(self) -> None:
-        self.ops: list[Op] = []
-
-    def put(self, owner: Shelved, number: int, definition: bytes, state: bytes | None = None) -> None:
-        """Put a row."""
-        if number:
-            self.ops.append(ops.row(owner.uid, number, definition, state))
-
-    def drop(self, owner: Shelved, number: int) -> None:
-        """Take a row away."""
-        if number:
-            self.ops.append(ops.numbered(ops.DROP_ROW, owner.uid, number))
-
-
 class Proposals:
     """The way of changes for the streams of one group, while this server leads it."""
 
@@ -108,6 +91,7 @@ class Proposals:
         self._settled_ns = 0  # when the last entry was settled
         self._leadership = 0  # how many have ended here
         self._planned = False
+        self._gathering = False
         self._lately = Lately(self._clock)
 
     @property
@@ -127,6 +111,8 @@ class Proposals:
     def ready(self, source: Source) -> None:
         """Publishes wait."""
         self._sources.append(source)
+        if self._gathering:
+            return  # it had more than the entry that is being made takes: the next one follows at once, behind this
         busy = self._planned or self._under_way or not self._replica.leading
         if busy or self._clock.monotonic_ns() - self._settled_ns <= BACK_TO_BACK_NS:
             self._plan()
@@ -160,7 +146,7 @@ class Proposals:
         leadership = self._leadership
 
         def job(_work: Work) -> Callable[[Outcome], None] | None:
-            rows = _OpRows()
+            rows = ops.OpRows()
             after = change(rows)
             if leadership != self._leadership or not self._replica.leading:
                 if after is not None:
@@ -265,7 +251,9 @@ class Proposals:
         group = self._replica.group
         while self._waits and self._may_propose and self._replica.leading and group.accepts:
             pending = Pending(group.term)
+            self._gathering = True
             before, behind = self._gather(pending)
+            self._gathering = False
             if not (before or behind or pending.publishes):
                 # What wrote nothing waits for what was proposed before it.
                 last = next(reversed(self._under_way.values()), None)
