@@ -128,7 +128,7 @@ class Trio:
     def wait_serving(self) -> None:
         """Until there is a leader and all three nodes are in the cluster."""
         if self.streaming:
-            self.until("leader", self.leader)
+            self.until("leader that every node knows", self._answered_everywhere)
             return
 
         def formed() -> bool:
@@ -138,6 +138,17 @@ class Trio:
             return True
 
         self.until("stream of three replicas", formed)
+
+    def _answered_everywhere(self) -> bool:
+        """Whether a client of any node would find NATS Streaming: its leader answers, if only that this is no request."""
+        leader = self.leader()
+        if leader is None:
+            return False
+        subject = f"_STAN.discover.{leader.ask('/streaming/serverz')['cluster_id']}"
+        for node in self.nodes:
+            with node.client() as client:
+                client.ask(subject, b"")
+        return True
 
     def until(self, what: str, condition: Callable[[], Found | None], seconds: float = PATIENCE_SECONDS) -> Found:
         """The first true answer of a condition. What a server refuses or doesn't answer may yet come.
