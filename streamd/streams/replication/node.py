@@ -403,18 +403,20 @@ class Replication:
             move(None, partial(done, group))
         if moves:
             await wait_for(gone, LEAVE_SECONDS)
+        if moved:
             await self._pass_on(moved)
 
     async def _pass_on(self, groups: list[Group]) -> None:
         """Wait until somebody else is known to lead the groups: what is left here goes there."""
         passed = asyncio.Event()
+        until_ns = self.services.clock.monotonic_ns() + int(LEAVE_SECONDS * 1e9)
 
         def look() -> None:
-            if any(group.leader in (None, group.node) for group in groups):
-                self.services.clock.call_later(LOOK_NS, look)
-            else:
+            if all(group.leader not in (None, group.node) for group in groups):
                 # Behind those that wait for the same before they pass something on.
                 self.passing.once_heard(passed.set)
+            elif self.services.clock.monotonic_ns() < until_ns:
+                self.services.clock.call_later(LOOK_NS, look)
 
         look()
         await wait_for(passed, LEAVE_SECONDS)

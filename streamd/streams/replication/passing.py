@@ -86,6 +86,9 @@ class Passing:
 
         timer = self._clock.call_later(HEARD_NS, late)
         waiting = self._echo(heard)
+        if not waiting:
+            timer.cancel()
+            self._clock.call_soon(call)
         return timer
 
     def _heard(self, replica: Replica, entry: bytes) -> None:

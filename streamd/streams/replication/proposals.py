@@ -252,8 +252,10 @@ class Proposals:
         while self._waits and self._may_propose and self._replica.leading and group.accepts:
             pending = Pending(group.term)
             self._gathering = True
-            before, behind = self._gather(pending)
-            self._gathering = False
+            try:
+                before, behind = self._gather(pending)
+            finally:
+                self._gathering = False
             if not (before or behind or pending.publishes):
                 # What wrote nothing waits for what was proposed before it.
                 last = next(reversed(self._under_way.values()), None)
