@@ -185,6 +185,9 @@ class Route(Link):
             self._heard_last = True
             if self._heir is not None:
                 self._replaced()
+            elif self._admitted and not self.cluster.carries(self):
+                # It waits here, and nothing was ever sent on it; the other side reads the one that carries only behind its end.
+                self.fail(None, "Duplicate Route")
             return None
         if self.info is not None:
             self.cluster.told(self, info)
