@@ -314,6 +314,26 @@ async def test_nothing_is_lost_between_two_connections() -> None:
         await client.close()
 
 
+async def test_one_that_waits_ends_when_the_other_side_has_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That one reads the connection that carries only then; nothing was sent on this one that it could miss."""
+    monkeypatch.setattr(remote, "PROOF_SECONDS", 3_600)
+    port = free_port()
+    hello = {"server_id": "A", "streamd": "1"}  # its dial wins against a name with N
+    async with ByHand.listen(port) as dialed, member("a", f"nats-route://127.0.0.1:{port}") as a:
+        older = await dialed.get()
+        async with ByHand.dial(a) as carrying:
+            carrying.connect(name="A")
+            carrying.info(**hello)
+            await until(lambda: names(a) == ["hand"])
+            older.info(**hello)
+            older.say("PONG")
+            older.info(**hello, streamd_last=True)
+            await older.ended()
+            carrying.say("PING")
+            await carrying.hear("PONG")
+            assert names(a) == ["hand"]
+
+
 async def test_newcomer_is_told_of_with_its_address() -> None:
     async with member("a") as a, ByHand.dial(a) as hand:
         hand.connect()
