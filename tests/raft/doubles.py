@@ -9,8 +9,10 @@ import heapq
 import itertools
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from streamd.errors import StoreFull
 from streamd.raft import Storage
 from streamd.store import LogWork, Outcome, Work
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from streamd.raft.storage import Job
 
 MS: Final = 1_000_000
+#: What a disk without room says.
+FULL: Final = StoreFull(Path("full"))
 
 
 class World:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from streamd.errors import StoreFull
 from streamd.raft import ChangeRefused, Host, JournalDamaged, NotLeader, Overloaded
 from streamd.raft.envelope import decode
 from tests.raft.cluster import Cluster
-from tests.raft.doubles import MS
+from tests.raft.doubles import FULL, MS
 from tests.raft.lab import Kind, Lab, Message, no_op, regular
 from tests.raft.quick import quick
 
@@ -245,7 +244,7 @@ def test_failing_disk_costs_the_leadership() -> None:
     cluster = started()
     leader = cluster.elect()
     disk = cluster.nodes[leader.node].disk
-    disk.failing = StoreFull(None)  # type: ignore[arg-type]
+    disk.failing = FULL
     leader.propose(b"x")
     cluster.world.run(50 * MS)
     assert not leader.leading
@@ -265,7 +264,7 @@ def test_failing_disks_of_followers_stop_commits_not_the_leader() -> None:
     leader = cluster.elect()
     others = [node for node in cluster.nodes.values() if node.node != leader.node]
     for node in others:
-        node.disk.failing = StoreFull(None)  # type: ignore[arg-type]
+        node.disk.failing = FULL
     index = leader.propose(b"x")
     cluster.world.run(5 * SECOND)
     assert leader.leading
@@ -436,7 +435,7 @@ def test_what_can_not_be_stored_for_long_piles_up_no_answers() -> None:
     lab = Lab()
     lab.append("b", 2, 1, 0, no_op(2))
     lab.run(20)
-    lab.disk.failing = StoreFull(None)  # type: ignore[arg-type]
+    lab.disk.failing = FULL
     for index in range(2, 60):
         lab.append("b", 2, index, 2, regular(2))
         lab.run(20)

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamd.errors import StoreFull
 from streamd.raft import Config, Fixes, JournalDamaged, Options, Storage, define
 from streamd.raft.envelope import CONFIG
 from streamd.raft.journal import Journal
 from streamd.raft.storage import BASE
 from streamd.store import Environment, Outcome, StreamLog, Sync, TailCache, Work, Writer, recover
-from tests.raft.doubles import MS, Disk, NodeClock, World
+from tests.raft.doubles import FULL, MS, Disk, NodeClock, World
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +118,7 @@ def test_memory_store_and_model_agree(steps: list[tuple[str, int, int]], seed: i
         elif what == "run":
             place.world.run(first * MS)
         elif what == "fail":
-            place.disk.failing = StoreFull(None) if first else None  # type: ignore[arg-type]
+            place.disk.failing = FULL if first else None
         elif what == "crash":
             durable = journal.synced_index
             before = [entry for entry in contents(journal) if entry[0] <= durable]
@@ -201,7 +200,7 @@ def test_commit_hint_costs_no_commit() -> None:
 
 def test_failed_commit_is_tried_again_with_pauses() -> None:
     place = Place()
-    place.disk.failing = StoreFull(None)  # type: ignore[arg-type]
+    place.disk.failing = FULL
     place.journal.add(b"\0", 1)
     place.world.run(5 * MS)
     assert (place.journal.failing, place.changes) == (True, 1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Batch, CorruptRecord
 from streamd.errors import StoreError
+from streamd.streams.dropping import RETRY_NS
 from streamd.streams.replication import ops
 from streamd.streams.replication.leading import Leading
 from streamd.streams.replication.proposals import Proposals
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 #: The row of a journal in the store that holds how far the replica is.
 APPLIED_ROW: Final = 3
 APPLIED: Final = struct.Struct("<Q")
-#: Pause before a commit that failed is made again.
-RETRY_NS: Final = 100_000_000
 
 
 class Replica:
