@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Batch, ConsumerState, CorruptRecord, subject_subset
+from streamd.streams.counting import PendingCount
 from streamd.streams.pulls import PullRequests
 from streamd.streams.records import timestamp_of
 
@@ -68,6 +69,7 @@ class Consumer:
         #: last_per_subject: the sequences that go first, and where ordinary delivery begins behind them.
         self._lasts: deque[int] = deque()
         self.lasts_until = 0
+        self.pending = PendingCount(self)
         self.requests = PullRequests(self)
         self._running = False
         if not self.pull:
@@ -118,7 +120,7 @@ class Consumer:
         self.config = config
         self.filters = _filters(config)
         self.state.configure(**state_options(config))
-        self.recount()
+        self.pending.begin(anew=True)
         if moved and not self.pull:
             if self.watch is not None:
                 self.watch.close()
@@ -140,8 +142,8 @@ class Consumer:
     def appended(self, admission: Admission) -> None:
         """The stream has grown by what was admitted."""
         if admission.first_seq and self.state.next_seq > admission.first_seq:
-            self.recount()  # it begins beyond the end that the stream had
-        else:
+            self.pending.begin()  # it begins beyond the end that the stream had
+        elif admission.last_seq > self.pending.upto:
             matching = admission.records.matching(self.filters)
             if not matching:
                 return
@@ -322,7 +324,7 @@ class Consumer:
                 return
             first = stream.state.bounds([pattern])[0] or stream.committed_seq + 1
         self.state.purged(first)
-        self.recount()
+        self.pending.begin(anew=True)
         self.changed()
 
     def _settled_by_deletion(self, settled: list[tuple[int, int, int]]) -> None:
@@ -340,10 +342,9 @@ class Consumer:
         lasts = self.stream.last_per_subject(self.filters)
         self._lasts = deque(seq for seq in lasts if self.state.next_seq <= seq <= until)
 
-    def recount(self) -> None:
-        """What is pending can't be followed through deletes: count it. Errors: CorruptRecord."""
-        ordinary_from = max(self.state.next_seq, self.lasts_until + 1)
-        self.state.num_pending = len(self._lasts) + self.stream.count_pending(self.filters, ordinary_from)
+    def ordinary(self) -> tuple[int, int]:
+        """How many messages go first, and where ordinary delivery begins."""
+        return len(self._lasts), max(self.state.next_seq, self.lasts_until + 1)
 
     # timers
 

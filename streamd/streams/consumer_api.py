@@ -58,7 +58,7 @@ class ConsumerApi:
 
         def done(consumer: Consumer, error: ApiError | None) -> None:
             if error is None:
-                call.answer(wire.ConsumerCreateResponse.of(self.info(consumer)))
+                consumer.pending.when_counted(lambda: call.answer(wire.ConsumerCreateResponse.of(self.info(consumer))))
             elif error.err_code == NOT_AVAILABLE().err_code:
                 # The leader changed. Made twice, a consumer is the same one.
                 call.ask_again(error)
@@ -100,16 +100,20 @@ class ConsumerApi:
         wouldn't know if it led next, and nobody tells it who leads no more."""
         consumer = self._consumer(call)
         stream, reads = consumer.stream, self._jetstream.reads
-        answer = wire.ConsumerInfoResponse.of(self.info(consumer))
-        if stream.replica is None or reads is None:
-            call.answer(answer)
-            return
 
-        def confirmed(leading: bool) -> None:
-            if leading:
+        def counted() -> None:
+            answer = wire.ConsumerInfoResponse.of(self.info(consumer))
+            if stream.replica is None or reads is None:
                 call.answer(answer)
+                return
 
-        stream.changes.settle(consumer, lambda: reads.confirm(stream, confirmed))
+            def confirmed(leading: bool) -> None:
+                if leading:
+                    call.answer(answer)
+
+            stream.changes.settle(consumer, lambda: reads.confirm(stream, confirmed))
+
+        consumer.pending.when_counted(counted)
 
     def consumer_delete(self, call: Call, _request: None) -> None:
         """Remove a consumer."""

@@ -49,33 +49,37 @@ class DirectBatch:
         if more:
             stream.services.clock.call_soon(self.step)
 
-    def _from_start(self) -> Iterator[bool]:
+    def _from_start(self) -> Iterator[int]:
         stream, request = self._stream, self._request
         start = max(request.seq, 1)
         if request.start_time:
             start = stream.first_since(time_parse(request.start_time)[0])
         filters = [request.next_by_subj] if request.next_by_subj else []
-        pending = stream.count_pending(filters, start) if start <= stream.committed_seq else 0
+        # What is stored while the answer goes out isn't part of it, as it isn't counted.
+        upto = stream.committed_seq
+        pending = 0
+        if start <= upto:
+            pending = yield from stream.count_pending(filters, start)
         if not pending:
             self._status("404 Message Not Found")
             return
         sequence, going = max(start, stream.state.first_seq), self._batch > 0
-        while going and sequence <= stream.committed_seq:
+        while going and sequence <= upto:
             limit = SCAN_RECORDS if filters else min(self._batch - self._sent, SCAN_RECORDS)
             values, covered = stream.read(sequence, limit, SCAN_BYTES)
             matching = set(select(values, filters))
             for value in values:
-                if sequence_of(value) not in matching:
+                if sequence_of(value) not in matching or sequence_of(value) > upto:
                     continue
                 pending -= 1
                 going = self._send(value, pending)
                 if not going:
                     break
             sequence = covered + 1
-            yield True
+            yield len(values)
         self._end(pending, {})
 
-    def _last_of_subjects(self) -> Iterator[bool]:
+    def _last_of_subjects(self) -> Iterator[int]:
         stream, request = self._stream, self._request
         upto = stream.committed_seq
         if request.up_to_seq:
@@ -94,7 +98,7 @@ class DirectBatch:
                     if sequence_of(value) in matching and sequence_of(value) <= upto:
                         found[record_decode(value).subject] = sequence_of(value)
                 sequence = covered + 1
-                yield True
+                yield len(values)
             lasts = sorted(found.values())
         lasts = [sequence for sequence in lasts if sequence >= request.seq]
         if len(lasts) > SUBJECTS_MAX:

@@ -97,7 +97,7 @@ def _consumer(stream: Stream, stored: StoredConsumer, definition: dict[str, Any]
         try:
             if config.deliver_policy == "last_per_subject":
                 consumer.begin_with_lasts(definition.get("until", 0))
-            consumer.recount()
+            consumer.pending.begin()
         except CorruptRecord as error:
             stream.damaged(error)
     stream.consumers[config.name] = consumer

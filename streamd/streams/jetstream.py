@@ -29,6 +29,7 @@ from streamd.streams.api import Api
 from streamd.streams.changes import Local
 from streamd.streams.commits import Commits
 from streamd.streams.consumer import Consumer
+from streamd.streams.counting import Counting
 from streamd.streams.definitions import (
     consumer_definition,
     fixed_options,
@@ -116,6 +117,7 @@ class JetStream:
                 bus=bus,
                 clock=clock,
                 commits=commits,
+                counting=Counting(clock),
                 changes=Local(commits),
                 advisories=Advisories(bus, clock),
                 log=log,
@@ -393,7 +395,7 @@ class JetStream:
         if config.deliver_policy == "last_per_subject":
             until = stream.committed_seq
             consumer.begin_with_lasts(until)
-        consumer.recount()
+        consumer.pending.begin()
 
         def change(rows: Rows) -> After:
             if not consumer.closed:
@@ -427,11 +429,9 @@ class JetStream:
             return after
 
         def after(error: StoreError | None) -> None:
-            if error is not None:
-                done(storage_error(error))
-                return
-            consumer.reconfigure(config)
-            done(None)
+            if error is None:
+                consumer.reconfigure(config)
+            done(storage_error(error) if error is not None else None)
 
         consumer.stream.changes.rows(change)
 

@@ -12,7 +12,7 @@ from streamd.store import sequence_of
 from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS, timestamp_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from streamd._engine import StreamState
     from streamd.store import Log
@@ -107,26 +107,30 @@ class Readable:
                 low = max(sequence_of(values[0]), middle) + 1
         return low
 
-    def count_pending(self, filters: Sequence[str], from_seq: int) -> int:
-        """How many committed messages match from a sequence on. Errors: CorruptRecord."""
+    def count_pending(self, filters: Sequence[str], from_seq: int) -> Generator[int, None, int]:
+        """How many committed messages match from a sequence on. A step for each piece that was read, which says of how many
+        records: who counts lets others in between. What is committed meanwhile isn't counted. Errors: CorruptRecord.
+        """
         count, exact = self.state.pending(filters, from_seq)
         if exact:
             return count
-        # Count the shorter side of the log.
-        middle = (self.state.first_seq + self.committed_seq) // 2
-        if from_seq > middle:
-            return self._count(filters, from_seq, self.committed_seq)
-        return self.state.bounds(filters)[2] - self._count(filters, self.state.first_seq, from_seq - 1)
+        if from_seq - self.state.first_seq <= SCAN_RECORDS and self.state.last_seq == self.committed_seq:
+            # Few are before it, and nothing is on its way into the log. No step between, as they may be trimmed.
+            total = self.state.bounds(filters)[2]
+            return total - sum(matching for matching, _ in self._matching(filters, self.state.first_seq, from_seq - 1))
+        for matching, records in self._matching(filters, from_seq, self.committed_seq):
+            count += matching
+            yield records
+        return count
 
-    def _count(self, filters: Sequence[str], low: int, high: int) -> int:
-        count, sequence = 0, low
+    def _matching(self, filters: Sequence[str], low: int, high: int) -> Iterator[tuple[int, int]]:
+        sequence = low
         while sequence <= high:
             values, covered = self.read(sequence, min(SCAN_RECORDS, high - sequence + 1), SCAN_BYTES)
             while values and sequence_of(values[-1]) > high:
                 values.pop()
-            count += count_matching(values, filters)
+            yield count_matching(values, filters), len(values)
             sequence = covered + 1
-        return count
 
     def last_per_subject(self, filters: Sequence[str]) -> list[int]:
         """The sequence of every matching subject's last message, ascending. Errors: CorruptRecord."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamd.streams.advisories import Advisories
     from streamd.streams.changes import Changes
     from streamd.streams.commits import Commits
+    from streamd.streams.counting import Counting
     from streamd.streams.replication.reads import Reads
     from streamd.streams.stream import Stream
 
@@ -27,6 +28,7 @@ class Services:
     bus: Bus
     clock: Clock
     commits: Commits
+    counting: Counting
     changes: Changes  # of what isn't replicated
     advisories: Advisories
     log: logging.Logger

@@ -402,6 +402,8 @@ class Stream(Readable):
         """Read the machine back from the store, as a commit of its changes failed. Errors: StoreError."""
         if self.stream_id:
             self.state = self.services.restore_state(self)
+            for consumer in self.consumers.values():
+                self._count(consumer)
 
     def put_back(self) -> None:
         """As `restore`, for jobs; damage takes the stream offline."""
@@ -425,7 +427,7 @@ class Stream(Readable):
         """Interior deletes are durable."""
         for consumer in self.consumers.values():
             consumer.forget(sequences)
-            self._recount(consumer)
+            self._count(consumer)
         for reader in self.readers:
             reader.deleted(sequences)
 
@@ -436,12 +438,12 @@ class Stream(Readable):
                 behind = consumer.state.next_seq < first
                 consumer.forget_below(first)
                 if behind:
-                    self._recount(consumer)
+                    self._count(consumer)
         for reader in self.readers:
             reader.trimmed(first)
 
-    def _recount(self, consumer: Consumer) -> None:
+    def _count(self, consumer: Consumer) -> None:
         try:
-            consumer.recount()
+            consumer.pending.begin()
         except CorruptRecord as error:
             self.damaged(error)
