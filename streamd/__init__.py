@@ -1,4 +1,4 @@
-"""A streaming persistence server: core NATS, JetStream and (later) NATS Streaming on one LMDB log.
+"""A streaming persistence server: core NATS, JetStream and NATS Streaming on one LMDB log.
 
     async with streamd.Server() as server:
         client = await nats.connect(server.client_url)

@@ -12,6 +12,8 @@
         ├── StoreFull            no room on the disk; the store goes on, reading and trying again
         ├── StoreFailed          a write or fsync failed in a way after which nothing may be promised
         ├── StoreClosed          asked after `close`
+        ├── NameTaken            a channel and a stream of a cluster want one name
+        ├── LeadershipLost       another leader may still store what was under way
         ├── StoreEncrypted       what is to be served is encrypted, and the key is missing or another
         └── StoreCorrupt         stored bytes are not what was written
             └── StreamCorrupt    the same, confined to one stream: the others go on

@@ -20,7 +20,7 @@ _CHECKSUM = "every record has a CRC-32C that is always checked"
 _SLICES = "the log is one file without slices"
 _FLOW = "publishes are stored in batches that form by themselves"
 _LOG = "the log is part of the store, as its messages are"
-_TIMES = "a leader is missed after 0.6 to 1.2 s, at once where its connections end"
+_TIMES = "a leader is missed after 0.8 to 1.6 s, at once where its connections end"
 #: Why the original's requests that add and remove nodes are refused.
 MEMBERS: Final = "servers join by themselves; `nats server cluster peer-remove` takes one out"
 

@@ -1,4 +1,4 @@
-"""The streaming block as frozen models: NATS Streaming on one server, and the limits of each channel.
+"""The streaming block as frozen models: NATS Streaming, its cluster, and the limits of each channel.
 
 Defaults, names and texts are nats-streaming-server's. Durations are nanoseconds (`_ns`), sizes are bytes.
 Not here: how a file or flags become one (stan_file.py), names of channels (channels.py).
@@ -75,7 +75,7 @@ class ChannelLimits(Block):
 class StreamingClusterConfig(Block):
     """The cluster block inside of streaming: this node and the peers it forms a Raft group with.
 
-    Shapes:  peers never holds this node. node_id and log_path: None is chosen at the first start.
+    Shapes:  peers never holds this node. node_id: None is the server's name. log_path is without effect.
     """
 
     node_id: Annotated[str | None, Key("node_id", typed.optional)] = None

@@ -1,4 +1,4 @@
-"""Replicated groups: what is committed is on the disks of a majority, in one order, for ever.
+"""Replicated groups: what is committed is on the disks of a quorum, in one order, for ever.
 
 In the walk:  `streams/` opens groups and proposes; `cluster/` carries the frames; below are the store and the clock.
 Guarantee:    a command that `Machine.committed` was called with is on a quorum's disks, and every node's machine gets the same
@@ -24,6 +24,7 @@ The duties of who uses this:
     envelope, net, node                 what travels
     core, library                       PySyncObj; nothing else knows its inside
     options, errors
+    survivor                            a group that goes on with one node
 """
 
 from streamd.raft.config import Config

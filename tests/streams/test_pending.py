@@ -10,6 +10,7 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 
+from streamd._engine import count_matching
 from streamd.store.writer import Writer
 from streamd.streams import counting, readable
 from streamd.streams.counting import Counting
@@ -171,7 +172,7 @@ async def test_in_the_end_what_waits_is_known(
             for sequence in range(stream.consumers[name].state.next_seq, stream.committed_seq + 1)
             if (value := stream.get(sequence)) is not None
         ]
-        assert info.num_pending == readable.count_matching(live, filters)
+        assert info.num_pending == count_matching(live, filters)
     for sub in subs:
         while (await js.consumer_info("S", sub._consumer)).num_pending:
             await sub.fetch(100, timeout=5)

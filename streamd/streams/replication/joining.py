@@ -1,4 +1,4 @@
-"""How a server finds its cluster: founding it with others whose stores are empty too, or joining one that is there.
+"""How a server finds its cluster: founding it with others that were never in one either, or joining one that is there.
 
 Guarantee:  a meta group is founded by servers that agree on who they are, each of them with an empty store, and all write the
             same first entry. A server whose store was lost is a new node of an old name: it learns, and then takes the old
