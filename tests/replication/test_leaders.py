@@ -10,6 +10,7 @@ import pytest
 from nats.js.api import ConsumerConfig, Placement, StreamConfig
 
 from streamd.api.cluster import peer_id
+from streamd.streams.replication import membership
 from tests.replication.nodes import Nodes, more_than, publishing, until
 from tests.replication.test_streams import api
 
@@ -27,6 +28,29 @@ async def system(nodes: Nodes, name: str) -> Client:
 
 def preferring(name: str) -> dict[str, Any]:
     return {"placement": {"preferred": name}}
+
+
+async def test_a_leader_that_was_moved_by_hand_is_not_moved_back(trio: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even by who leads next, which has to be told; but who leads because the other was away gives back."""
+    js = await trio.js("a")
+    await js.add_stream(name="STAYS", subjects=["stays"], num_replicas=3)
+    preferred = await trio.led("STAYS")
+    group = trio.any.meta.state.streams["STAYS"].group
+    plan = trio.any.meta.state.groups[group]
+    assert trio.replication(preferred).who_leads(plan) == trio.replication(preferred).net.node
+    monkeypatch.setattr(membership, "SETTLED_NS", 0)
+
+    leader = await trio.step_down(await trio.client("a"), "STAYS")
+    for _ in range(20):
+        for name in "abc":
+            trio.replication(name).membership.look()
+        await js.publish("stays", b"x")
+        assert trio.leader("STAYS") == leader != preferred
+
+    for name in "abc":
+        trio.replication(name).membership._wandered.clear()
+    trio.replication(leader).membership.look()
+    await trio.led("STAYS", by=lambda found: found == preferred)
 
 
 async def test_preferred_leaders(shared: Nodes) -> None:

@@ -29,6 +29,8 @@ STEP_NS: Final = 200_000_000
 LAG_MAX: Final = 64
 #: A leader gives a group back to the one that is to lead it only after so long, so that leaders don't wander at once.
 SETTLED_NS: Final = 3_000_000_000
+WANDERS: Final = "group.wanders"
+TOLD_NS: Final = 1_000_000_000
 
 
 class Membership:
@@ -40,6 +42,7 @@ class Membership:
         self._timer: Timer | None = None
         self._handing: set[str] = set()
         self._wandered: set[str] = set()  # groups whose leader somebody moved by hand
+        replication.net.serve(WANDERS, self._serve_wanders)
 
     def look(self) -> None:
         """Do the next step in every group."""
@@ -62,8 +65,15 @@ class Membership:
             self._timer = self._clock.call_later(STEP_NS, self._due)
 
     def wanders(self, group: str) -> None:
-        """Somebody moves the leader of a group: it isn't moved back."""
+        """Somebody moves the leader of a group: nobody who leads it next moves it back, as far as they hear of it."""
         self._wandered.add(group)
+        net = self._replication.net
+        for node in sorted(net.linked()):
+            net.call(node, WANDERS, group.encode(), lambda _answer: None, timeout_ns=TOLD_NS)
+
+    def _serve_wanders(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
+        self._wandered.add(payload.decode())
+        answer(b"ok")
 
     def _due(self) -> None:
         self._timer = None
