@@ -72,7 +72,7 @@ SYSTEM_QUEUE: Final = "_sys_"
 class Call:
     """One request and the way back to who asked."""
 
-    __slots__ = ("_account", "_api", "arguments", "confirmed", "endpoint", "message")
+    __slots__ = ("_account", "_api", "arguments", "confirmed", "endpoint", "message", "since_ns")
 
     def __init__(
         self, api: Api, endpoint: Endpoint, arguments: list[str], message: Message, account: str = DEFAULT_ACCOUNT
@@ -83,6 +83,9 @@ class Call:
         self.arguments = arguments
         self.message = message
         self.confirmed = False  # a quorum has said since it came that this server leads the meta group
+        self.since_ns = (
+            0  # since when it waits for its stream to be served, by the clock that never jumps; 0: it doesn't
+        )
 
     def answer(self, answer: Answer) -> None:
         """Send the answer; it may come later than the handler's end."""

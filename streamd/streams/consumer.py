@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Batch, ConsumerState, CorruptRecord, subject_subset
 from streamd.streams.counting import PendingCount
+from streamd.streams.made import Made
 from streamd.streams.pulls import PullRequests
 from streamd.streams.records import timestamp_of
 
@@ -70,6 +71,7 @@ class Consumer:
         self._lasts: deque[int] = deque()
         self.lasts_until = 0
         self.pending = PendingCount(self)
+        self.made = Made()
         self.requests = PullRequests(self)
         self._running = False
         if not self.pull:

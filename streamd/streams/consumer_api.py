@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streamd.api import consumer as wire
@@ -17,6 +18,7 @@ from streamd.api.wire import time_parse
 from streamd.core.info import PROTOCOL_VERSION
 from streamd.state.consumer import consumer_create, consumer_named
 from streamd.store import sequence_of
+from streamd.streams.consumers import create_consumer, update_consumer
 from streamd.streams.failures import storage_error
 from streamd.tokens import token
 
@@ -67,17 +69,17 @@ class ConsumerApi:
 
         if existing is not None:
             if settled is existing.config:
-                done(existing, None)
+                existing.made.when(partial(done, existing))
                 return
             if existing.push_bound and settled.deliver_subject != existing.config.deliver_subject:
                 raise CONSUMER_NAME_EXISTS()
-            self._jetstream.update_consumer(existing, settled, lambda error: done(existing, error))
+            update_consumer(existing, settled, partial(done, existing))
             return
         if 0 < stream.config.max_consumers <= len(stream.consumers):
             raise CONSUMERS_MAX()
         if not settled.name:
             settled.name = token(8)
-        self._jetstream.create_consumer(stream, settled, start_sequence(stream, settled), done)
+        create_consumer(stream, settled, start_sequence(stream, settled), done)
 
     def consumer_names(self, call: Call, request: wire.ConsumersRequest) -> None:
         """Names, sorted, a page at a time."""
@@ -110,6 +112,8 @@ class ConsumerApi:
             def confirmed(leading: bool) -> None:
                 if leading:
                     call.answer(answer)
+                else:
+                    call.ask_again(NOT_AVAILABLE())
 
             stream.changes.settle(consumer, lambda: reads.confirm(stream, confirmed))
 

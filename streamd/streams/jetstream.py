@@ -28,12 +28,9 @@ from streamd.streams.advisories import Advisories
 from streamd.streams.api import Api
 from streamd.streams.changes import Local
 from streamd.streams.commits import Commits
-from streamd.streams.consumer import Consumer
 from streamd.streams.counting import Counting
 from streamd.streams.definitions import (
-    consumer_definition,
     fixed_options,
-    new_consumer_state,
     stream_options,
 )
 from streamd.streams.dropping import drop, is_later
@@ -53,13 +50,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from streamd.api.consumer import ConsumerConfig
     from streamd.api.errors import ApiError
     from streamd.clock import Clock
     from streamd.core.bus import Bus
     from streamd.state.limits import Limits
     from streamd.store import Outcome, Work
-    from streamd.streams.changes import After, Rows
     from streamd.streams.replication.reads import Reads
     from streamd.streams.replication.view import View
 
@@ -374,66 +369,6 @@ class JetStream:
             done(storage_error(outcome.error) if outcome.error is not None and stream.stream_id else None)
 
         self.services.commits.at_rest(job)
-
-    # consumers
-
-    def create_consumer(
-        self,
-        stream: Stream,
-        config: ConsumerConfig,
-        start_seq: int,
-        done: Callable[[Consumer, ApiError | None], None],
-    ) -> None:
-        """Make a consumer that begins at a sequence; `done` once it is durable."""
-        created_ns = self.services.clock.now_ns()
-        # What is replicated is stored, or a replica that restarts would differ from the others.
-        stored = bool(stream.stream_id) and not (config.mem_storage and not stream.group)
-        state = new_consumer_state(stream, config, start_seq)
-        consumer = Consumer(stream, config, state, stream.next_consumer_id() if stored else 0, created_ns)
-        stream.consumers[config.name] = consumer
-        until = 0
-        if config.deliver_policy == "last_per_subject":
-            until = stream.committed_seq
-            consumer.begin_with_lasts(until)
-        consumer.pending.begin()
-
-        def change(rows: Rows) -> After:
-            if not consumer.closed:
-                definition = consumer_definition(config, created_ns, start_seq, until)
-                rows.put(stream, consumer.consumer_id, definition, state.encode())
-            return after
-
-        def after(error: StoreError | None) -> None:
-            if error is not None:
-                stream.consumers.pop(config.name, None)
-                consumer.close("409 Consumer Deleted")
-                done(consumer, storage_error(error))
-                return
-            self.services.advisories.consumer_action(stream.name, consumer.name, "create")
-            done(consumer, None)
-            # Its first deliveries follow the answer, as clients expect.
-            if not consumer.closed:
-                consumer.start()
-
-        stream.changes.rows(change)
-
-    def update_consumer(
-        self, consumer: Consumer, config: ConsumerConfig, done: Callable[[ApiError | None], None]
-    ) -> None:
-        """Take on a checked configuration; `done` once it is durable."""
-
-        def change(rows: Rows) -> After:
-            if not consumer.closed:
-                definition = consumer_definition(config, consumer.created_ns, 1, consumer.lasts_until)
-                rows.put(consumer.stream, consumer.consumer_id, definition, consumer.state.encode())
-            return after
-
-        def after(error: StoreError | None) -> None:
-            if error is None:
-                consumer.reconfigure(config)
-            done(storage_error(error) if error is not None else None)
-
-        consumer.stream.changes.rows(change)
 
     def _of_kind(self, memory: bool) -> list[Stream]:
         return [stream for stream in self.streams.values() if stream.in_memory == memory]

@@ -153,3 +153,14 @@ class Readable:
             if value is not None:
                 self.state.note_first(self.state.first_seq, timestamp_of(value))
         return self.state.first_ts_ns
+
+    def rebuild_queues(self) -> None:
+        """A limit per subject is new: the machine needs to know every message of every subject. Nothing may be under way, as it
+        forgets what isn't in the log. Errors: CorruptRecord.
+        """
+        sequence = self.state.rebuild()
+        while values := self.log.read(sequence, SCAN_RECORDS, SCAN_BYTES):
+            self.state.replay(values)
+            sequence = sequence_of(values[-1]) + 1
+        if not self.state.replayed():
+            raise CorruptRecord("its records are not those that were counted")

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Admission, CorruptRecord, StreamState
 from streamd.errors import StoreError
-from streamd.store import StreamLog, checkpoint_due, sequence_of
+from streamd.store import StreamLog, checkpoint_due
 from streamd.streams.definitions import stream_definition
 from streamd.streams.direct import DirectGets
 from streamd.streams.readable import Readable
-from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS
 from streamd.streams.retention import Retention
 
 if TYPE_CHECKING:
@@ -189,6 +188,11 @@ class Stream(Readable):
         # One of a group that is still being stored has no replica yet, and nobody to lead it.
         return not self.frozen and (not self.group if self.replica is None else self.replica.leading)
 
+    @property
+    def serves(self) -> bool:
+        """Whether requests about it are answered here: it is led from here, and its consumers are there."""
+        return self.leads and self._started
+
     def definition(self, config: StreamConfig) -> bytes:
         """What is stored of it beside messages and rows."""
         cluster: dict[str, Any] = {}
@@ -276,25 +280,16 @@ class Stream(Readable):
         """Take on a new configuration that is already durable; only in a job of the commits."""
         self.config = config
         if self.state.configure(**options):
-            self._rebuild_queues()
+            self._rebuild()
         if self._started or self.binding is not None:
             self.listen()
         self.retention.close()
         self.retention.arm()
         self.direct.reconfigure()
 
-    def _rebuild_queues(self) -> None:
-        """A limit per subject is new: the machine needs to know every message of every subject.
-
-        Nothing may be under way, as it forgets what isn't in the log.
-        """
-        sequence = self.state.rebuild()
+    def _rebuild(self) -> None:
         try:
-            while values := self.log.read(sequence, SCAN_RECORDS, SCAN_BYTES):
-                self.state.replay(values)
-                sequence = sequence_of(values[-1]) + 1
-            if not self.state.replayed():
-                raise CorruptRecord("its records are not those that were counted")
+            self.rebuild_queues()
         except CorruptRecord as error:
             self.damaged(error)
             return
@@ -304,7 +299,7 @@ class Stream(Readable):
     def next_consumer_id(self) -> int:
         """A number for the store that no consumer of this stream has."""
         taken = [saved.consumer_id for saved in (*self.consumers.values(), *self.readers)]
-        return max([*taken, *self.kept], default=0) + 1
+        return max([*taken, *self.kept, *self.rows], default=0) + 1
 
     def delete_consumer(self, consumer: Consumer, done: Callable[[StoreError | None], None] | None = None) -> None:
         """Remove a consumer; `done` once that is durable."""

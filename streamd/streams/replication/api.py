@@ -1,15 +1,13 @@
-"""The JetStream API of a cluster: who answers a request, and the requests that the meta leader decides.
+"""The JetStream API of a cluster: the requests that the meta leader decides, and those about who leads.
 
-Every server hears every request. What is about one stream is answered by the server that leads it; what is about all of them,
-or makes, changes and removes streams, by the meta leader. While there is no leader every server keeps the requests: the next
-leader answers its own copies, and if there is none for too long, all say so.
+Not here:   who answers a request (serving), requests that a server alone answers in the same way.
 Source: nats-server 2.15.2 for texts and codes.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from streamd._engine import subject_collides
 from streamd.api import cluster as cluster_wire
@@ -23,12 +21,11 @@ from streamd.api.errors import (
     STREAM_INVALID_CONFIG,
     STREAM_NAME_EXISTS,
     STREAM_NOT_FOUND,
-    STREAM_OFFLINE,
     SUBJECT_OVERLAP,
     ApiError,
 )
 from streamd.state.stream import stream_create, stream_equal, stream_update, subjects_overlap
-from streamd.streams.replication.leading import NO_LEADER, PATIENCE_NS
+from streamd.streams.replication.serving import Serving, unavailable
 from streamd.streams.replication.view import name_of
 from streamd.streams.stream import CHANNEL_OWNER
 
@@ -43,24 +40,6 @@ if TYPE_CHECKING:
     from streamd.streams.replication.membership import HandOver
     from streamd.streams.replication.node import Replication
 
-#: Requests that are kept while there is no leader, and how often they are looked at.
-KEPT_MAX: Final = 10_000
-AGAIN_NS: Final = 50_000_000
-#: Requests that the meta leader answers; all others with a stream in their subject are its leader's.
-OF_META: Final = frozenset(
-    {
-        "stream_create",
-        "stream_update",
-        "stream_delete",
-        "stream_names",
-        "stream_list",
-        "account_info",
-        "stream_peer_remove",
-        "meta_stepdown",
-        "server_remove",
-    }
-)
-
 
 class ClusterApi:
     """Handlers that stand in front of those of a server alone."""
@@ -68,77 +47,17 @@ class ClusterApi:
     def __init__(self, replication: Replication) -> None:
         self._replication = replication
         self._jetstream = replication.jetstream
-        self._kept = 0
+        self._serving = Serving(replication)
 
     # who answers
 
     def serves(self, call: Call) -> bool:
         """Whether this server answers a request. Errors: ApiError if nobody could."""
-        if call.endpoint.handler in OF_META:
-            return self._serves_meta(call)
-        if not call.arguments:
-            return self._replication.meta.leading
-        name = call.arguments[0]
-        stream = self._jetstream.streams.get(name)
-        if stream is None:
-            return self._replication.meta.leading and self._is_nowhere(name) and self._is_sure(call)
-        if stream.leads or stream.replica is None:
-            return stream.leads
-        lead = stream.replica.lead
-        return self._keep(call, lead.leaderless_ns, lead.why)
-
-    def _is_nowhere(self, name: str) -> bool:
-        """Whether no server can have a stream. Errors: ApiError 10118 if those that do can't be reached."""
-        replication = self._replication
-        wanted = replication.meta.state.streams.get(name)
-        if wanted is not None and not self._alive() & {*wanted.names, *wanted.moving_names}:
-            raise STREAM_OFFLINE()
-        return wanted is None
-
-    def _is_sure(self, call: Call) -> bool:
-        """Whether a quorum has confirmed that this server leads, for this request; else it is served again once it has."""
-
-        def serve() -> None:
-            call.confirmed = True
-            self._jetstream.api.serve(call)
-
-        if not call.confirmed:
-            self._surely(serve)
-        return call.confirmed
-
-    def _surely(self, then: Callable[[], None]) -> None:
-        """Go on if this server still leads the meta group: another may, unnoticed, and know of streams that were made since.
-        That one has heard the request as well."""
-        self._replication.meta.group.confirm(lambda leads: then() if leads else None)
-
-    def _alive(self) -> set[str]:
-        """Names of servers that can be reached."""
-        return {name_of(node) for node in self._replication.net.linked()} | {self._replication.name}
-
-    def _keep(self, call: Call, leaderless_ns: int, why: Callable[[], str]) -> bool:
-        """Look at a request again while there is no leader. Returns False. Errors: ApiError when that takes too long."""
-        if leaderless_ns > PATIENCE_NS:
-            raise unavailable(why())
-        if leaderless_ns and self._kept < KEPT_MAX:
-            self._kept += 1
-            self._replication.services.clock.call_later(AGAIN_NS, lambda: self._serve_again(call))
-        return False
-
-    def _serve_again(self, call: Call) -> None:
-        self._kept -= 1
-        self._jetstream.api.serve(call)
+        return self._serving.serves(call)
 
     def ask_again(self, message: Message) -> None:
-        """Tell all servers of a request that one which leads no more had begun: whoever leads next serves it."""
-        self._replication.services.bus.publish(
-            message.subject, message.payload, reply=message.reply, headers=message.headers
-        )
-
-    def _serves_meta(self, call: Call) -> bool:
-        replication = self._replication
-        if replication.meta.leading:
-            return True
-        return self._keep(call, replication.meta_leaderless_ns(), replication.why_no_meta)
+        """Tell all servers of a request that one which leads no more had begun."""
+        self._serving.ask_again(message)
 
     # streams
 
@@ -150,7 +69,7 @@ class ClusterApi:
                 job()
             except ApiError as error:
                 if error == STREAM_NOT_FOUND():
-                    self._surely(partial(call.fail, error))
+                    self._serving.surely(partial(call.fail, error))
                 else:
                     call.fail(error)
 
@@ -187,7 +106,7 @@ class ClusterApi:
         placement = config.placement
         cluster, tags = ("", []) if placement is None else (placement.cluster, placement.tags)
         state = replication.meta.state
-        alive = self._alive()
+        alive = self._serving.alive()
         names = state.place(config.num_replicas, alive, cluster, tags, keep)
         if names is None:
             fit = state.candidates(alive, cluster, tags)
@@ -397,7 +316,7 @@ class ClusterApi:
             state = replication.meta.state
             placement = config.placement
             cluster, tags = ("", []) if placement is None else (placement.cluster, placement.tags)
-            names = state.place(config.num_replicas, self._alive() - {request.peer}, cluster, tags, keep)
+            names = state.place(config.num_replicas, self._serving.alive() - {request.peer}, cluster, tags, keep)
             if names is None:
                 raise NO_PEERS(err=f"no server can take the place of {request.peer}")
 
@@ -435,8 +354,3 @@ class ClusterApi:
             replication.meta.propose({"do": "forget", "name": name}, forgotten)
 
         self._serially(call, job)
-
-
-def unavailable(why: str) -> ApiError:
-    """503, with the reason."""
-    return ApiError(503, NO_LEADER, f"JetStream system temporarily unavailable: {why}")
