@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from streamd.state.meta import Assignment
     from streamd.streams.api import Call
     from streamd.streams.replication.node import Replication
-    from streamd.streams.stream import Stream
 
 #: Requests that are kept, and how often they are looked at.
 KEPT_MAX: Final = 10_000
@@ -63,16 +62,20 @@ class Serving:
         wanted = replication.meta.state.streams.get(name)
         if stream is None or stream.partial:
             return self._serves_elsewhere(call, wanted)
-        if stream.frozen or stream.leads:
-            return self._wait(call, f"stream {name} is being moved" if stream.frozen else f"stream {name} is taken up")
-        return self._keep_for(call, stream)
+        if stream.frozen or stream.leads or stream.replica is None:
+            return self._wait(call, f"stream {name} is being {'taken up' if stream.leads else 'moved'}")
+        lead = stream.replica.lead
+        return self._keep(call, lead.leaderless_ns, lead.why)
 
     def _serves_elsewhere(self, call: Call, wanted: Assignment | None) -> bool:
         replication = self._replication
         if wanted is None:
             return self.is_sure(call) if replication.meta.leading else self._keep_for_meta(call)
-        if replication.name in wanted.names:
-            return self._wait(call, f"stream {wanted.name} isn't here yet")
+        if replication.name in (*wanted.names, *wanted.moving_names):
+            # Who has it, or is to lead it, says so if it takes too long.
+            replica = replication.replicas.get(wanted.group)
+            decides = wanted.names == (replication.name,) or (replica is not None and replica.leading)
+            return self._wait(call, f"stream {wanted.name} isn't here yet" if decides else "")
         if not self.alive() & {*wanted.names, *wanted.moving_names}:
             if replication.meta.leading:
                 raise STREAM_OFFLINE()
@@ -104,15 +107,12 @@ class Serving:
     def _keep_for_meta(self, call: Call) -> bool:
         return self._keep(call, self._replication.meta_leaderless_ns(), self._replication.why_no_meta)
 
-    def _keep_for(self, call: Call, stream: Stream) -> bool:
-        if stream.replica is None:
-            return False
-        lead = stream.replica.lead
-        return self._keep(call, lead.leaderless_ns, lead.why)
-
     def _wait(self, call: Call, why: str) -> bool:
+        """Look at it again until it has waited for too long; without a reason nobody is told of that then."""
         now_ns = self._replication.services.clock.monotonic_ns()
         call.since_ns = call.since_ns or now_ns
+        if not why and now_ns - call.since_ns > PATIENCE_NS:
+            return False
         return self._keep(call, now_ns - call.since_ns + 1, lambda: why)
 
     def _keep(self, call: Call, for_ns: int, why: Callable[[], str]) -> bool:
