@@ -131,7 +131,7 @@ class Reports:
             "sent": sent,
             "received": received,
             "slow_consumers": core.slow_consumers,
-            "active_servers": 1,
+            **routez.statsz(server.cluster),
         }
         if server.jetstream is not None:
             fields["jetstream"] = self._jetstream(store_dir=False)

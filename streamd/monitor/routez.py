@@ -1,4 +1,4 @@
-"""/routez, and what /varz says of routes. Source: nats-server 2.15.2."""
+"""/routez, and what /varz and the counters of STATSZ say of routes. Source: nats-server 2.15.2."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from streamd.config.scalars import duration_text
 from streamd.monitor.varz import uptime_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streamd.cluster.mesh import Cluster
     from streamd.cluster.route import Route
 
@@ -52,7 +54,7 @@ def _route(cluster: Cluster, route: Route, now_ns: int) -> dict[str, Any]:
         "rtt": duration_text(route.rtt_ns // 1000 * 1000),
         "uptime": uptime_text((now_ns - route.started_ns) // _NS_PER_S),
         "idle": uptime_text((now_ns - route.active_ns) // _NS_PER_S),
-        "pending_size": counts["pending_bytes"] + route.transport.get_write_buffer_size(),
+        "pending_size": _pending_bytes(route, counts),
         "in_msgs": counts["in_msgs"],
         "out_msgs": counts["out_msgs"],
         "in_bytes": counts["in_bytes"],
@@ -62,6 +64,31 @@ def _route(cluster: Cluster, route: Route, now_ns: int) -> dict[str, Any]:
     if route.lane:
         fields["account"] = SYSTEM_ACCOUNT
     return fields
+
+
+def _pending_bytes(route: Route, counts: Mapping[str, int]) -> int:
+    return counts["pending_bytes"] + route.transport.get_write_buffer_size()
+
+
+def statsz(cluster: Cluster | None) -> dict[str, object]:
+    """The fields of STATSZ. Shapes: `active_servers` counts this one too: it is how many answers tools wait for when they ask
+    all. No `routes` where there are none."""
+    if cluster is None:
+        return {"active_servers": 1}
+    routes = [_stat(cluster, route) for route in carrying(cluster)]
+    return {**({"routes": routes} if routes else {}), "active_servers": len(cluster.peers) + 1}
+
+
+def _stat(cluster: Cluster, route: Route) -> dict[str, object]:
+    info, counts = route.info, cluster.core.engine.connection(route.conn)
+    assert info is not None
+    return {
+        "rid": route.conn,
+        "name": info.server_name,
+        "sent": {"msgs": counts["out_msgs"], "bytes": counts["out_bytes"]},
+        "received": {"msgs": counts["in_msgs"], "bytes": counts["in_bytes"]},
+        "pending": _pending_bytes(route, counts),
+    }
 
 
 def varz(cluster: Cluster | None) -> dict[str, object]:

@@ -140,6 +140,7 @@ async def test_statsz_and_identity(running: Server, system: Client) -> None:
     identity = await ask(system, "$SYS.REQ.SERVER.PING.IDZ", server_name="another")
 
     assert (stats["connections"], stats["total_connections"], stats["active_accounts"]) == (1, 2, 1)
+    assert (stats["active_servers"], "routes" in stats) == (1, False)
     assert stats["jetstream"]["stats"]["storage"] > 700
     assert "store_dir" not in stats["jetstream"]["config"]
     assert identity == {"name": "one", "host": "127.0.0.1", "id": running.server_id}
