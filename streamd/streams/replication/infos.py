@@ -1,11 +1,13 @@
-"""Infos of streams and usage, wherever in the cluster they are: asked of the servers that have them."""
+"""Infos of streams and usage, wherever in the cluster they are: asked of the servers that lead or have them."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from streamd.api import stream as wire
+from streamd.streams.replication.view import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +34,11 @@ class Infos:
         self._net.serve(USAGE, self._serve_usage)
 
     def _info(self, name: str) -> wire.StreamInfo | None:
+        """As this server has it; None if it has no whole copy."""
         jetstream = self._replication.jetstream
         stream = jetstream.streams.get(name)
-        return None if stream is None or stream.offline is not None else jetstream.api.streams.info(stream)
+        whole = stream is not None and stream.offline is None and not stream.partial
+        return jetstream.api.streams.info(stream) if stream is not None and whole else None
 
     def _serve_info(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
         info = self._info(payload.decode())
@@ -53,41 +57,73 @@ class Infos:
         self.all([stream.name], found)
 
     def all(self, names: list[str], done: Callable[[list[wire.StreamInfo], list[str]], None]) -> None:
-        """Infos in the order of the names, and the names of those that nobody told."""
+        """Infos in the order of the names, each from the server that leads the stream if that answers, and the names of those
+        that nobody told."""
         infos: dict[str, wire.StreamInfo | None] = {}
-        state = self._replication.meta.state
-        waiting = 1
 
         def came(name: str, info: wire.StreamInfo | None) -> None:
-            nonlocal waiting
             infos[name] = info
-            waiting -= 1
-            if not waiting:
-                found = [each for name in names if (each := infos.get(name)) is not None]
-                done(found, [name for name in names if infos.get(name) is None])
+            if len(infos) == len(names):
+                found = [each for name in names if (each := infos[name]) is not None]
+                done(found, [name for name in names if infos[name] is None])
 
+        if not names:
+            done([], [])
         for name in names:
-            own = self._info(name)
-            waiting += 1
-            wanted = state.streams.get(name)
-            nodes = [] if wanted is None else [self._replication.node_named(each) for each in wanted.names]
-            node = next((each for each in nodes if each is not None and each in self._net.linked()), None)
-            if own is not None or node is None:
-                came(name, own)
+            self._find(name, partial(came, name))
+
+    def _find(self, name: str, came: Callable[[wire.StreamInfo | None], None]) -> None:
+        """The info of one stream. Only its leader knows how far the replicas are, so that one is asked first; any other whole
+        copy will do."""
+        stream, own, others = self._replication.jetstream.streams.get(name), self._info(name), self._others(name)
+        group = None if stream is None or stream.replica is None else stream.replica.group
+        leader = None if group is None else group.leader
+
+        def told(answers: dict[NodeId, wire.StreamInfo]) -> None:
+            came(_best(answers, own))
+
+        def told_by_leader(answers: dict[NodeId, wire.StreamInfo]) -> None:
+            if any(_leads(node, info) for node, info in answers.items()):
+                told(answers)
             else:
-                self._ask(node, name, came)
-        waiting -= 1
-        if not waiting:
-            done(
-                [each for name in names if (each := infos.get(name)) is not None],
-                [n for n in names if infos[n] is None],
-            )
+                self._ask([node for node in others if node != leader], name, lambda more: told(answers | more))
 
-    def _ask(self, node: NodeId, name: str, came: Callable[[str, wire.StreamInfo | None], None]) -> None:
-        def answered(answer: bytes | None) -> None:
-            came(name, wire.StreamInfo.model_validate_json(answer, strict=False) if answer else None)
+        if stream is not None and own is not None and stream.leads:
+            came(own)
+        elif leader is not None and leader in others:
+            self._ask([leader], name, told_by_leader)
+        elif own is not None and group is not None:
+            came(own)  # if a member knows of no leader that can be reached, hardly anybody does
+        else:
+            self._ask(others, name, told)
 
-        self._net.call(node, INFO, name.encode(), answered, timeout_ns=TIMEOUT_NS)
+    def _others(self, name: str) -> list[NodeId]:
+        """Who may have a copy too, and can be reached."""
+        replication = self._replication
+        wanted = replication.meta.state.streams.get(name)
+        if wanted is not None:
+            names = dict.fromkeys((*wanted.names, *wanted.moving_names))
+            nodes = [node for each in names if (node := replication.node_named(each)) is not None]
+        else:
+            # A channel of NATS Streaming.
+            stream = replication.jetstream.streams.get(name)
+            nodes = [] if stream is None or stream.replica is None else list(stream.replica.group.config.voters)
+        linked = self._net.linked()
+        return [node for node in nodes if node in linked]
+
+    def _ask(self, nodes: list[NodeId], name: str, done: Callable[[dict[NodeId, wire.StreamInfo]], None]) -> None:
+        """`done` hears the answers of those that have a whole copy, in the order of the nodes."""
+        answers: dict[NodeId, wire.StreamInfo | None] = {}
+
+        def answered(node: NodeId, answer: bytes | None) -> None:
+            answers[node] = wire.StreamInfo.model_validate_json(answer, strict=False) if answer else None
+            if len(answers) == len(nodes):
+                done({node: info for node in nodes if (info := answers[node]) is not None})
+
+        if not nodes:
+            done({})
+        for node in nodes:
+            self._net.call(node, INFO, name.encode(), partial(answered, node), timeout_ns=TIMEOUT_NS)
 
     # usage
 
@@ -124,3 +160,17 @@ class Infos:
             finish()
         for node in nodes:
             self._net.call(node, USAGE, b"", answered, timeout_ns=TIMEOUT_NS)
+
+
+def _leads(node: NodeId, info: wire.StreamInfo) -> bool:
+    return info.cluster is not None and info.cluster.leader == name_of(node)
+
+
+def _best(answers: dict[NodeId, wire.StreamInfo], own: wire.StreamInfo | None) -> wire.StreamInfo | None:
+    """The leader's. One that doesn't know yet that it leads no more began before the one that does."""
+    leaders = {
+        info.cluster.leader_since: info
+        for node, info in answers.items()
+        if info.cluster is not None and _leads(node, info)
+    }
+    return leaders[max(leaders)] if leaders else own or next(iter(answers.values()), None)
