@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from streamd.api.system import Health, HealthError, HealthzOptions
 from streamd.core.access import DEFAULT_ACCOUNT
+from streamd.streams.found import has_consumer
 
 if TYPE_CHECKING:
     from streamd.streams.jetstream import JetStream
@@ -71,7 +72,7 @@ def _look_at_streams(options: HealthzOptions, jetstream: JetStream) -> None:
         text = f'JetStream stream "{options.stream}" not found on account "{account}"'
         raise _Unhealthy(404, HealthError(type="STREAM", account=account, stream=options.stream, error=text))
     _check(found)
-    if options.consumer and options.consumer not in found.consumers:
+    if options.consumer and not has_consumer(found, options.consumer):
         where = f'for stream "{options.stream}" on account "{account}"'
         error = HealthError(
             type="CONSUMER",

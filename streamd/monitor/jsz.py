@@ -26,10 +26,7 @@ from streamd.api.system import (
 from streamd.core.access import DEFAULT_ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from streamd.api.cluster import ClusterInfo
-    from streamd.api.consumer import ConsumerInfo
     from streamd.config.models import JetStreamConfig
     from streamd.streams.jetstream import JetStream
     from streamd.streams.stream import Stream
@@ -113,7 +110,7 @@ async def jsz(
         config=settled.settings,
         limits=settled.bounds,
         streams=len(held),
-        consumers=sum(len(stream.consumers) for stream in held),
+        consumers=sum(stream.num_consumers for stream in held),
         messages=sum(stream.state.messages for stream in held),
         bytes=sum(stream.state.bytes for stream in held),
         meta_cluster=meta,
@@ -145,21 +142,18 @@ async def account_detail(jetstream: JetStream, options: JszOptions, *, streams: 
         reserved_storage=UNLIMITED,
         api=ApiStats(level=0, total=jetstream.api.total, errors=jetstream.api.errors),
     )
-    made = 0
+    turns = _Turns()
     for stream in sorted(jetstream.streams.values(), key=lambda stream: stream.name) if streams else ():
+        await turns.take()
         if stream.closed or stream.offline is not None:
             continue
-        one = _stream_detail(jetstream, stream, options)
-        made += 1 + len(stream.consumers) * options.consumer
+        one = await _stream_detail(jetstream, stream, options, turns)
         if not options.stream_leader_only or _leads(jetstream, one.cluster):
             detail.stream_detail.append(one)
-        if made >= _AT_ONCE:
-            made = 0
-            await asyncio.sleep(0)
     return detail
 
 
-def _stream_detail(jetstream: JetStream, stream: Stream, options: JszOptions) -> StreamDetail:
+async def _stream_detail(jetstream: JetStream, stream: Stream, options: JszOptions, turns: _Turns) -> StreamDetail:
     info = jetstream.api.streams.info(stream, listed=True)
     detail = StreamDetail(
         name=stream.name,
@@ -171,8 +165,9 @@ def _stream_detail(jetstream: JetStream, stream: Stream, options: JszOptions) ->
     if options.raft and info.cluster is not None:
         detail.stream_raft_group = info.cluster.raft_group
     if options.consumer:
-        for consumer in _infos(jetstream, stream):
-            direct = stream.consumers[consumer.name].config.direct
+        for consumer in jetstream.api.consumers.infos(stream):
+            await turns.take()
+            direct = consumer.config is not None and consumer.config.direct
             if not options.config:
                 consumer.config = None
             if not direct:
@@ -185,22 +180,28 @@ def _stream_detail(jetstream: JetStream, stream: Stream, options: JszOptions) ->
     return detail
 
 
-def _infos(jetstream: JetStream, stream: Stream) -> Iterable[ConsumerInfo]:
-    for name in sorted(stream.consumers):
-        yield jetstream.api.consumers.info(stream.consumers[name], listed=True)
-
-
 async def _count_led(jetstream: JetStream, streams: list[Stream], info: JetStreamInfo) -> None:
     for number, stream in enumerate(streams):
         if stream.closed or stream.offline is not None:
             continue
-        info.streams_leader += _leads(jetstream, jetstream.api.streams.info(stream, listed=True).cluster)
-        info.consumers_leader += sum(
-            _leads(jetstream, consumer.cluster)
-            for consumer in _infos(jetstream, stream)
-            if not stream.consumers[consumer.name].config.direct
-        )
+        if _leads(jetstream, jetstream.api.streams.info(stream, listed=True).cluster):
+            info.streams_leader += 1
+            info.consumers_leader += sum(not consumer.config.direct for consumer in stream.consumers.values())
         if number % _AT_ONCE == _AT_ONCE - 1:
+            await asyncio.sleep(0)
+
+
+class _Turns:
+    """Lets the loop go on in between."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    async def take(self) -> None:
+        """Before one more info is made."""
+        self._made += 1
+        if self._made >= _AT_ONCE:
+            self._made = 0
             await asyncio.sleep(0)
 
 

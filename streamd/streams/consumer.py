@@ -50,7 +50,7 @@ class Consumer:
         self.created_ns = created_ns
         self.name = config.name
         self.pull = not config.deliver_subject
-        self.filters = _filters(config)
+        self.filters = filters_of(config)
         self.closed = False
         self.bindings: list[Binding] = []
         self.watch: Watch | None = None
@@ -120,7 +120,7 @@ class Consumer:
         """Take on an updated configuration."""
         moved = config.deliver_subject != self.config.deliver_subject
         self.config = config
-        self.filters = _filters(config)
+        self.filters = filters_of(config)
         self.state.configure(**state_options(config))
         self.pending.begin(anew=True)
         if moved and not self.pull:
@@ -426,7 +426,8 @@ class Consumer:
             self.stream.changes.save(self)
 
 
-def _filters(config: ConsumerConfig) -> list[str]:
+def filters_of(config: ConsumerConfig) -> list[str]:
+    """The subjects that it takes; none: all."""
     return list(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))
 
 
@@ -438,7 +439,7 @@ def state_options(config: ConsumerConfig) -> dict[str, Any]:
         "max_deliver": config.max_deliver or -1,
         "max_ack_pending": config.max_ack_pending or -1,
         "max_waiting": config.max_waiting or 512,
-        "filters": _filters(config),
+        "filters": filters_of(config),
         "headers_only": bool(config.headers_only),
         "sampling": bool(config.sample_freq),
     }

@@ -20,9 +20,12 @@ from streamd.state.consumer import consumer_create, consumer_named
 from streamd.store import sequence_of
 from streamd.streams.consumers import create_consumer, update_consumer
 from streamd.streams.failures import storage_error
+from streamd.streams.found import Followed, followed
 from streamd.tokens import token
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamd.errors import StoreError
     from streamd.streams.api import Call
     from streamd.streams.consumer import Consumer
@@ -139,14 +142,29 @@ class ConsumerApi:
 
     def info(self, consumer: Consumer, *, listed: bool = False) -> wire.ConsumerInfo:
         """What clients see of a consumer. `listed`: in a list, with the stored metadata only."""
-        state, config = consumer.state, consumer.config
+        config = consumer.config
         consumer.requests.look()
         if not listed:
             config = config.model_copy(update={"metadata": dynamic(config.metadata, PROTOCOL_VERSION)})
+        shown = Followed(config, consumer.state, consumer.created_ns)
+        return self._shown(consumer.stream, shown, push_bound=consumer.push_bound)
+
+    def infos(self, stream: Stream) -> Iterator[wire.ConsumerInfo]:
+        """Of all consumers of a stream, as in a list, by name, also where another server runs them."""
+        if stream.leads:
+            for consumer in sorted(stream.consumers.values(), key=lambda consumer: consumer.name):
+                if not consumer.closed:
+                    yield self.info(consumer, listed=True)
+        else:
+            for one in followed(stream):
+                yield self._shown(stream, one, push_bound=False)
+
+    def _shown(self, stream: Stream, one: Followed, *, push_bound: bool) -> wire.ConsumerInfo:
+        config, state, created_ns = one
         return wire.ConsumerInfo(
-            stream_name=consumer.stream.name,
-            name=consumer.name,
-            created=consumer.created_ns,
+            stream_name=stream.name,
+            name=config.name,
+            created=created_ns,
             config=config,
             delivered=wire.SequenceInfo(
                 consumer_seq=state.delivered_consumer_seq,
@@ -162,8 +180,8 @@ class ConsumerApi:
             num_redelivered=state.num_redelivered,
             num_waiting=state.num_waiting,
             num_pending=state.num_pending,
-            push_bound=consumer.push_bound,
-            cluster=None if self._jetstream.view is None else self._jetstream.view.of_stream(consumer.stream),
+            push_bound=push_bound,
+            cluster=None if self._jetstream.view is None else self._jetstream.view.of_stream(stream),
             ts=self._jetstream.services.clock.now_ns(),
         )
 

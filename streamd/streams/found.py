@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamd._engine import CorruptRecord, StreamState
 from streamd.api.consumer import ConsumerConfig
 from streamd.api.stream import StreamConfig
 from streamd.errors import StoreError
 from streamd.store import StoredConsumer, restore_state
-from streamd.streams.consumer import Consumer
+from streamd.streams.consumer import Consumer, filters_of
 from streamd.streams.definitions import consumer_definition, fixed_options, new_consumer_state, stream_options
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamd._engine import ConsumerState
     from streamd.store import Environment, StoredStream, StreamLog
     from streamd.streams.services import Services
 
@@ -82,6 +85,44 @@ def rows_of(stream: Stream) -> dict[int, tuple[bytes, bytes | None]]:
         definition = consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until)
         rows[consumer.consumer_id] = definition, consumer.state.encode()
     return rows
+
+
+class Followed(NamedTuple):
+    """A consumer that another server runs: as it was last stored."""
+
+    config: ConsumerConfig
+    state: ConsumerState
+    created_ns: int
+
+
+def has_consumer(stream: Stream, name: str) -> bool:
+    """Whether a stream has a consumer, wherever that runs."""
+    if stream.leads:
+        return name in stream.consumers
+    return any(fields["name"] == name for fields, _ in _rows(stream))
+
+
+def followed(stream: Stream) -> Iterator[Followed]:
+    """The consumers of a stream that isn't led from here, by name, each made when it is its turn. What can't be read is left
+    out. Shapes: `num_pending` is an upper bound where the index can't tell."""
+    for fields, stored in sorted(_rows(stream), key=lambda row: str(row[0]["name"])):
+        config = ConsumerConfig.model_validate(fields["config"], strict=False)
+        state = new_consumer_state(stream, config, fields.get("start", 1))
+        try:
+            if stored is not None:
+                state.decode(stored)
+        except CorruptRecord:
+            continue
+        filters = filters_of(config)
+        count, exact = stream.state.pending(filters, state.next_seq)
+        behind = max(stream.state.last_seq - state.next_seq + 1, 0)
+        state.num_pending = count if exact else min(stream.state.bounds(filters)[2], behind)
+        yield Followed(config, state, fields.get("created", 0))
+
+
+def _rows(stream: Stream) -> list[tuple[dict[str, Any], bytes | None]]:
+    found = [(json.loads(definition), state) for definition, state in stream.rows.values()]
+    return [row for row in found if "service" not in row[0]]
 
 
 def _consumer(stream: Stream, stored: StoredConsumer, definition: dict[str, Any]) -> None:

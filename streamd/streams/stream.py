@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamd._engine import Admission, CorruptRecord, StreamState
 from streamd.errors import StoreError
 from streamd.store import StreamLog, checkpoint_due
-from streamd.streams.definitions import stream_definition
+from streamd.streams.definitions import is_service, stream_definition
 from streamd.streams.direct import DirectGets
 from streamd.streams.readable import Readable
 from streamd.streams.retention import Retention
@@ -166,7 +166,7 @@ class Stream(Readable):
         """Consumers, also where they are only rows."""
         if self.leads:
             return len(self.consumers)
-        return sum(b'"service"' not in definition for definition, _ in self.rows.values())
+        return sum(not is_service(definition) for definition, _ in self.rows.values())
 
     @property
     def followed(self) -> bool:

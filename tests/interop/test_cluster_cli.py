@@ -44,8 +44,13 @@ async def test_cluster(programs: Path, tmp_path: Path) -> None:
         await common("consumer", "add", "ORDERS", "worker", "--pull", "--defaults")
         await common("pub", "orders.new", "hello {{Count}}", "--count", "20", "--jetstream")
         leader = await nodes.led("ORDERS")
+        await nodes.alike()
 
         # Reports
+        assert "3 replies" in await system("server", "ping")
+        checked = rows(await system("server", "consumer-check", "--health"))
+        assert sorted(row[5].rstrip("*") for row in checked if row[0] == "worker") == ["a", "b", "c"]
+        assert all(row[-1] == ":ok:" for row in checked if row[0] == "worker")
         report = rows(await system("server", "report", "jetstream"))
         servers = {row[0].rstrip("*"): row for row in report if row[1:2] == ["C"]}
         assert sorted(servers) == ["a", "b", "c"]
@@ -60,6 +65,7 @@ async def test_cluster(programs: Path, tmp_path: Path) -> None:
         text = await common("stream", "report")
         assert f"{leader}*" in text
         assert "ORDERS" in text
+        assert "!" not in text  # which marks a replica that is behind
         text = await common("consumer", "report", "ORDERS")
         assert "worker" in text
         assert f"{leader}*" in text
