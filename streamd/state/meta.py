@@ -111,7 +111,10 @@ class MetaState:
             if "config" in command:
                 stream.config, stream.version = command["config"], index
             return Change("moving", stream=stream)
-        if what == "moved" and stream.moving == command["to"]:
+        if what == "stay" and stream.moving and stream.move == command["move"]:
+            stream.moving, stream.moving_names = "", ()
+            return Change("moved", stream=stream)
+        if what == "moved" and stream.moving == command["to"] and stream.move == command.get("move", stream.move):
             to = stream.moving
             stream.group = "" if to.startswith("=") else to
             stream.names, stream.moving, stream.moving_names = stream.moving_names, "", ()

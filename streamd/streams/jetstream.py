@@ -319,6 +319,7 @@ class JetStream:
         self, stream: Stream, config: StreamConfig, done: Callable[[StoreError | None], None], *, now_ns: int = 0
     ) -> None:
         """Store a configuration, take it on, and apply its limits as of a time (0: that of the commit); `done` behind that."""
+        done = stream.retention.begun(done)
 
         def job(work: Work) -> Callable[[Outcome], None]:
             if stream.stream_id and not stream.closed:

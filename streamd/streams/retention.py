@@ -15,6 +15,9 @@ from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import ParamSpec
+
+    Arguments = ParamSpec("Arguments")
 
     from streamd._engine import Admission, Records
     from streamd.clock import Timer
@@ -29,11 +32,12 @@ EXPIRY_PAUSE_NS: Final = 10_000_000
 class Retention:
     """The removals of one stream."""
 
-    __slots__ = ("_stream", "_timer")
+    __slots__ = ("_stream", "_timer", "under_way")
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._timer: Timer | None = None
+        self.under_way = 0  # purges, expiries and new limits, each of perhaps many commits
 
     # publishes
 
@@ -113,12 +117,22 @@ class Retention:
 
     # jobs
 
+    def begun(self, done: Callable[Arguments, None]) -> Callable[Arguments, None]:
+        """Something of perhaps many commits begins, which ends with `done`."""
+        self.under_way += 1
+
+        def end(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+            self.under_way -= 1
+            done(*args, **kwargs)
+
+        return end
+
     def trim_job(
         self, below: int, done: Callable[[int, Exception | None], None], *, now_ns: int = 0
     ) -> Callable[[Work], Callable[[Outcome], None] | None]:
         """A job that applies the limits, as of a time (0: that of its commit), and removes all below a sequence; goes on in
         further commits until it is done."""
-        stream = self._stream
+        stream, done = self._stream, self.begun(done)
 
         def job(work: Work, before: int = 0) -> Callable[[Outcome], None] | None:
             if stream.closed:
@@ -193,7 +207,7 @@ class Retention:
         self, done: Callable[[Exception | None], None]
     ) -> Callable[[Work], Callable[[Outcome], None] | None]:
         """A job that applies a lowered limit per subject; goes on in further commits until it is done."""
-        stream = self._stream
+        stream, done = self._stream, self.begun(done)
 
         def job(work: Work) -> Callable[[Outcome], None] | None:
             sequences = [] if stream.closed else stream.state.excess(REMOVE_RECORDS_MAX)
@@ -234,7 +248,7 @@ class Retention:
         self, pattern: str | None, below: int, done: Callable[[int, Exception | None], None], *, keep: int = 0
     ) -> Callable[[Work], Callable[[Outcome], None] | None]:
         """A job that removes what matches (None: everything) below a sequence (0: no bound) but the last `keep`."""
-        stream = self._stream
+        stream, done = self._stream, self.begun(done)
 
         def job(work: Work, before: int = 0, from_seq: int = 0) -> Callable[[Outcome], None] | None:
             state = stream.state

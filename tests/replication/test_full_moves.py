@@ -28,6 +28,15 @@ def update(world: World, name: str, replicas: int) -> None:
     )
 
 
+def has_moved(world: World, name: str) -> bool:
+    """Whether a stream has three replicas, and isn't on its way."""
+    leader = world.meta_leader()
+    if leader is None:
+        return False
+    found = leader.replication.meta.state.streams[name]
+    return not found.moving and len(found.names) == 3
+
+
 def definition(server: Server, stream: Stream) -> dict[str, object]:
     """What a server's store says of a stream."""
     with server.jetstream.environment.read() as txn:
@@ -57,6 +66,7 @@ def test_copy_that_was_not_stored_is_taken_again(seed: int, size: int, behind_fi
         assert target.disk.full or size == SMALL
         target.disk.written = lambda works: None
         target.disk.full = False
+        world.until(lambda: has_moved(world, "M"), what="the move")
         whole(world, acked)
         assert not target.replication.transfer.fetched  # nothing had to be healed
         target.kill()

@@ -17,6 +17,7 @@ from streamd.streams.dropping import RETRY_NS, drop
 from streamd.streams.found import rows_of
 from streamd.streams.replication.bringing import lay_aside
 from streamd.streams.replication.ops import FIRST_OWN_UID
+from streamd.streams.replication.sending import REST_NS
 from streamd.streams.shelf import Shelf
 from streamd.streams.stream import Stream
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from streamd.api.errors import ApiError
     from streamd.errors import StoreError
-    from streamd.store import Outcome, Work
+    from streamd.store import LogWork, Outcome, Work
     from streamd.streams.jetstream import JetStream
     from streamd.streams.replication.replica import Replica
 
@@ -143,12 +144,21 @@ class Holding:
         return next((stream for stream in self._jetstream.streams.values() if stream.uid == uid), None)
 
     def freeze(self, stream: Stream, move: int, done: Callable[..., None]) -> None:
-        """Let a stream stand still; `done` once that is durable."""
+        """Let a stream stand still; `done` once that is durable, and at once if it is no more."""
         jetstream = self._jetstream
 
-        def job(work: Work) -> Callable[[Outcome], None]:
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            if stream.closed:
+                done(stream, None)
+                return None
+            if stream.retention.under_way and not stream.group:
+                # A purge of many commits ends before, or each copy would have another part of it.
+                jetstream.services.clock.call_later(REST_NS, lambda: self.freeze(stream, move, done))
+                return None
             if not stream.group:
                 stream.rows = rows_of(stream)
+                if stream.stream_id:
+                    self._store_rows(stream.part(work), stream)
             stream.frozen, stream.move = True, move
             stream.lay_down("409 Leadership Change")
             if stream.stream_id:
@@ -201,6 +211,9 @@ class Holding:
         part.checkpoint = stream.state.checkpoint()
         if ids := stream.state.ids():
             stream.remember_ids(work, ids, stream.state.last_ts_ns)
+        self._store_rows(part, stream)
+
+    def _store_rows(self, part: LogWork, stream: Stream) -> None:
         for number, (definition, state) in stream.rows.items():
             part.consumers[number] = definition
             if state is not None:

@@ -1,8 +1,9 @@
 """Moves of streams: to another group, to one server, or from one server to a group.
 
-In the walk:  the meta leader writes down where a stream is to go; whoever leads it freezes it, has every server of its new
-              place take a copy, and tells the meta leader; once that is agreed on, the new group adopts the copies by an entry
-              of its log, and its leader asks for what was published meanwhile.
+In the walk:  the meta leader writes down where a stream is to go; whoever leads it has every server of its new place copy most
+              of it, freezes it, has them copy the rest, and tells the meta leader; once that is agreed on, the new group adopts
+              the copies by an entry of its log, and its leader asks for what was published meanwhile. A server of the new place
+              that is taken out of the cluster ends the move: the stream goes on where it is.
 Guarantee:    a frozen stream doesn't change, so all copies are equal. A copy is served once its place is agreed on, and the old
               ones go only then.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from streamd.streams.replication.node import Replication
     from streamd.streams.stream import Stream
 
+NEAR: Final = "stream.near"
 TAKE: Final = "stream.take"
 TAKEN: Final = "stream.taken"
 ADOPTED: Final = "stream.adopted"
@@ -53,6 +55,7 @@ class Mover:
             int, Binding
         ] = {}  # of streams that have moved: what is published until their new leader listens
         self._pieces = replication.transfer.pieces
+        self._net.serve(NEAR, self._serve_near)
         self._net.serve(TAKE, self._serve_take)
         self._net.serve(TAKEN, self._serve_taken)
         self._pieces.serve(ADOPTED, self._serve_adopted)
@@ -109,13 +112,19 @@ class Mover:
         meta = self._replication.meta
         nodes = meta.state.nodes
         for stream in meta.state.streams.values() if meta.leading else ():
-            if not all(name in nodes for name in stream.names) and any(name in nodes for name in stream.names):
+            names = {*stream.names, *stream.moving_names}
+            if not nodes.keys() >= names and any(name in nodes for name in stream.names):
                 meta.serially(partial(self._evacuate, stream.uid))
 
     def _evacuate(self, uid: int) -> None:
         state = self._replication.meta.state
         stream = state.by_uid.get(uid)
-        if stream is None or stream.moving:
+        if stream is None:
+            return
+        if stream.moving:
+            if not all(name in state.nodes for name in stream.moving_names):
+                command = {"do": "stay", "uid": stream.uid, "move": stream.move}
+                self._replication.meta.propose(command, lambda _change: None)
             return
         kept = tuple(name for name in stream.names if name in state.nodes)
         config = self._replication.jetstream.config_of(stream.config)
@@ -133,7 +142,7 @@ class Mover:
         meta = self._replication.meta
         if not meta.leading:
             return
-        command = {"do": "moved", "uid": fields["uid"], "to": fields["to"]}
+        command = {"do": "moved", "uid": fields["uid"], "to": fields["to"], "move": fields["move"]}
         meta.serially(lambda: meta.propose(command, lambda _change: answer(b"ok")))
 
     # the server that leads the stream
@@ -152,31 +161,41 @@ class Mover:
         self._driving.add(wanted.uid)
         if stream.frozen and stream.move == wanted.move:
             self._copies(wanted)
-            return
+        else:
+            self._everywhere(wanted, NEAR, lambda: self._freeze(wanted, stream))
 
+    def _freeze(self, wanted: Assignment, stream: Stream) -> None:
         def frozen(*_result: Any) -> None:
             if stream.frozen:
                 self._copies(wanted)
             else:
                 self._driving.discard(wanted.uid)
 
-        if stream.replica is not None:
-            op = ops.Op(ops.FREEZE, stream.uid, json.dumps(wanted.move).encode())
-            stream.replica.proposals.alone(op, lambda _result, _error: frozen())
-        else:
+        replica = stream.replica
+        if replica is None:
             self._replication.holding.freeze(stream, wanted.move, frozen)
+            return
+        op = ops.Op(ops.FREEZE, stream.uid, json.dumps(wanted.move).encode())
+        # What consumers were told of goes before, as nothing is proposed behind.
+        replica.proposals.save_now(lambda: replica.proposals.alone(op, lambda _result, _error: frozen()))
 
     def _copies(self, wanted: Assignment) -> None:
-        """Have every server of the new place take a copy."""
-        waiting = list(wanted.moving_names)
+        self._everywhere(wanted, TAKE, lambda: self._all_taken(wanted))
+
+    def _everywhere(self, wanted: Assignment, what: str, then: Callable[[], None]) -> None:
+        """Have every server of the new place take a copy, of all (TAKE) or of nearly all of a stream (NEAR)."""
+        waiting, move = list(wanted.moving_names), wanted.move
 
         def taken(name: str, ok: bool) -> None:
-            if not ok:
+            if not ok or not wanted.moving or wanted.move != move:
                 self._driving.discard(wanted.uid)  # the next look tries again
                 return
             waiting.remove(name)
             if not waiting and wanted.uid in self._driving:
-                self._all_taken(wanted)
+                then()
+
+        def answered(name: str) -> Callable[[bytes | None], None]:
+            return lambda answer: taken(name, answer == b"ok")
 
         payload = json.dumps({"uid": wanted.uid, "move": wanted.move, "to": wanted.moving}).encode()
         for name in list(waiting):
@@ -186,14 +205,11 @@ class Mover:
             elif node is None:
                 taken(name, False)
             else:
-                self._ask(node, name, payload, taken)
-
-    def _ask(self, node: NodeId, name: str, payload: bytes, taken: Callable[[str, bool], None]) -> None:
-        self._net.call(node, TAKE, payload, lambda answer: taken(name, answer == b"ok"), timeout_ns=TIMEOUT_NS)
+                self._net.call(node, what, payload, answered(name), timeout_ns=TIMEOUT_NS)
 
     def _all_taken(self, wanted: Assignment) -> None:
         leader = self._replication.meta.group.leader
-        payload = json.dumps({"uid": wanted.uid, "to": wanted.moving}).encode()
+        payload = json.dumps({"uid": wanted.uid, "to": wanted.moving, "move": wanted.move}).encode()
         done = self._driving.discard
         if leader == self._net.node:
             self._serve_taken(leader, payload, lambda _answer: done(wanted.uid))
@@ -203,6 +219,29 @@ class Mover:
             done(wanted.uid)
 
     # the servers of the new place
+
+    def _serve_near(self, node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
+        fields = json.loads(payload)
+        stream = self._replication.transfer.held(fields["uid"])
+        if self._replication.standing.full:
+            answer(b"full")
+        elif fields["uid"] in self._fetching:
+            answer(b"busy")
+        elif stream is not None and not stream.partial:
+            answer(b"ok")
+        else:
+            self._fetch(node, fields, answer, early=True)
+
+    def _fetch(self, node: NodeId, fields: dict[str, Any], answer: Callable[[bytes], None], *, early: bool) -> None:
+        uid = fields["uid"]
+        self._fetching.add(uid)
+
+        def fetched(ok: bool) -> None:
+            self._fetching.discard(uid)
+            answer(b"ok" if ok else b"failed")
+
+        group = "" if fields["to"].startswith("=") else fields["to"]
+        self._replication.transfer.copy(node, uid, group, fetched, early=early)
 
     def _serve_take(self, node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
         fields = json.loads(payload)
@@ -216,14 +255,7 @@ class Mover:
             # It is here in the group that it leaves, whose log this server has yet to catch up with.
             self._clock.call_later(AGAIN_NS, lambda: self._serve_take(node, payload, answer))
         else:
-            self._fetching.add(uid)
-
-            def fetched(ok: bool) -> None:
-                self._fetching.discard(uid)
-                answer(b"ok" if ok else b"failed")
-
-            group = "" if fields["to"].startswith("=") else fields["to"]
-            self._replication.transfer.copy(node, uid, group, fetched)
+            self._fetch(node, fields, answer, early=False)
 
     def moved(self, wanted: Assignment) -> None:
         """It is agreed on that a stream has a new place."""
@@ -307,7 +339,8 @@ class Mover:
             if answer:
                 found.append(Batch.decode(answer))
             if not waiting:
-                self._all_there(stream, found)
+                # The calls may have been quicker than the same messages on their own way.
+                self._replication.passing.once_heard(lambda: self._all_there(stream, found))
 
         for node in nodes:
             self._pieces.call(node, ADOPTED, str(stream.uid).encode(), come, timeout_ns=EXPECT_NS)

@@ -63,6 +63,7 @@ class Sending:
         self._replication = replication
         self._services = replication.services
         self._commits = replication.services.commits
+        self._relaxed = replication.jetstream.environment.sync.mode != "always"
         pieces.serve(STATE, self._serve)
 
     def _serve(self, payload: bytes, answer: Callable[[bytes], None]) -> None:
@@ -153,9 +154,13 @@ class Sending:
         return answer_of(head, parts)
 
     def _serve_copy(self, request: dict[str, Any], answer: Callable[[bytes], None]) -> None:
-        stream = self._held(request["uid"])
-        if stream is None or not stream.frozen or stream.offline is not None:
+        stream, early = self._held(request["uid"]), request.get("early", False)
+        if stream is None or stream.offline is not None or not (stream.frozen or (early and stream.leads)):
             answer(b"")
+            return
+        if early and self._relaxed:
+            # What a power cut takes from here again must not be there.
+            answer(answer_of({"kind": "near", "rows": 0}, []))
             return
 
         def job(_work: Work) -> None:
@@ -165,6 +170,9 @@ class Sending:
                 return
             last = sequence_of(values[-1]) if values else stream.state.last_seq
             rest = self._read(stream, last + 1, 1)
+            if early and not rest:
+                answer(answer_of({"kind": "near", "rows": 0}, []))
+                return
             head = {"kind": "records" if rest else "state", "rows": len(stream.rows)}
             parts = [stream.definition(stream.config), stream.state.checkpoint(), stream.state.ids(), pack(values)]
             answer(answer_of(head, parts + ([] if rest else rows_of(stream))))

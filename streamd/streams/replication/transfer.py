@@ -60,18 +60,21 @@ class Transfer:
         """This server's copy of a stream."""
         return next((each for each in self._replication.jetstream.streams.values() if each.uid == uid), None)
 
-    def copy(self, node: NodeId, uid: int, group: str, done: Callable[[bool], None]) -> None:
-        """Take a copy of a frozen stream that is to belong to a group here, or to this server alone."""
+    def copy(self, node: NodeId, uid: int, group: str, done: Callable[[bool], None], *, early: bool = False) -> None:
+        """Take a copy of a frozen stream that is to belong to a group here, or to this server alone. `early`: of one that isn't
+        frozen yet, all but what fits into one answer."""
         stream = self.held(uid)
         have = 0 if stream is None else stream.state.last_seq
-        payload = json.dumps({"uid": uid, "have": have}).encode()
+        payload = json.dumps({"uid": uid, "have": have, "early": early}).encode()
 
         def answered(answer: bytes | None) -> None:
             if not answer:
                 done(False)
                 return
             head, parts = read_answer(answer)
-
+            if head["kind"] == "near":
+                done(True)
+                return
             definition, whole = json.loads(parts[0]), head["kind"] != "records"
 
             def job(work: Work) -> Callable[[Outcome], None] | None:
@@ -96,7 +99,7 @@ class Transfer:
                     elif whole:
                         done(True)
                     else:
-                        self.copy(node, uid, group, done)
+                        self.copy(node, uid, group, done, early=early)
 
                 return after
 
@@ -110,7 +113,7 @@ class Transfer:
         streams, stream = self._replication.jetstream.streams, self.held(uid)
         if stream is None:
             made = self._replication.holding.new_stream(uid, definition)
-            made.move, made.frozen = definition["move"], True
+            made.move, made.frozen = definition.get("move", 0), True
             other = streams.get(made.name)
             if other is not None and other.alone:
                 lay_aside(self._replication.jetstream, other, "name")
@@ -123,7 +126,7 @@ class Transfer:
         copy = stream
         state, config, version, rows = copy.state, copy.config, copy.version, copy.rows
         frozen, move, partial = copy.frozen, copy.move, copy.partial
-        copy.move = definition["move"]
+        copy.move = definition.get("move", 0)
 
         def put_back() -> None:
             copy.replace_state(state, config, version)
