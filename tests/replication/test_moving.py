@@ -117,6 +117,7 @@ def test_what_was_confirmed_when_it_stood_still_is_stored() -> None:
 
 def test_a_purge_of_many_commits_is_through_before_it_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "REMOVE_RECORDS_MAX", 10)
+    monkeypatch.setattr(retention, "SCAN_RECORDS", 10)
     with World(5) as world:
         server, stream = alone(world, "M")
         for number in range(200):
