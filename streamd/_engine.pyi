@@ -733,6 +733,9 @@ class ConsumerState:
         """Queue a pull request (batch 0 counts as 1). False: max_waiting is reached; `requests_tick` makes room if some
         have nobody waiting for them."""
 
+    def waiting(self) -> list[str]:
+        """The inboxes of the waiting requests, the oldest first."""
+
     def requests_end(self, engine: Engine, account: str, status: str, *, counts: bool = False) -> int:
         """End every waiting request with a status line such as `409 Consumer Deleted` (`counts`: with what was pending)."""
 

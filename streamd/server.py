@@ -200,8 +200,16 @@ class Server:
         startup.log_ready(self.log)
         if self.streaming is not None:
             self.log.info("STREAM: Streaming Server is ready")
+        if self.jetstream is not None and self.cluster is not None:
+            stack.push_async_callback(self._end_requests, self.jetstream)
         if self.replication is not None:
             stack.push_async_callback(self.replication.leave)
+
+    async def _end_requests(self, jetstream: JetStream) -> None:
+        """Who waits at another server, for a stream that nobody took over, hears of the end while there are routes."""
+        jetstream.shut_down()
+        self.core.flush_soon()
+        await asyncio.sleep(0)
 
     async def _stand_by(self, stack: contextlib.AsyncExitStack, config: JetStreamConfig) -> bool:
         """A member of a fault tolerance group: wait until the store is free, and take it. False: stopped before that.

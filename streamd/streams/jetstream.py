@@ -161,10 +161,14 @@ class JetStream:
         stream.unlisten()
         stream.direct.close()
 
-    def close(self) -> None:
-        """End all consumers' requests, commit what waits, and leave the mark of a clean stop."""
+    def shut_down(self) -> None:
+        """End all consumers' requests: the server stops."""
         for stream in self.streams.values():
             stream.shut_down()
+
+    def close(self) -> None:
+        """The same, commit what waits, and leave the mark of a clean stop."""
+        self.shut_down()
         self.services.commits.close(self.streams.values())
         self.writer.close()
         self.environment.close()

@@ -37,6 +37,8 @@ class PullRequests:
             message = batch[index]
             if message.reply:
                 self.accept(message.reply, message.payload, message.headers)
+        if self._consumer.stream.replica is not None:
+            self._consumer.stream.replica.lead.pulled(self._consumer)
         self._consumer.wake()
 
     def refuse_push(self, batch: Batch) -> None:

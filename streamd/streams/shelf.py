@@ -87,7 +87,7 @@ class Shelf:
     def stand_by(self) -> None:
         """Nothing of it is served by replicas."""
 
-    def listen(self) -> None:
+    def park(self) -> None:
         """Nobody publishes to it."""
 
     def unlisten(self) -> None:

@@ -13,6 +13,7 @@ from streamd.errors import StoreError
 from streamd.store import StreamLog, checkpoint_due
 from streamd.streams.definitions import is_service, stream_definition
 from streamd.streams.direct import DirectGets
+from streamd.streams.kept_pulls import LEADERSHIP_CHANGE, KeptPulls
 from streamd.streams.readable import Readable
 from streamd.streams.retention import Retention
 
@@ -69,6 +70,7 @@ class Stream(Readable):
         "offline",
         "owner",
         "partial",
+        "pulls",
         "readers",
         "replaces",
         "replica",
@@ -132,6 +134,7 @@ class Stream(Readable):
         self.committed_seq = state.last_seq
         self.retention = Retention(self)
         self.direct = DirectGets(self)
+        self.pulls = KeptPulls(self)
         self._changes = 0  # records and removals since the last checkpoint
         self._id_segments: list[int] = []  # when each stored segment of message ids was written (ns)
 
@@ -205,20 +208,21 @@ class Stream(Readable):
 
     def stand_by(self) -> None:
         """Serve what a replica may: direct gets."""
+        self.pulls.end(LEADERSHIP_CHANGE)
         self.direct.reconfigure()
 
     def take_up(self) -> None:
-        """This server leads a replicated stream now: there are consumers from here on; of one that is about to move at its new
-        place only."""
+        """This server leads a replicated stream now: there are consumers from here on, but of one that is to move."""
         if self.closed:
             return
         if self.frozen:
-            self.listen()
+            self.park()
             return
         self.services.take_up(self)
         self.start()
         for consumer in list(self.consumers.values()):
             consumer.start()
+        self.pulls.serve()
 
     def lay_down(self, status: str) -> None:
         """Another server leads it."""
@@ -239,8 +243,14 @@ class Stream(Readable):
         if self.binding is not None:
             self.binding.set_subjects(subjects)
 
+    def park(self) -> None:
+        """Nobody leads it: keep what is asked of its consumers, and what is published."""
+        self.pulls.open()
+        self.listen()
+
     def unlisten(self) -> None:
         """Collect no more; what has not been taken is gone."""
+        self.pulls.end()
         if self.binding is not None:
             self.binding.close()
             self.binding = None
@@ -259,6 +269,7 @@ class Stream(Readable):
     def close(self, status: str) -> None:
         """Stop taking publishes and end every consumer."""
         self.closed = True
+        self.pulls.end(status)
         if self.binding is not None:
             self.binding.close()
         self.retention.close()
@@ -279,22 +290,23 @@ class Stream(Readable):
     def reconfigure(self, config: StreamConfig, options: dict[str, Any]) -> None:
         """Take on a new configuration that is already durable; only in a job of the commits."""
         self.config = config
-        if self.state.configure(**options):
-            self._rebuild()
+        if self.state.configure(**options) and self._checked(self.rebuild_queues):
+            self._changes = CHECKPOINT_AT_ONCE  # the next delta needs a checkpoint beside it
+            self.services.commits.touch(self)
         if self._started or self.binding is not None:
             self.listen()
         self.retention.close()
         self.retention.arm()
         self.direct.reconfigure()
 
-    def _rebuild(self) -> None:
+    def _checked(self, read: Callable[[], None]) -> bool:
+        """Read of it; False if that found damage."""
         try:
-            self.rebuild_queues()
+            read()
         except CorruptRecord as error:
             self.damaged(error)
-            return
-        self._changes = CHECKPOINT_AT_ONCE  # the next delta needs a checkpoint beside it
-        self.services.commits.touch(self)
+            return False
+        return True
 
     def next_consumer_id(self) -> int:
         """A number for the store that no consumer of this stream has."""
@@ -398,7 +410,7 @@ class Stream(Readable):
         if self.stream_id:
             self.state = self.services.restore_state(self)
             for consumer in self.consumers.values():
-                self._count(consumer)
+                self._checked(consumer.pending.begin)
 
     def put_back(self) -> None:
         """As `restore`, for jobs; damage takes the stream offline."""
@@ -422,7 +434,7 @@ class Stream(Readable):
         """Interior deletes are durable."""
         for consumer in self.consumers.values():
             consumer.forget(sequences)
-            self._count(consumer)
+            self._checked(consumer.pending.begin)
         for reader in self.readers:
             reader.deleted(sequences)
 
@@ -433,12 +445,6 @@ class Stream(Readable):
                 behind = consumer.state.next_seq < first
                 consumer.forget_below(first)
                 if behind:
-                    self._count(consumer)
+                    self._checked(consumer.pending.begin)
         for reader in self.readers:
             reader.trimmed(first)
-
-    def _count(self, consumer: Consumer) -> None:
-        try:
-            consumer.pending.begin()
-        except CorruptRecord as error:
-            self.damaged(error)

@@ -163,7 +163,9 @@ class Server:
     def _heard(self, batch: Any) -> None:
         for index in range(len(batch)):
             message = batch[index]
-            self.answers.append((message.subject, json.loads(message.payload)))
+            # A status has no payload.
+            answer = json.loads(message.payload) if message.payload else {"status": message.headers.decode().strip()}
+            self.answers.append((message.subject, answer))
 
     def request(self, subject: str, body: bytes | dict[str, Any], reply: str) -> None:
         """Publish with a subject of the inbox as reply."""

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from streamd.sim.clock import MS
+from streamd.sim.clock import MS, SECOND
 from streamd.sim.full_world import MUST_HAPPEN, FullWorld
 from streamd.sim.network import Weather
 from streamd.sim.seeds import run
@@ -39,11 +39,11 @@ def test_no_store_is_lost_before_the_one_that_was_lost_before_is_replaced_for_go
         for machine in world.machines:
             machine.start()
         world.begin()
-        world.time.run(2 * world.START_NS)
+        world.works_until_ns = 0  # the operator moves no leader away from here
+        world.time.run(2 * world.START_NS + 5 * SECOND)  # nor is one given back any more
         assert world.may_flip()
         leader = next(node for node in world.nodes() if node.jetstream.streams["ORDERS"].leads)
         group = leader.replication.replicas[leader.jetstream.streams["ORDERS"].group].group
-        world.works_until_ns = 0  # the operator moves no leader away from here
         voters = {*group.config.voters}
         other, third = sorted(voters - {group.node})
         group.remove(other)

@@ -430,6 +430,11 @@ impl Consumer {
         self.requests.end_all(hub, account, line, counts)
     }
 
+    /// The inboxes of waiting requests.
+    pub fn waiting(&self) -> impl Iterator<Item = &[u8]> {
+        self.requests.inboxes()
+    }
+
     /// Timeouts, heartbeats, and requests that nobody waits for. Returns when something is due next.
     pub fn requests_tick(&mut self, hub: &mut dyn Publisher, account: &str, now_ns: i64) -> Option<i64> {
         self.requests.tick(hub, account, now_ns, (self.delivered.consumer_seq, self.delivered.stream_seq))

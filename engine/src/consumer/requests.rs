@@ -71,6 +71,11 @@ impl Requests {
         self.queue.is_empty()
     }
 
+    /// Where the answers go, in the order of the queue.
+    pub fn inboxes(&self) -> impl Iterator<Item = &[u8]> {
+        self.queue.iter().map(|request| request.inbox.as_slice())
+    }
+
     /// Messages that all of them together still ask for.
     pub fn demand(&self) -> u64 {
         self.queue.iter().fold(0, |demand, request| demand.saturating_add(request.messages))

@@ -303,6 +303,10 @@ impl ConsumerState {
         Ok(self.inner.request(&bytes_of(reply)?, ask, now_ns))
     }
 
+    fn waiting<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.inner.waiting().map(|inbox| str_of(py, inbox)).collect()
+    }
+
     #[pyo3(signature = (engine, account, status, *, counts=false))]
     fn requests_end(&mut self, engine: &mut Engine, account: &str, status: &str, counts: bool) -> usize {
         self.inner.requests_end(&mut engine.hub, account, status, counts)

@@ -15,6 +15,7 @@ from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.dropping import RETRY_NS, drop
 from streamd.streams.found import rows_of
+from streamd.streams.kept_pulls import LEADERSHIP_CHANGE
 from streamd.streams.replication.bringing import lay_aside
 from streamd.streams.replication.ops import FIRST_OWN_UID
 from streamd.streams.replication.sending import REST_NS
@@ -160,7 +161,8 @@ class Holding:
                 if stream.stream_id:
                     self._store_rows(stream.part(work), stream)
             stream.frozen, stream.move = True, move
-            stream.lay_down("409 Leadership Change")
+            stream.pulls.open()
+            stream.lay_down(LEADERSHIP_CHANGE)
             if stream.stream_id:
                 stream.part(work).definition = stream.definition(stream.config)
             return after

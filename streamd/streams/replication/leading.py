@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from streamd.api.errors import ApiError
+from streamd.streams.kept_pulls import LEADERSHIP_CHANGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from streamd._engine import Batch
     from streamd.clock import Timer
     from streamd.raft.net import NodeId
+    from streamd.streams.consumer import Consumer
     from streamd.streams.replication.replica import Replica
     from streamd.streams.shelf import Shelf
     from streamd.streams.stream import Stream
@@ -52,6 +54,9 @@ class Leading:
         self.parking: Callable[[bool], None] = lambda parked: None
         #: Given what came to this server alone before it stepped down, once there is another leader.
         self.pass_publishes: Callable[[list[tuple[Stream, Batch]]], None] = lambda publishes: None
+        #: Told of consumers at which requests wait, and that all who waited have heard of another leader.
+        self.pulled: Callable[[Consumer], None] = lambda consumer: None
+        self.told: Callable[[], None] = lambda: None
         #: Told when this server begins to lead.
         self.began: Callable[[], None] = lambda: None
         self._replica = replica
@@ -141,7 +146,8 @@ class Leading:
         self._passing_until_ns = self._clock.monotonic_ns() + PASS_ON_NS
         for owner in list(self._replica.owners.values()):
             if owner.uid in self._taken_up:
-                owner.lay_down("409 Leadership Change")
+                owner.lay_down(LEADERSHIP_CHANGE)
+        self.told()
         self._taken_up.clear()
         self._unsure = self._replica.proposals.abandon()
         self._park(LOST_NS)
@@ -154,7 +160,7 @@ class Leading:
         else:
             owner.stand_by()
             if self._parked:
-                owner.listen()
+                owner.park()
 
     def gone(self, owner: Stream | Shelf) -> None:
         """A stream is removed."""
@@ -172,7 +178,7 @@ class Leading:
         self.parking(True)
         self._leaderless_ns = self._clock.monotonic_ns()
         for owner in self._replica.owners.values():
-            owner.listen()
+            owner.park()
         if self._timer is None:
             self._timer = self._clock.call_later(patience_ns, self._overdue)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import Batch
 from streamd.api.errors import MOVE_IN_PROGRESS, ApiError
+from streamd.streams.kept_pulls import LEADERSHIP_CHANGE
 from streamd.streams.replication import ops
 from streamd.streams.sources import Held
 
@@ -263,6 +264,7 @@ class Mover:
         stream = next((each for each in replication.jetstream.streams.values() if each.uid == wanted.uid), None)
         if stream is not None and replication.name not in wanted.names:
             self.lay_aside(stream)
+            stream.pulls.end(LEADERSHIP_CHANGE)
             replication.assigned.remove(stream)
         elif stream is not None and not wanted.group and wanted.uid not in self._adopting:
             self._adopting.add(wanted.uid)

@@ -33,6 +33,7 @@ from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
 from streamd.streams.replication.standing import Standing
 from streamd.streams.replication.transfer import Transfer
 from streamd.streams.replication.view import View
+from streamd.streams.replication.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,7 @@ class Replication:
         self.holding.laid_aside = self.mover.lay_aside
         self.holding.arrived = self.mover.expect
         self.passing = Passing(self, echo)
+        self.waiting = Waiting(self)
         self.bringing = Bringing(self)
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
@@ -187,6 +189,7 @@ class Replication:
             told(replica)
         replica.lead.began = partial(self._leads, replica)
         replica.lead.pass_publishes = partial(self.passing.on, replica)
+        replica.lead.pulled, replica.lead.told = self.waiting.note, partial(self.waiting.told, replica)
         replica.failed = self.standing.fail
         replica.group = self.host.open(name, storage, replica, applied)
         for owner in owners.values():
@@ -296,7 +299,8 @@ class Replication:
     # leading
 
     def _leads(self, replica: Replica) -> None:
-        """This server leads a group now: what it lacks is proposed."""
+        """This server leads a group now, and serves it: what it lacks is proposed."""
+        self.waiting.end(replica)
         for wanted in list(self.meta.state.streams.values()):
             if wanted.group == replica.name:
                 self.assigned.look_at(wanted)
