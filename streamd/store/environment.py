@@ -317,11 +317,15 @@ class Environment:
             self.opened().set_mapsize(size)
 
     def hold_room(self, need_bytes: int) -> bool:
-        """Have blocks of the disk for so much beyond what is in use, so that a commit of that size can't find it full."""
+        """Have blocks of the disk for so much beyond what is in use, so that a commit of that size can't find it full. False if
+        that can't be had, for want of room or of a descriptor."""
         used = self.used()[0]
         if used + need_bytes <= self._held_bytes:
             return True
-        descriptor = os.open(self.directory / DATA_FILE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(self.directory / DATA_FILE, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
         try:
             # Twice as much at a time; with less room just what is needed.
             for more in (2 * need_bytes, need_bytes):

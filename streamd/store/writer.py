@@ -151,11 +151,16 @@ class Writer:
             if self.failed is not None:
                 group.error = self.failed
             else:
-                group.entry = self._entry(group)
-                if not self._in_place(group):
-                    self._hand_over(group)
-                    return
-                self._commit(group)
+                try:
+                    group.entry = self._entry(group)
+                except Exception as error:
+                    # Or nobody would ever be told, and the store would hang with a commit that never began.
+                    self._fail(group, error)
+                else:
+                    if not self._in_place(group):
+                        self._hand_over(group)
+                        return
+                    self._commit(group)
             if group.error is not None:
                 self._take_rest(group)
             # What `done` submits now joins the queue of this loop: no recursion.
@@ -326,20 +331,26 @@ class Writer:
                 assert environment.journal is not None
                 environment.journal.append(group.entry)
                 self._quick = self._seconds() - started < limits.JOURNAL_QUICK_SECONDS
-        except (lmdb.Error, OSError) as error:
-            group.error = environment.explain(error)
-            if not isinstance(group.error, StoreFull):
-                self.failed = group.error
-        except StoreError as error:
-            group.error = self.failed = error
         except Exception as error:
-            # A bug. Nobody may wait for ever for a commit that never ends, nor write on behind it.
-            _log.critical("store.writer_failed directory=%s", environment.directory, exc_info=True)
-            group.error = self.failed = StoreFailed(environment.directory, f"writer: {error!r}")
+            self._fail(group, error)
         self.commits += 1
         self.commit_ns += int((self._seconds() - started) * 1e9)
         if group.error is None:
             self._unsynced = True
+
+    def _fail(self, group: Group, error: Exception) -> None:
+        """What an error means for a group, and for what comes behind it."""
+        directory = self.environment.directory
+        if isinstance(error, (lmdb.Error, OSError)):
+            group.error = self.environment.explain(error)
+        elif isinstance(error, StoreError):
+            group.error = error
+        else:
+            # A bug. Nobody may wait for ever for a commit that never ends, nor write on behind it.
+            _log.critical("store.writer_failed directory=%s", directory, exc_info=error)
+            group.error = StoreFailed(directory, f"writer: {error!r}")
+        if not isinstance(group.error, StoreFull):
+            self.failed = group.error
 
     def _commit_pages(self, group: Group) -> None:
         """Apply and commit a group to LMDB, growing the map as often as needed."""
