@@ -194,7 +194,9 @@ class Environment:
                 work = journal.read()
                 if work.logs:
                     number = self._commit_left(work)
-                journal.begin(number)
+                # Whatever `sync` is now: what the journal had was acked as synced, and has no other place from here on.
+                self.flush()
+                journal.renew(number)
             except BaseException:
                 journal.close()
                 raise
@@ -218,8 +220,6 @@ class Environment:
         except BaseException:
             txn.abort()
             raise
-        # Whatever `sync` is now: it was acked as synced.
-        self.flush()
         self.clean = False
         return number
 

@@ -10,8 +10,8 @@ Why:          a synced commit of LMDB flushes twice (pages, then the meta page t
               file each time, which takes as long as all the rest of a publish.
 
     file    head, and from JOURNAL_HEAD_BYTES on entries; what lies behind the last, or stands on another commit, is of
-            earlier rounds
-    head    magic, which tells a relaxed one | random key | crc32 of both
+            earlier rounds, or of an earlier run with another key
+    head    magic, which tells a relaxed one | random key, another one each run | crc32 of both
     entry   crc32, keyed, of all that follows | bytes of the items | commit of LMDB that it stands on | its number, from 0 |
             items
     item    kind | stream | bytes of the value | value          (little endian)
@@ -61,7 +61,7 @@ class Journal:
         self._descriptor = descriptor
         self._synced = synced
         self._take(*head)
-        self._start(commit)
+        self.begin(commit)
 
     @classmethod
     def open(cls, directory: Path, commit: int, *, synced: bool = True) -> Journal | None:
@@ -88,23 +88,26 @@ class Journal:
         self._was_synced = magic == _MAGIC
         self._seed = zlib.crc32(key)
 
-    def _start(self, commit: int) -> None:
-        self._commit = commit
-        self._number = 0
-        self._at = limits.JOURNAL_HEAD_BYTES
-
     # --- writing
 
     def sync(self) -> None:
         """Flush what was appended, of a relaxed one. Errors: OSError."""
         os.fdatasync(self._descriptor)
 
+    def renew(self, commit: int) -> None:
+        """Begin a run: LMDB has on the disk all that is here, by that commit. Errors: OSError.
+
+        Another key, as the numbers of commits come again where a power cut has taken a relaxed store back by some: what is left
+        in the file would fit.
+        """
+        self._take(*_new_head(self._descriptor, synced=self._synced))
+        self.begin(commit)
+
     def begin(self, commit: int) -> None:
-        """LMDB holds all that is here, by that commit: start over. Errors: OSError."""
-        if self._was_synced != self._synced:
-            # Another key: what is left of the other kind is none of this one's.
-            self._take(*_new_head(self._descriptor, synced=self._synced))
-        self._start(commit)
+        """LMDB holds all that is here, by that commit: start over."""
+        self._commit = commit
+        self._number = 0
+        self._at = limits.JOURNAL_HEAD_BYTES
 
     def entry(self, works: Iterable[Work]) -> bytes | None:
         """What `append` takes, None if there is no room until LMDB takes over. The works are all `small`."""

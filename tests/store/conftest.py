@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streamd.store import Environment, LogWork, Outcome, StreamLog, Sync, TailCache, Work, Writer
+from tests.store.records import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,3 +65,11 @@ def error_of(work: Work, writer: Writer) -> StoreError | None:
     outcomes: list[Outcome] = []
     writer.submit(work, outcomes.append)
     return outcomes[0].error
+
+
+def lone(log: StreamLog, number: int, payload: bytes = b"x") -> Work:
+    """What one publish brings."""
+    work = Work()
+    log.append(work, records(number, number + 1, payload))
+    log.of(work).totals = b"%d" % number
+    return work

@@ -17,7 +17,7 @@ from streamd.errors import StoreCorrupt, StoreFull
 from streamd.store import Environment, StreamLog, Sync, TailCache, Work, Writer, recover
 from streamd.store.directory import JOURNAL_FILE
 from streamd.store.journal import Journal, small
-from tests.store.conftest import Store, error_of
+from tests.store.conftest import Store, error_of, lone
 from tests.store.flips import flip
 from tests.store.records import record, records, sequence
 
@@ -31,14 +31,6 @@ def synced(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path / "store", sync=Sync("always"))
     yield store
     store.environment.close()
-
-
-def lone(log: StreamLog, number: int, payload: bytes = b"x") -> Work:
-    """What one publish brings."""
-    work = Work()
-    log.append(work, records(number, number + 1, payload))
-    log.of(work).totals = b"%d" % number
-    return work
 
 
 def crash(store: Store) -> Store:
