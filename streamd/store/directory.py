@@ -81,13 +81,16 @@ def _foreign(names: set[str]) -> str:
 
 
 def prepare(directory: Path) -> None:
-    """Read the format file, or write it first of all into an empty directory."""
+    """Read the format file, or write it first of all into an empty directory. Names and format are on the disk then: `cp`,
+    say, brings a store back and flushes nothing."""
     path = directory / FORMAT_FILE
     if not path.exists():
         _write_format(path)
         return
     try:
-        found = json.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            found = json.load(file)
+            os.fsync(file.fileno())
         version = found["version"] if found["store"] == "streamd" else None
     except (ValueError, KeyError, TypeError) as error:
         raise StoreForeign(directory, f"{FORMAT_FILE} can't be understood") from error
@@ -97,6 +100,8 @@ def prepare(directory: Path) -> None:
         raise StoreNewer(directory, version, VERSION)
     if version < VERSION:
         _write_format(path)
+    else:
+        sync_directory(directory)
 
 
 def _write_format(path: Path) -> None:

@@ -194,7 +194,8 @@ class Environment:
                 work = journal.read()
                 if work.logs:
                     number = self._commit_left(work)
-                # Whatever `sync` is now: what the journal had was acked as synced, and has no other place from here on.
+                # Whatever `sync` is now: what the journal had was acked as synced, and has no other place from here on. And its
+                # next entry stands on what a relaxed run, or `cp`, may have left to the system.
                 self.flush()
                 journal.renew(number)
             except BaseException:

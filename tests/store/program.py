@@ -1,6 +1,7 @@
 """A store in a process of its own, to be killed or to die of a damaged file.
 
 write DIR SYNC      append for ever; print the last sequence after each ack
+append DIR SYNC N   append so many records in one commit, print the last sequence after its ack, die
 replace DIR         replace all but the first record for ever; print the number of each round after its ack
 read DIR            print what is served: {"streams": {id: [first, last, count, crc of all]}}
                         or {"error": text}
@@ -9,6 +10,7 @@ read DIR            print what is served: {"streams": {id: [first, last, count, 
 from __future__ import annotations
 
 import json
+import os
 import queue
 import sys
 import zlib
@@ -65,6 +67,27 @@ def write(directory: Path, sync: Sync, limit: int = 0, report: Callable[[int], o
         calls.get()()
     writer.close()
     environment.close()
+
+
+def append(directory: Path, sync: Sync, count: int) -> None:
+    """One stream, made if need be; a single record goes to the journal."""
+    environment = Environment.open(directory, sync=sync)
+    writer = Writer(environment)
+    log = StreamLog(environment, TailCache(), 1)
+    first = Work()
+    log.of(first).definition = b'{"name": "S1"}'
+    if 1 not in environment.databases:
+        writer.submit(first, lambda outcome: None)
+    last = log.count() + count
+    work = Work()
+    log.append(work, records(last + 1 - count, last + 1))
+    log.of(work).totals = b"%d" % last
+    outcomes: list[Outcome] = []
+    writer.submit(work, outcomes.append)
+    assert outcomes[0].error is None
+    assert bool(outcomes[0].commit) == (count > 1)
+    tell(last)
+    os._exit(0)
 
 
 def replace(directory: Path, report: Callable[[int], object]) -> None:
@@ -139,6 +162,8 @@ def _served(environment: Environment, stored: StoredStream) -> list[int]:
 if __name__ == "__main__":
     if sys.argv[1] == "write":
         write(Path(sys.argv[2]), Sync(sys.argv[3]), report=tell)  # type: ignore[arg-type]
+    elif sys.argv[1] == "append":
+        append(Path(sys.argv[2]), Sync(sys.argv[3]), int(sys.argv[4]))  # type: ignore[arg-type]
     elif sys.argv[1] == "replace":
         replace(Path(sys.argv[2]), tell)
     else:

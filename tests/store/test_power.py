@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -43,6 +44,31 @@ def test_forgetful_file_system_forgets(tmp_path: Path) -> None:
         assert (disk.mount / "lost").read_bytes() == b"z"
 
 
+def program(command: str, store: Path, *arguments: str) -> str:
+    """What a process of its own has to say of a store."""
+    called = [sys.executable, "-m", "tests.store.program", command, str(store), *arguments]
+    return subprocess.run(called, capture_output=True, text=True, cwd=_ROOT, check=False).stdout
+
+
+@pytest.mark.parametrize("before", ["relaxed", "copied"])
+def test_what_an_acked_message_stands_on_is_on_the_disk_too(tmp_path: Path, before: str) -> None:
+    """The first lone publish after a start goes to the journal alone, behind what another run, or `cp`, left to the system."""
+    with Forgetful(tmp_path / "disk", tmp_path / "mount") as disk:
+        store = disk.mount / "store"
+        if before == "relaxed":
+            assert program("append", store, "never", "100") == "100\n"
+        else:
+            assert program("append", tmp_path / "store", "always", "100") == "100\n"
+            shutil.copytree(tmp_path / "store", store)
+        assert program("append", store, "always", "1") == "101\n"
+        assert disk.cut("none") > 0
+        disk.start()
+        served = json.loads(program("read", store))
+
+        assert "error" not in served
+        assert served["streams"]["1"][:3] == [1, 101, 101]
+
+
 def lost_after_cut(disk: Forgetful, sync: str, survivors: str, chance: random.Random) -> bool:
     """Write until the power fails; whether something acked is missing afterwards, or the whole store."""
     process = subprocess.Popen(
@@ -61,9 +87,7 @@ def lost_after_cut(disk: Forgetful, sync: str, survivors: str, chance: random.Ra
     process.wait()
     disk.start()
     # In a process of its own: without fsync LMDB may be handed pages that never belonged together.
-    reader = [sys.executable, "-m", "tests.store.program", "read", str(disk.mount / "store")]
-    answer = subprocess.run(reader, capture_output=True, cwd=_ROOT, check=False).stdout
-    served = json.loads(answer or '{"error": "died"}').get("streams", {})
+    served = json.loads(program("read", disk.mount / "store") or '{"error": "died"}').get("streams", {})
     if "1" not in served:
         return True
     first, last, count, _ = served["1"]
