@@ -43,7 +43,7 @@ from streamd.store.directory import (
     prepare,
     reserve_lock_table,
 )
-from streamd.store.journal import Journal
+from streamd.store.journal import Journal, was_used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,6 +147,8 @@ class Environment:
             prepare(directory)
             data = directory / DATA_FILE
             if not data.exists():
+                if was_used(directory):
+                    raise StoreCorrupt(directory, f"{DATA_FILE} is missing beside its {JOURNAL_FILE}")
                 create(directory)
             damaged = _damaged(directory, pages.verify(directory, data))
             reserve_lock_table(directory)

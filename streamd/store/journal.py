@@ -179,6 +179,15 @@ def small(work: Work) -> bool:
     return size <= limits.JOURNAL_WORK_BYTES_MAX
 
 
+def was_used(directory: Path) -> bool:
+    """Whether a journal was ever made ready, which is when there is a data file beside it. Errors: OSError."""
+    try:
+        with (directory / JOURNAL_FILE).open("rb") as file:
+            return any(file.read(_FILE_HEAD.size))
+    except FileNotFoundError:
+        return False
+
+
 def _head(directory: Path, descriptor: int, *, synced: bool) -> tuple[bytes, bytes]:
     """Magic and key of the file; one that was never used is made ready first. Errors: StoreCorrupt, OSError."""
     head = os.pread(descriptor, _FILE_HEAD.size, 0).ljust(_FILE_HEAD.size, b"\0")

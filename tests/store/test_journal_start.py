@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from streamd import limits
+from streamd.errors import StoreCorrupt
 from streamd.store import Environment, Sync, Work
-from streamd.store.directory import DATA_FILE
+from streamd.store.directory import DATA_FILE, JOURNAL_FILE
 from streamd.store.journal import Journal
 from tests.store.conftest import Store, lone
 from tests.store.records import records
@@ -79,3 +81,31 @@ def test_its_head_is_replaced_once_lmdb_has_all_it_holds(tmp_path: Path, monkeyp
         store = Store(tmp_path / name, sync=Sync("always"))
         assert store.log(1).count() == 1
         store.close()
+
+
+def test_a_store_without_its_data_file_is_no_new_one(tmp_path: Path) -> None:
+    """A journal that was used proves that there was one; a store whose first start was cut short is made to the end."""
+    store = Store(tmp_path, sync=Sync("always"))
+    log = store.create(1)
+    store.commit(lone(log, 1))
+    store.close()
+    data = (tmp_path / DATA_FILE).read_bytes()
+    (tmp_path / DATA_FILE).unlink()
+    before = (tmp_path / JOURNAL_FILE).read_bytes()
+    for _ in range(2):
+        with pytest.raises(
+            StoreCorrupt, match=r"data\.mdb is missing.*restore the directory from a backup, or move it away"
+        ):
+            Environment.open(tmp_path)
+    assert not (tmp_path / DATA_FILE).exists()
+    assert (tmp_path / JOURNAL_FILE).read_bytes() == before
+    (tmp_path / DATA_FILE).write_bytes(data)
+    store = Store(tmp_path, sync=Sync("always"))
+    assert store.log(1).count() == 1
+    store.close()
+
+    (tmp_path / DATA_FILE).unlink()
+    for left in (b"", bytes(limits.JOURNAL_BYTES)):
+        (tmp_path / JOURNAL_FILE).write_bytes(left)
+        Store(tmp_path, sync=Sync("always")).close()
+        (tmp_path / DATA_FILE).unlink()
