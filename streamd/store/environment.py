@@ -42,6 +42,7 @@ from streamd.store.directory import (
     os_error,
     prepare,
     reserve_lock_table,
+    sync_directory,
 )
 from streamd.store.journal import Journal, was_used
 
@@ -211,6 +212,10 @@ class Environment:
             # Such a stream is restored from a backup, or deleted: what it got last is of no use to the store.
             kept = self.directory / f"{JOURNAL_FILE}.{time.time_ns()}"
             shutil.copyfile(self.directory / JOURNAL_FILE, kept)
+            # On the disk before anything is written over the original.
+            with kept.open("rb") as file:
+                os.fsync(file.fileno())
+            sync_directory(self.directory)
             _log.error("store.journal_kept streams=%s file=%s", lost, kept)
         for stream in lost:
             del work.logs[stream]

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from streamd.store import Sync, Work
+from streamd.store.directory import DATA_FILE, JOURNAL_FILE
+from tests.store.conftest import Store
 from tests.store.forgetful import Forgetful
+from tests.store.records import records
 
 _ROOT = Path(__file__).parents[2]
 
@@ -67,6 +71,36 @@ def test_what_an_acked_message_stands_on_is_on_the_disk_too(tmp_path: Path, befo
 
         assert "error" not in served
         assert served["streams"]["1"][:3] == [1, 101, 101]
+
+
+def test_what_is_laid_aside_is_on_the_disk_before_its_place_is_used_again(tmp_path: Path) -> None:
+    """The journal's entries for a damaged stream: they are acked, and nowhere else."""
+    made = Store(tmp_path / "store", sync=Sync("always"))
+    for stream in (1, 2):
+        log = made.create(stream)
+        work = Work()
+        log.append(work, records(1, 500, b"%d" % stream * 99))
+        made.commit(work)
+        work = Work()
+        log.append(work, records(500, 501, b"laid aside"))
+        log.of(work).totals = b"500"
+        made.commit(work)
+    assert made.writer.journaled.records == 1
+    made.environment.close()
+    data = bytearray((tmp_path / "store" / DATA_FILE).read_bytes())
+    leaf = data.index(b"2" * 99) // 4096 * 4096
+    data[leaf + 12 : leaf + 14] = b"\xff\xff"
+    (tmp_path / "store" / DATA_FILE).write_bytes(data)
+    journal = (tmp_path / "store" / JOURNAL_FILE).read_bytes()
+    with Forgetful(tmp_path / "disk", tmp_path / "mount") as disk:
+        shutil.copytree(tmp_path / "store", disk.mount / "store")
+        assert "stream S in" in json.loads(program("read", disk.mount / "store"))["error"]
+        disk.cut("none")
+        disk.start()
+        (kept,) = (disk.mount / "store").glob(f"{JOURNAL_FILE}.*")
+
+        assert kept.read_bytes() == journal
+        assert (disk.mount / "store" / JOURNAL_FILE).read_bytes()[:16] != journal[:16]
 
 
 def lost_after_cut(disk: Forgetful, sync: str, survivors: str, chance: random.Random) -> bool:
