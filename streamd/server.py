@@ -237,6 +237,7 @@ class Server:
         from streamd.clock import LoopClock
         from streamd.state.limits import Limits
         from streamd.store import Sync
+        from streamd.store.directory import make_directory
         from streamd.streams.jetstream import JetStream
         from streamd.streams.replication.setting_aside import open_member
 
@@ -254,12 +255,11 @@ class Server:
             if isinstance(config.sync_interval, str)
             else Sync("interval", config.sync_interval)
         )
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         max_memory, max_storage = settings.bounds(config, directory)
         clustered = settings.clustered(self.config)
 
         def make(directory: Path) -> JetStream:
-            directory.mkdir(exist_ok=True)
             return JetStream(
                 directory,
                 self.core.bus,

@@ -48,10 +48,7 @@ NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 def lock_directory(directory: Path) -> int:
     """Take the directory; returns the descriptor that holds it."""
     try:
-        made = not directory.exists()
-        directory.mkdir(parents=True, exist_ok=True)
-        if made:
-            sync_directory(directory.parent)
+        make_directory(directory)
         names = {entry.name for entry in directory.iterdir()}
         if FORMAT_FILE not in names and (DATA_FILE in names or names - _OURS):
             raise StoreForeign(directory, _foreign(names))
@@ -182,6 +179,14 @@ def os_error(directory: Path, error: OSError) -> StoreError:
     if error.errno in NO_ROOM:
         return StoreFull(directory)
     return StoreUnavailable(directory, error.strerror or str(error))
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and what is missing above it, unless it is there; the names are durable. Errors: OSError."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in reversed(missing):
+        sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Literal
 import lmdb
 import pytest
 
-from streamd import limits
+from streamd import Server, limits
+from streamd.config.models import Config, JetStreamConfig
 from streamd.errors import StoreError, StoreForeign, StoreFull, StoreLocked, StoreNewer
 from streamd.store import Environment, Outcome, StreamLog, Sync, Work, Writer
 from streamd.store.directory import VERSION
@@ -43,6 +44,29 @@ def test_same_process_may_not_open_twice(tmp_path: Path) -> None:
         Store(tmp_path)
     store.close()
     Store(tmp_path).close()
+
+
+@pytest.mark.parametrize("opened", ["store", "server"])
+@pytest.mark.anyio
+async def test_new_directories_are_durable_with_all_above_them(
+    tmp_path: Path, flushed: list[Path], opened: str
+) -> None:
+    """A power cut may take a name that its directory was never flushed with, and all that is below it."""
+    if opened == "store":
+        Environment.open(tmp_path / "a" / "b" / "jetstream").close()
+    else:
+        async with Server(
+            Config(host="127.0.0.1", port=-1, jetstream=JetStreamConfig(store_dir=str(tmp_path / "a" / "b")))
+        ):
+            pass
+    made = [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+    assert [path for path in flushed if path in made] == made
+    assert tmp_path / "a" / "b" / "jetstream" in flushed
+    assert tmp_path.parent not in flushed
+    flushed.clear()
+    Environment.open(tmp_path / "a" / "b" / "jetstream").close()
+    assert not set(made) & set(flushed)
 
 
 def test_foreign_directories_are_refused_untouched(tmp_path: Path) -> None:

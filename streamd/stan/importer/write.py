@@ -35,6 +35,7 @@ from streamd.stan.importer.report import summarise
 from streamd.stan.service import Streaming
 from streamd.state.limits import Limits
 from streamd.store import Sync
+from streamd.store.directory import make_directory
 from streamd.streams.changes import WorkRows
 from streamd.streams.encryption import Encryption
 from streamd.streams.jetstream import JetStream
@@ -67,7 +68,7 @@ def write(store: StanStore, *, store_dir: Path, cluster_id: str, encryption_key:
     if target.exists() and any(target.iterdir()):
         raise ImportRefused(f"{target} holds a store already: an import needs a --store-dir without one")
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    make_directory(scratch)
     config = StreamingConfig(
         cluster_id=cluster_id, store="file", dir=str(store_dir), max_channels=0, max_msgs=0, max_bytes=0, max_subs=0
     )
