@@ -248,6 +248,7 @@ class Server:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamd-")))
         else:
             assert config.store_dir is not None
+            startup.refuse_unfinished(Path(config.store_dir))
             directory = Path(config.store_dir) / "jetstream"
         self.store_dir = directory
         sync = (

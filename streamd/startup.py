@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: What a nats-streaming-server's store has in its directory.
 THEIR_FILE: Final = "server.dat"
+#: Where `streamd import` makes a store, under `store_dir`, before it takes its place.
+IMPORTING: Final = "jetstream.importing"
 _TITLE: Final = "---------- Store Limits ----------"
 _LIST: Final = " List of Channels "
 #: The limits of a channel by what the table calls them.
@@ -167,6 +169,19 @@ def refuse_theirs(store_dir: Path) -> None:
         raise StoreError(
             f"{store_dir} is the store of a nats-streaming-server: take it over with "
             f'"streamd import stan {store_dir} --apply --store-dir DIR", and set dir to that DIR'
+        )
+
+
+def refuse_unfinished(store_dir: Path) -> None:
+    """Errors: StoreError, if an import has not ended and there is no store: to start would be to start empty, without what was
+    imported."""
+    from streamd.store.directory import FORMAT_FILE
+
+    importing = store_dir / IMPORTING
+    if importing.exists() and not (store_dir / "jetstream" / FORMAT_FILE).exists():
+        raise StoreError(
+            f"{importing} is of an import that has not ended, and there is no store beside it: run "
+            f'"streamd import stan DIR --apply --store-dir {store_dir}" again, or remove it to start empty'
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nats
@@ -17,7 +18,6 @@ from tests.store import fuse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from nats.aio.client import Client
 
@@ -84,3 +84,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"no tmpfs can be mounted here: {os.strerror(ctypes.get_errno())}")
     yield directory
     libc.umount2(os.fsencode(directory), 2)
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What Python calls `fsync` for, files and directories, as it happens."""
+    found: list[Path] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        found.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found

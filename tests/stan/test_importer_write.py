@@ -14,6 +14,7 @@ from streamd._engine import record_decode, stan_reply
 from streamd.cli.main import main
 from streamd.config.models import Config
 from streamd.config.streaming import ChannelLimits, StreamingConfig
+from streamd.errors import StoreError
 from streamd.stan.names import stream_name
 from streamd.stan.schema_pb2 import MsgProto, PubAck, PubMsg
 from streamd.stan.statistics import Statistics
@@ -153,3 +154,33 @@ def test_what_was_left_of_an_import_that_was_cut_short_is_in_nobody_s_way(tmp_pa
     assert main(imported(kept, tmp_path / "ours")) == 0
 
     assert [path.name for path in (tmp_path / "ours").iterdir()] == ["jetstream"]
+
+
+def test_its_name_is_durable_when_success_is_told(tmp_path: Path, flushed: list[Path]) -> None:
+    """Whoever reads that may remove the original."""
+    kept = unpack("standalone", tmp_path / "theirs")
+
+    assert main(imported(kept, tmp_path / "new" / "ours")) == 0
+
+    assert flushed[-1] == tmp_path / "new" / "ours"
+    assert {tmp_path, tmp_path / "new"} <= set(flushed)
+
+
+@pytest.mark.anyio
+async def test_nothing_starts_empty_beside_an_import_that_did_not_end(tmp_path: Path) -> None:
+    """As a power cut or Ctrl-C leaves it: an empty server looks as if all messages were lost. A store beside it is served."""
+    kept = unpack("standalone", tmp_path / "theirs")
+    ours = tmp_path / "ours"
+    assert await to_thread.run_sync(main, imported(kept, ours)) == 0
+    (ours / "jetstream").rename(ours / "jetstream.importing")
+    for made in (False, True):
+        if made:
+            (ours / "jetstream").mkdir()
+        with pytest.raises(StoreError, match=r"jetstream\.importing .*import stan.* again, or remove"):
+            async with served(ours):
+                pass
+    assert await to_thread.run_sync(main, imported(kept, ours)) == 0
+    (ours / "jetstream.importing").mkdir()
+    async with served(ours) as server:
+        assert server.streaming is not None
+        assert "orders" in server.streaming.channels.by_name

@@ -1,7 +1,7 @@
 """Writes what was found into a store of streamd's own, and reads it back before it counts.
 
 Guarantee:  the store appears whole or not at all: it is made beside its place and put there once everything in it was found
-            equal to what the other server had. Nothing is merged into a store that exists.
+            equal to what the other server had; it is on the disk when that is told. Nothing is merged into a store that exists.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from streamd.stan.importer.report import summarise
 from streamd.stan.service import Streaming
 from streamd.state.limits import Limits
 from streamd.store import Sync
-from streamd.store.directory import make_directory
+from streamd.store.directory import make_directory, sync_directory
 from streamd.streams.changes import WorkRows
 from streamd.streams.encryption import Encryption
 from streamd.streams.jetstream import JetStream
@@ -77,6 +77,8 @@ def write(store: StanStore, *, store_dir: Path, cluster_id: str, encryption_key:
     if target.exists():
         target.rmdir()
     scratch.rename(target)
+    # Whoever reads that it is imported may remove the original.
+    sync_directory(store_dir)
     messages = sum(channel.count for channel in store.channels)
     sealed = ", encrypt: true" if encryption_key else ""
     return [
