@@ -430,4 +430,8 @@ class Writer:
         try:
             self.environment.flush()
         except (lmdb.Error, OSError) as error:
-            self.failed = self.environment.explain(error)
+            explained = self.environment.explain(error)
+            if isinstance(explained, StoreFull):
+                # What it had no room for was acked, and the system has given it up: room mends nothing.
+                explained = StoreFailed(self.environment.directory, str(error))
+            self.failed = explained

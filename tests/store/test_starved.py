@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import queue
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from streamd.errors import StoreFailed
-from streamd.store import Environment, Outcome, StreamLog, TailCache, Work, Writer
+from streamd.store import Environment, Outcome, StreamLog, Sync, TailCache, Work, Writer
 from streamd.store.journal import Journal
+from tests.store.conftest import error_of
 from tests.store.records import records
 
 if TYPE_CHECKING:
@@ -102,3 +106,28 @@ def test_entry_that_can_not_be_made_fails_its_commit(
         assert isinstance(outcome.error, StoreFailed)
         assert str(error) in str(outcome.error)
     assert len(outcomes) == 3
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_late_flush_that_fails_is_for_good(tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was acked may not be there, and the system tells that once: also of a full disk, where room alone mends nothing."""
+    environment = Environment.open(tmp_path, sync=Sync("interval", 10**6))
+
+    def failing(_environment: Environment) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Environment, "flush", failing)
+    writer = Writer(environment, notify=lambda call: None)
+    work = Work()
+    work.of(1).definition = b"{}"
+    assert error_of(work, writer) is None
+    deadline = time.monotonic() + 20
+    while writer.failed is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    error = error_of(Work(), writer)
+    assert isinstance(error, StoreFailed)
+    assert os.strerror(code) in str(error)
+    assert "check the disk, then restart streamd" in str(error)
+    writer.close()
+    environment.close()
