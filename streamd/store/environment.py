@@ -45,6 +45,7 @@ from streamd.store.directory import (
     sync_directory,
 )
 from streamd.store.journal import Journal, was_used
+from streamd.store.mapped import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,6 +134,9 @@ class Environment:
         self._env: lmdb.Environment | None = env
         # Growing the map moves it: no read may be under way. Uncontended but for that moment.
         self.map_lock = threading.Lock()
+        # Nor may its pages be on their way back to the system: what is mapped there next would lose its own. Taken before the
+        # other, as that takes 10 ms a GB, for which no read should wait.
+        self._returning = threading.Lock()
 
     @classmethod
     def open(cls, directory: Path, *, sync: Sync | None = None, map_bytes: int = limits.STORE_MAP_BYTES) -> Environment:
@@ -321,8 +325,14 @@ class Environment:
         size = 2 * mapped
         while size < least_bytes:
             size *= 2
-        with self.map_lock:
+        with self._returning, self.map_lock:
             self.opened().set_mapsize(size)
+
+    def give_back(self) -> None:
+        """Unmap the pages that were looked at until they are looked at again; on the writer's thread."""
+        with self._returning:
+            if self._env is not None:
+                give_back(self.directory / DATA_FILE)
 
     def hold_room(self, need_bytes: int) -> bool:
         """Have blocks of the disk for so much beyond what is in use, so that a commit of that size can't find it full. False if
@@ -379,7 +389,7 @@ class Environment:
         """Release everything. The writer closes first, and leaves the mark of a clean stop."""
         if self._env is None:
             return
-        with self.map_lock:
+        with self._returning, self.map_lock:
             self._env.close()
             self._env = None
         if self.journal is not None:

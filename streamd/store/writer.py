@@ -30,9 +30,7 @@ import lmdb
 from streamd import limits
 from streamd.errors import StoreClosed, StoreError, StoreFailed, StoreFull
 from streamd.store.apply import apply
-from streamd.store.directory import DATA_FILE
 from streamd.store.journal import small
-from streamd.store.mapped import give_back
 from streamd.store.work import Outcome, Work
 
 if TYPE_CHECKING:
@@ -299,7 +297,7 @@ class Writer:
                     self._notify(self._take_over)
                 else:
                     looked = False
-                    give_back(self.environment.directory / DATA_FILE)
+                    self.environment.give_back()
                 continue
             group = self._flying
             if group is None:
@@ -422,7 +420,7 @@ class Writer:
                 self._notify(self._take_over)
             elif looked:
                 looked = False
-                give_back(self.environment.directory / DATA_FILE)
+                self.environment.give_back()
 
     def _sync_now(self) -> None:
         # Cleared first: what is committed while this runs may or may not be in it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def test_quiet_writer_gives_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         give_back(data)
         given.put(data)
 
-    monkeypatch.setattr("streamd.store.writer.give_back", noted)
+    monkeypatch.setattr("streamd.store.environment.give_back", noted)
     environment = Environment.open(tmp_path / "store")
     data = environment.directory / DATA_FILE
     calls: queue.Queue[Callable[[], None]] = queue.Queue()
@@ -73,6 +74,31 @@ def test_quiet_writer_gives_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         given.get(timeout=0.1)
     writer.close()
     environment.close()
+
+
+def test_map_stays_where_it_is_while_it_is_given_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is mapped there next may be anybody's memory, and would be zeros. A read doesn't wait: in a large store that takes
+    longer than clients should notice."""
+    environment = store.environment
+    store.cache.bytes_max = 0
+    log = store.create(1)
+    store.change(log, lambda part: part.appends.append(records(1, 3)))
+    before = environment.used()[1]
+    seen: list[int] = []
+    grower = threading.Thread(target=environment.grow)
+
+    def slow(_data: Path) -> None:
+        seen.append(len(log.read(1)))
+        grower.start()
+        grower.join(0.2)
+        seen.append(environment.used()[1])
+
+    monkeypatch.setattr("streamd.store.environment.give_back", slow)
+    environment.give_back()
+    grower.join()
+    assert seen == [2, before]
+    assert environment.used()[1] == 2 * before
+    assert len(log.read(1)) == 2
 
 
 def test_no_map_of_that_name(tmp_path: Path) -> None:
