@@ -69,6 +69,9 @@ _CORRUPT: Final = (
     lmdb.MapResizedError,
 )
 
+# What else it may say on its way through pages that aren't what was written, when nothing but a read was under way.
+_UNREADABLE: Final = (*_CORRUPT, lmdb.BadDbiError, lmdb.BadTxnError, lmdb.CursorFullError, lmdb.IncompatibleError)
+
 
 @dataclass(frozen=True, slots=True)
 class Sync:
@@ -112,6 +115,8 @@ class Read(Generic[Value]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._txn.abort()
         self._environment.map_lock.release()
+        if isinstance(error, _UNREADABLE):
+            raise StoreCorrupt(self._environment.directory, str(error)) from error
         if isinstance(error, lmdb.Error):
             raise self._environment.explain(error) from error
 

@@ -1,8 +1,9 @@
 """The records of one stream, as the loop thread sees them.
 
 In the walk:  `streams/` stages changes here into a `Work`, and reads; below it the tail cache and LMDB.
-Guarantee:    reads see what is committed; `read` without what is staged to go. With a cipher, LMDB and the journal get sealed
-              payloads only, while the cache and whoever reads here have plain ones.
+Guarantee:    reads see what is committed; `read` without what is staged to go. Damage, of a
+              record or of a page that leads to it, is CorruptRecord. With a cipher, LMDB and the journal get sealed payloads
+              only, while the cache and whoever reads here have plain ones.
 Not here:     what a record means. A sequence that is absent may be deleted or damaged: `StreamState.check`
               tells.
 """
@@ -13,6 +14,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from streamd import limits
+from streamd._engine import CorruptRecord
+from streamd.errors import StoreCorrupt
 from streamd.store import packs
 
 if TYPE_CHECKING:
@@ -166,8 +169,11 @@ class StreamLog:
     def _stored(self, from_seq: int, limit: int, bytes_max: int) -> list[bytes]:
         if self._cache.covers(self.stream, from_seq):
             return within(self._cache.read(self.stream, from_seq, limit), bytes_max)
-        with self._environment.read() as txn, txn.cursor(db=self._environment.databases[self.stream]) as cursor:
-            values = packs.read(cursor, from_seq, limit, bytes_max)[:limit]
+        try:
+            with self._environment.read() as txn, txn.cursor(db=self._environment.databases[self.stream]) as cursor:
+                values = packs.read(cursor, from_seq, limit, bytes_max)[:limit]
+        except StoreCorrupt as error:
+            raise _damaged(error) from error
         left = bytes_max - sum(map(len, values))
         if self.journaled is not None and left > 0 and len(values) < limit:
             # LMDB may have taken these over a moment ago.
@@ -194,8 +200,11 @@ class StreamLog:
         if sequences and self._cache.covers(self.stream, min(sequences)):
             return [self._cache.get(self.stream, sequence) for sequence in sequences]
         environment = self._environment
-        with environment.view() as txn, txn.cursor(db=environment.databases[self.stream]) as cursor:
-            values = packs.get(cursor, sequences)
+        try:
+            with environment.view() as txn, txn.cursor(db=environment.databases[self.stream]) as cursor:
+                values = packs.get(cursor, sequences)
+        except StoreCorrupt as error:
+            raise _damaged(error) from error
         if self.journaled is not None:
             values = [
                 self.journaled.get(sequence) if value is None else value
@@ -204,10 +213,19 @@ class StreamLog:
         return values if self._cipher is None else self._cipher.opened(values)
 
     def count(self) -> int:
-        """How many records are committed, as the keys in LMDB tell, and those that it is still to take over."""
-        with self._environment.read() as txn, txn.cursor(db=self._environment.databases[self.stream]) as cursor:
-            count = packs.count(cursor)
+        """How many records are committed, as the keys in LMDB tell, and those that it is still to take over. Errors:
+        CorruptRecord."""
+        try:
+            with self._environment.read() as txn, txn.cursor(db=self._environment.databases[self.stream]) as cursor:
+                count = packs.count(cursor)
+        except StoreCorrupt as error:
+            raise _damaged(error) from error
         return count + (len(self.journaled) if self.journaled is not None else 0)
+
+
+def _damaged(error: StoreCorrupt) -> CorruptRecord:
+    """A page that LMDB can't walk on its way to records is damage of their stream, as a bad record is."""
+    return CorruptRecord(f"its pages are damaged ({error.found})")
 
 
 def sequence_of(value: bytes) -> int:

@@ -147,9 +147,9 @@ def restore_state(
             if not _replay(state, log, start):
                 raise StreamCorrupt(directory, name, "records are missing that nothing says were deleted")
         state.replay_ids(stored.ids, now_ns)
+        records = log.count()
     except _engine.CorruptRecord as error:
         raise StreamCorrupt(directory, name, str(error)) from error
-    records = log.count()
     if records != state.messages:
         raise StreamCorrupt(directory, name, f"{records} records where the index knows {state.messages}")
     return state

@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from streamd import _engine
+from streamd._engine import CorruptRecord
 from streamd.errors import StoreCorrupt, StreamCorrupt
 from streamd.store import StreamLog, Sync, Work, layout, recover, recover_stream, recovery
 from streamd.store.directory import DATA_FILE
 from tests.store import flips, program
 from tests.store.conftest import Store
-from tests.store.records import Index, pair, records, sequence
+from tests.store.records import Index, pair, record, records, sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ROOT = Path(__file__).parents[2]
 
@@ -240,6 +246,61 @@ def test_damaged_pages_take_one_stream_offline(tmp_path: Path) -> None:
             work.of(2).drop = True
             store.commit(work)
         store.close()
+
+
+@pytest.mark.parametrize(("place", "value"), [("page", b"\x40\0"), ("node", b"\0\0"), ("root", b"\xff\xff")])
+def test_pages_that_go_bad_while_it_is_open_are_the_stream_s_damage(store: Store, place: str, value: bytes) -> None:
+    """LMDB has many words for them; whoever reads a stream hears that its data is damaged, as of a record. The others go on."""
+    store.cache.bytes_max = 0
+    for stream in (1, 2):
+        log = store.create(stream)
+        work = Work()
+        for low in range(1, 1001, 10):
+            log.append(work, records(low, low + 10, b"%d" % stream * 20))
+        store.commit(work)
+    path = store.environment.directory / DATA_FILE
+    data = path.read_bytes()
+    if place == "page":  # its kind
+        places = [page + 10 for page in range(0, len(data), 4096) if b"2" * 20 in data[page : page + 4096]]
+    else:  # where the stream's tree begins: flags, length of the name, the name, and behind 40 bytes its first page
+        nodes = [match.start() for match in re.finditer(rb"\x02\0\x02\0s2", data)]
+        places = nodes if place == "node" else [node + 6 + 40 for node in nodes]
+    assert places
+    with path.open("r+b") as file:
+        for at in places:
+            os.pwrite(file.fileno(), value, at)
+    log = store.log(2)
+    reads: list[Callable[[], object]] = [
+        lambda: log.read(1),
+        lambda: log.get(500),
+        lambda: log.get_many([7, 9]),
+        log.count,
+    ]
+    for read in reads:
+        with pytest.raises(CorruptRecord, match=r"its pages are damaged \(mdb_cursor_get: "):
+            read()
+
+    assert store.log(1).count() == len(store.log(1).read(1)) == 1000
+    assert store.log(1).get(500) == record(500, b"1" * 20)
+
+
+def test_index_of_damaged_pages_takes_one_stream_offline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where only the count of records comes upon them."""
+    filled(store, 1)
+    filled(store, 2)
+    whole = StreamLog.count
+
+    def count(log: StreamLog) -> int:
+        if log.stream == 1:
+            raise CorruptRecord("its pages are damaged (injected)")
+        return whole(log)
+
+    monkeypatch.setattr(StreamLog, "count", count)
+    found = restore(store, monkeypatch)
+
+    assert isinstance(found[1], StreamCorrupt)
+    assert "its pages are damaged (injected)" in str(found[1])
+    assert isinstance(found[2], Index)
 
 
 def test_file_may_end_before_the_last_page(tmp_path: Path) -> None:
