@@ -12,6 +12,7 @@
         ├── StoreFull            no room on the disk; the store goes on, reading and trying again
         ├── StoreFailed          a write or fsync failed in a way after which nothing may be promised
         ├── StoreClosed          asked after `close`
+        ├── CommitAbandoned      what was to go into a commit failed before the store had it; nothing of it was stored
         ├── NameTaken            a channel and a stream of a cluster want one name
         ├── LeadershipLost       another leader may still store what was under way
         ├── StoreEncrypted       what is to be served is encrypted, and the key is missing or another
@@ -105,6 +106,15 @@ class StoreClosed(StoreError):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(f"the store in {directory} is closed")
+
+
+class CommitAbandoned(StoreError):
+    """While a commit was put together something was raised that should not be: the store had nothing of it yet."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"a commit was given up while it was put together ({error!r}): nothing of it was stored, try again"
+        )
 
 
 class StoreEncrypted(StoreError):

@@ -33,6 +33,29 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+class _Mishaps(logging.Handler):
+    """Hears of what was raised where nothing should be, and was survived."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.CRITICAL)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.getMessage().startswith(("JetStream: ", "RAFT: ")):
+            self.found.append(logging.Formatter().format(record))
+
+
+@pytest.fixture(autouse=True)
+def no_mishaps(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A mistake that a server survives is one all the same."""
+    handler = _Mishaps()
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
+    if request.node.get_closest_marker("mishaps") is None:
+        assert not handler.found, "\n".join(handler.found)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """The server runs on asyncio."""

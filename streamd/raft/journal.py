@@ -194,7 +194,13 @@ class Journal(Entries):
         self._flight = _Flight(first, last, self.seq, base, self._wipe, hard_state, self.commit)
         self._dirty_from = _CLEAN
         self._wipe = False
-        self._write(work, self._flight)
+        try:
+            self._write(work, self._flight)
+        except Exception:
+            # Whoever runs jobs sees to what is in the work; here, it is as if its commit had failed.
+            flight, self._flight = self._flight, None
+            self._failed(flight)
+            raise
         return self._landed
 
     def _write(self, work: Work, flight: _Flight) -> None:

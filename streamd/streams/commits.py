@@ -5,29 +5,32 @@ Guarantee:  an ack (of a publish, of an acked ack, of an API call) leaves after 
             is under way at a time; a machine is never ahead of the log by more than that commit and the work that is being
             filled meanwhile, and if the commit fails the machine is read back from the store. What a Raft group has
             committed is durable before it comes here: it is admitted to the open work at any time, shown at once, and stored
-            by the way; if that fails, the group's entries are applied again.
+            by the way; if that fails, the group's entries are applied again. Whatever is raised while a work is filled makes
+            that a commit that failed.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from streamd import limits
-from streamd._engine import CorruptRecord
 from streamd.store import Outcome, Work
-from streamd.streams.saves import Saves
-from streamd.streams.sources import Admitted, Held
+from streamd.streams.mishaps import Mishaps, forget
+from streamd.streams.saves import Saves, last_states
+from streamd.streams.sources import Admitted
+from streamd.streams.taking import Taking
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Sequence
 
-    from streamd._engine import AckOutcome, Admission, Batch
+    from streamd._engine import AckOutcome, Admission, Batch, CorruptRecord
+    from streamd.api.errors import ApiError
     from streamd.clock import Clock, Timer
     from streamd.core.bus import Bus
+    from streamd.errors import StoreError
     from streamd.store import Writer
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Saved
@@ -35,8 +38,6 @@ if TYPE_CHECKING:
     from streamd.streams.sources import Source
     from streamd.streams.stream import Stream
 
-#: One stream contributes at most this to a commit; the rest is in the next one.
-BATCH_BYTES_MAX: Final = 8 << 20
 #: Publishes that come sooner than this after a commit, or a group's entry, are one of many: they are collected for the next.
 BACK_TO_BACK_NS: Final = 15_000
 #: What a Raft group has committed goes with the next commit once it has waited so long,
@@ -59,9 +60,11 @@ class Commits:
         self._bus = bus
         self._clock = clock
         self._log = log
-        self._ready: deque[Source] = deque()
         self._jobs: list[Job] = []
         self._saves = Saves(clock, self._kick)
+        self._mishaps = Mishaps(log)
+        self._taking = Taking(self, clock, self._mishaps)
+        self._ready = self._taking.ready
         self._planned = False
         self._filling = False  # a work: what becomes ready meanwhile is for the next one
         self._in_flight = False
@@ -103,15 +106,15 @@ class Commits:
         """Much waits. While a commit is under way, number and encode it for the next, which has only to be handed over then."""
         if not self._in_flight or self._filling or self.closed:
             return
-        if self._jobs or any(isinstance(each, Held) for each in self._ready):
+        if self._jobs or self._taking.holds:
             return  # they come first
-        if self._open is not None and (self._open.full() or not self._admitted):
+        if self._open is not None and (self._open.full() or not self._admitted or self._mishaps):
             return  # what replicas have admitted goes with whatever comes first
         with contextlib.suppress(ValueError):
             self._ready.remove(source)
         self._filling = True
         try:
-            self._ready += self._take_from(source, self._clock.now_ns(), ahead=True)
+            self._taking.ahead(source, self._admitted)
         finally:
             self._filling = False
 
@@ -131,7 +134,7 @@ class Commits:
             return
         self._bus.flush()  # others work on what joined while this server stores it
         small = self._open is None or (self._open.bytes <= limits.JOURNAL_WORK_BYTES_MAX and not self._ripe(self._open))
-        if small and not self._jobs:
+        if small and not self._jobs and not self._mishaps:
             self._run_joining()
         else:
             self._run()
@@ -145,10 +148,10 @@ class Commits:
         """A commit of what joined, ahead of what is open."""
         self._planned = False
         jobs, self._joining = self._joining, []
-        work, after = Work(), []
+        work = Work()
         self._filling = True
         try:
-            after = [follow_up for job in jobs if (follow_up := job(work)) is not None]
+            after = self._do(jobs, work)
         finally:
             self._filling = False
 
@@ -156,12 +159,17 @@ class Commits:
             self._in_flight = False
             if outcome.error is not None:
                 self._failed(outcome, [], [], [])
-            for call in after:
-                call(outcome)
+            self._mishaps.tell(after, outcome)
             self._bus.flush()
             self._go_on()
 
-        self._submit(work, done)
+        if (error := self._mishaps.error) is None:
+            self._submit(work, done)
+            return
+        forget(work)
+        self._mishaps.given_up()
+        self._mishaps.tell(after, Outcome(work, error))
+        self._go_on()
 
     # for replicas
 
@@ -175,7 +183,7 @@ class Commits:
     @property
     def crowded(self) -> bool:
         """Whether nothing should be added to what is open; see `hurry`."""
-        if self._jobs:
+        if self._jobs or self._mishaps:
             return True  # they wait for a moment at which nothing is
         work = self.open()
         return work.bytes > OPEN_BYTES_MAX or work.full()
@@ -211,6 +219,21 @@ class Commits:
         """A job has changed the machine of a stream: the work that is being filled takes its delta."""
         self._touched[stream] = None
 
+    def spoil(self, error: Exception, stream: Stream | None = None) -> None:
+        """Putting something into the open work raised this, the part of a stream if that is known: nothing of that work is
+        committed. Who filled it hears of it once machines are back where the store is."""
+        self._mishaps.note(error, stream)
+        if stream is not None:
+            self.touch(stream)
+        self._kick()
+
+    def unreadable(self, stream: Stream, error: CorruptRecord) -> None:
+        """A batch depends on something stored that can't be read: nothing of the stream is served any more."""
+        if stream in self._touched:
+            self.spoil(error, stream)  # or the totals of what was admitted before would count this batch
+        else:
+            stream.damaged(error)
+
     def admit(self, work: Work, stream: Stream, batch: Batch, now_ns: int, *, promised: bool = False) -> Admission:
         """Number a batch, and put it into the work that is being filled. `promised`: who calls acks it, at once, and admits it
         again if the commit fails. Errors: CorruptRecord."""
@@ -221,7 +244,7 @@ class Commits:
         admitted = Admitted(stream, admission, stream.state.first_seq)
         if promised:
             # Readers see it already, so what is admitted behind it in the same work can remove it.
-            self._show(admitted)
+            admitted.show()
         else:
             self._admitted.setdefault(stream, []).append(admitted)
         return admission
@@ -248,16 +271,7 @@ class Commits:
             self._run()
             self._writer.settle()
         self.closed = True
-        work = Work()
-        for stream in streams:
-            if not stream.stream_id or stream.offline is not None:
-                continue
-            part = stream.part(work)
-            part.delta(*stream.state.delta())
-            part.checkpoint = stream.state.checkpoint()
-            for consumer in (*stream.consumers.values(), *stream.readers):
-                if consumer.consumer_id:
-                    part.consumer_states[consumer.consumer_id] = consumer.state.encode()
+        work = last_states(streams)
         if work.logs:
             self._writer.submit(work, lambda outcome: self._log.error("%s", outcome.error) if outcome.error else None)
 
@@ -279,28 +293,33 @@ class Commits:
         if self._linger_timer is not None:
             self._linger_timer.cancel()
             self._linger_timer = None
+        if self._mishaps:
+            self._give_up()
+            return
         # Jobs rely on the machines being where the log is; those that join don't.
         jobs, self._joining = self._joining, []
         if self._open is None:
             jobs += self._jobs
             self._jobs = []
         work = self.open()
-        after: list[Callable[[Outcome], None]] = []
         self._filling = True
         try:
-            for job in jobs:
-                follow_up = job(work)
-                if follow_up is not None:
-                    after.append(follow_up)
-            self._take(work)
+            self._after_open[:0] = self._do(jobs, work)
+            self._taking.all(work, self._admitted)
+            if not self._mishaps:
+                touched = self._close_parts(work)
+                consumers, confirmations = self._saves.put(work)
+        except Exception as error:
+            self.spoil(error)
         finally:
             self._filling = False
-            admitted, self._admitted = [each for many in self._admitted.values() for each in many], {}
-            self._open = None
-            after += self._after_open
-            self._after_open = []
-        touched = self._close_parts(work)
-        consumers, confirmations = self._saves.put(work)
+        if self._mishaps:
+            self._give_up()
+            return
+        admitted, self._admitted = [each for many in self._admitted.values() for each in many], {}
+        self._touched.clear()
+        self._open = None
+        after, self._after_open = self._after_open, []
 
         acked = False
 
@@ -321,24 +340,40 @@ class Commits:
             if outcome.error is not None:
                 self._failed(outcome, admitted, touched, consumers)
             else:
+                self._mishaps.went_well(touched)
                 waits = self._admitted or (self._ready and self._open is None)
-                if waits and not self._jobs and not self.closed:
+                if waits and not self._jobs and not self.closed and not self._mishaps:
                     # The disk works on what has come meanwhile while this commit's acks go out.
                     self._run()
                 for each in admitted if not acked else ():
                     each.admission.ack(self._bus.engine)
                 for each in admitted:
-                    self._show(each)
+                    each.show()
                 for consumer, acks in confirmations:
                     acks.confirm(self._bus.engine, consumer.stream.account)
-            for call in after:
-                call(outcome)
+            self._mishaps.tell(after, outcome)
             self._bus.flush()
             if not acked:
                 self._ended_ns = self._clock.monotonic_ns()
             self._go_on()
 
         self._submit(work, done)
+        self._hurried()
+
+    def _do(self, jobs: list[Job], work: Work) -> list[Callable[[Outcome], None]]:
+        """Run jobs. Returns what follows from them; behind one that raises, the others wait for the next work."""
+        after, left = self._mishaps.run(jobs, work, self.spoil)
+        self._jobs[:0] = left
+        return after
+
+    def _give_up(self) -> None:
+        """The open work can't be committed."""
+        self._abandon()
+        self._bus.flush()
+        self._go_on()
+        self._hurried()
+
+    def _hurried(self) -> None:
         hurrying, self._hurrying = self._hurrying, []
         for call in hurrying:
             call()
@@ -354,7 +389,8 @@ class Commits:
 
     def _go_on(self) -> None:
         """A commit ended: plan the next one."""
-        if self._ready or self._admitted or self._jobs or self._joining or self._hurrying or self._saves.awaited:
+        waits = self._ready or self._admitted or self._jobs or self._joining or self._hurrying or self._saves.awaited
+        if waits or self._mishaps:
             self._kick()
         elif self._open is not None:
             if self._clock.monotonic_ns() - self._opened_ns < LINGER_NS:
@@ -364,49 +400,9 @@ class Commits:
         elif self._saves:
             self._saves.plan()
 
-    def _show(self, admitted: Admitted) -> None:
-        """What was admitted is as durable as promised: show it to readers."""
-        admitted.stream.committed(admitted.admission)
-        admitted.stream.retention.after(admitted.admission, admitted.first_seq)
-
-    def _take(self, work: Work) -> None:
-        """Take what waits in the taps, number it, and put it into the work."""
-        held: list[Held] = []
-        now_ns = self._clock.now_ns()
-        for _ in range(len(self._ready)):
-            if work.full():
-                break
-            held += self._take_from(self._ready.popleft(), now_ns, behind=held)
-        self._ready.extendleft(reversed(held))
-
-    def _take_from(
-        self, source: Source, now_ns: int, *, ahead: bool = False, behind: Sequence[Held] = ()
-    ) -> list[Held]:
-        """Number what waits in one source; `ahead`: while a commit is under way. Returns what has to wait for the next work, as
-        others do that are `behind` this one."""
-        held: list[Held] = []
-        for stream, batch in source.take(BATCH_BYTES_MAX):
-            refusal = self.refusals.why(stream, batch)
-            # It may need what was admitted before it and isn't in the log.
-            early = ahead or stream in self._admitted
-            if refusal is not None:
-                self.refusals.answer(stream, batch, refusal)
-            elif (early and not (stream.stream_id and stream.state.fits(batch))) or (
-                behind and any(each.stream is stream for each in behind)
-            ):
-                held.append(Held(stream, batch))
-            else:
-                try:
-                    self.admit(self.open(), stream, batch, now_ns)
-                except CorruptRecord as error:
-                    # Of what it would push out, say. The others' batches are in the same work.
-                    self.refusals.damaged(stream, batch, error)
-        return held
-
     def _close_parts(self, work: Work) -> list[Stream]:
         """Every machine that changed adds its delta, and its checkpoint when one is due. Returns their streams."""
         touched = [stream for stream in self._touched if stream.stream_id and not stream.closed]
-        self._touched.clear()
         for stream in touched:
             part = stream.part(work)
             part.delta(*stream.state.delta())
@@ -422,27 +418,33 @@ class Commits:
         assert error is not None
         answer = self.refusals.failed(error)
         for each in admitted:
-            if not each.stream.stream_id:
-                each.admission.ack(self._bus.engine)
-                self._show(each)
-            else:
-                each.admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
-        # What was admitted behind that counts on it.
-        behind, self._open = self._open, None
-        if behind is not None:
-            touched = [*touched, *(each for each in self._touched if each not in touched)]
-            self._touched.clear()
-            for many in self._admitted.values():
-                for each in many:
-                    each.admission.refuse(self._bus.engine, answer.code, answer.err_code, answer.description)
-            self._admitted.clear()
-            for part in behind.logs.values():
-                if part.log is not None:
-                    part.log.settled(part, committed=False)
-            calls, self._after_open = self._after_open, []
-            for call in calls:
-                call(Outcome(behind, error))
-        for stream in touched:
-            stream.put_back()
+            each.refuse(self._bus.engine, answer)
+        if self._open is not None:
+            # What was admitted behind that counts on it.
+            self._abandon(error, answer, touched)
+        else:
+            for stream in touched:
+                stream.put_back()
         for consumer in consumers:
             self._saves.add(consumer)
+
+    def _abandon(
+        self, error: StoreError | None = None, answer: ApiError | None = None, behind: Sequence[Stream] = ()
+    ) -> None:
+        """Nothing of the open work is committed, for the sake of a commit that failed with changes of the streams that it came
+        `behind`, or as filling it did."""
+        error = error or self._mishaps.error
+        assert error is not None
+        work, self._open = self.open(), None
+        admitted, self._admitted = [each for many in self._admitted.values() for each in many], {}
+        touched, self._touched = [*behind, *(each for each in self._touched if each not in behind)], {}
+        answer = answer or self.refusals.given_up(error)
+        for each in admitted:
+            each.refuse(self._bus.engine, answer)
+        forget(work)
+        for stream in touched:
+            if not stream.closed:
+                stream.put_back()
+        self._mishaps.given_up()
+        calls, self._after_open = self._after_open, []
+        self._mishaps.tell(calls, Outcome(work, error))

@@ -38,6 +38,7 @@ from streamd.streams.encryption import Encryption, closed_text
 from streamd.streams.failures import storage_error
 from streamd.streams.found import consumers_of, rows_of, stream_of, take_up
 from streamd.streams.journals import META, check_journals, take_journals
+from streamd.streams.mishaps import answered
 from streamd.streams.reading_back import read_back
 from streamd.streams.refusals import Refusals
 from streamd.streams.room import Room
@@ -306,7 +307,7 @@ class JetStream:
             self.services.advisories.stream_action(stream.name, "create")
             done(stream, None)
 
-        self.services.commits.at_rest(job)
+        self.services.commits.at_rest(answered(stream, job, after))
 
     def update_stream(self, stream: Stream, config: StreamConfig, done: Callable[[ApiError | None], None]) -> None:
         """Take on a checked configuration; `done` once it is durable and its limits have been applied."""
@@ -334,7 +335,7 @@ class JetStream:
             if outcome.error is not None and stream.stream_id:
                 done(outcome.error)
                 return
-            at_rest(apply)
+            at_rest(answered(stream, apply, lambda outcome: done(outcome.error)))
 
         def apply(work: Work) -> Callable[[Outcome], None] | None:
             if stream.closed:
@@ -354,7 +355,7 @@ class JetStream:
         at_rest, retention = self.services.commits.at_rest, stream.retention
         excess = retention.excess_job(lambda error: done(error if isinstance(error, StoreError) else None))
         trim = retention.trim_job(0, trimmed, now_ns=now_ns)
-        at_rest(job)
+        at_rest(answered(stream, job, after))
 
     def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
         """Remove a stream with all its consumers; `done` once that is durable."""

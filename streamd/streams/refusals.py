@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from streamd._engine import refuse_batch
 from streamd.api.errors import INSUFFICIENT_RESOURCES, STORAGE_EXCEEDED, STREAM_NOT_FOUND, STREAM_SEALED, ApiError
-from streamd.errors import StoreFull
+from streamd.errors import CommitAbandoned, StoreError, StoreFull
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from streamd._engine import Batch, CorruptRecord
+    from streamd._engine import Batch
     from streamd.clock import Clock
     from streamd.core.bus import Bus
-    from streamd.errors import StoreError
     from streamd.streams.room import Room
     from streamd.streams.stream import Stream
 
@@ -65,10 +64,10 @@ class Refusals:
         """Tell publishers that wait."""
         refuse_batch(batch, self._bus.engine, stream.name, error.code, error.err_code, error.description)
 
-    def damaged(self, stream: Stream, batch: Batch, error: CorruptRecord) -> None:
-        """Something stored can't be read that publishes depend on: nothing of the stream is served any more."""
-        stream.damaged(error)
-        self.answer(stream, batch, ApiError(503, 10077, stream.offline or str(error)))
+    @staticmethod
+    def given_up(error: Exception) -> ApiError:
+        """What publishers are told when a commit was given up before the store had it."""
+        return ApiError(503, 10077, str(error if isinstance(error, StoreError) else CommitAbandoned(error)))
 
     def failed(self, error: StoreError) -> ApiError:
         """A commit failed. Returns what its publishers are told."""

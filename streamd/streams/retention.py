@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from streamd._engine import CorruptRecord, record_key, select
 from streamd.api.errors import MESSAGE_DELETE, MESSAGE_NOT_FOUND, SEQUENCE_NOT_FOUND, ApiError
 from streamd.store import sequence_of
+from streamd.streams.mishaps import answered
 from streamd.streams.records import SCAN_BYTES, SCAN_RECORDS
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from streamd._engine import Admission, Records
     from streamd.clock import Timer
     from streamd.store import Outcome, Work
+    from streamd.streams.commits import Job
     from streamd.streams.stream import Stream
 
 #: Removing more than this in one commit would hold up everybody else's.
@@ -127,21 +129,19 @@ class Retention:
 
         return end
 
-    def trim_job(
-        self, below: int, done: Callable[[int, Exception | None], None], *, now_ns: int = 0
-    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
+    def trim_job(self, below: int, done: Callable[[int, Exception | None], None], *, now_ns: int = 0) -> Job:
         """A job that applies the limits, as of a time (0: that of its commit), and removes all below a sequence; goes on in
         further commits until it is done."""
         stream, done = self._stream, self.begun(done)
 
-        def job(work: Work, before: int = 0) -> Callable[[Outcome], None] | None:
+        def job(work: Work, before: int) -> Callable[[Outcome], None] | None:
             if stream.closed:
                 done(before, None)
                 return None
             try:
                 removed = self._trim(now_ns or stream.services.clock.now_ns(), None, below)
             except CorruptRecord as error:
-                stream.damaged(error)
+                stream.services.commits.unreadable(stream, error)
                 done(before, error)
                 return None
             if not removed:
@@ -158,17 +158,18 @@ class Retention:
                     return
                 stream.trimmed(first_seq)
                 if removed >= REMOVE_RECORDS_MAX:
-                    stream.services.commits.at_rest(lambda more: job(more, before + removed))
+                    stream.services.commits.at_rest(behind(before + removed))
                 else:
                     done(before + removed, None)
 
             return after
 
-        return job
+        def behind(before: int) -> Job:
+            return answered(stream, lambda work: job(work, before), lambda outcome: done(before, outcome.error))
 
-    def delete_job(
-        self, sequence: int, done: Callable[[Exception | None], None]
-    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
+        return behind(0)
+
+    def delete_job(self, sequence: int, done: Callable[[Exception | None], None]) -> Job:
         """A job that deletes one message; `done` with an ApiError if it isn't there, a StoreError if it couldn't be stored."""
         stream = self._stream
 
@@ -185,7 +186,7 @@ class Retention:
 
             return self._remove(work, [value], lambda: done(None), done)
 
-        return job
+        return answered(stream, job, lambda outcome: done(outcome.error))
 
     def _deletable(self, sequence: int) -> bytes:
         """The record of a message that is there. Errors: ApiError, CorruptRecord."""
@@ -203,9 +204,7 @@ class Retention:
             raise SEQUENCE_NOT_FOUND(seq=sequence)
         return value
 
-    def excess_job(
-        self, done: Callable[[Exception | None], None]
-    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
+    def excess_job(self, done: Callable[[Exception | None], None]) -> Job:
         """A job that applies a lowered limit per subject; goes on in further commits until it is done."""
         stream, done = self._stream, self.begun(done)
 
@@ -220,9 +219,10 @@ class Retention:
                 stream.damaged(error)
                 done(error)
                 return None
-            return self._remove(work, values, lambda: stream.services.commits.at_rest(job), done)
+            return self._remove(work, values, lambda: stream.services.commits.at_rest(guarded), done)
 
-        return job
+        guarded = answered(stream, job, lambda outcome: done(outcome.error))
+        return guarded
 
     def _remove(
         self, work: Work, values: list[bytes], more: Callable[[], None], failed: Callable[[Exception | None], None]
@@ -246,11 +246,11 @@ class Retention:
 
     def purge_job(
         self, pattern: str | None, below: int, done: Callable[[int, Exception | None], None], *, keep: int = 0
-    ) -> Callable[[Work], Callable[[Outcome], None] | None]:
+    ) -> Job:
         """A job that removes what matches (None: everything) below a sequence (0: no bound) but the last `keep`."""
         stream, done = self._stream, self.begun(done)
 
-        def job(work: Work, before: int = 0, from_seq: int = 0) -> Callable[[Outcome], None] | None:
+        def job(work: Work, before: int, from_seq: int) -> Callable[[Outcome], None] | None:
             state = stream.state
             if stream.closed:
                 done(before, None)
@@ -270,13 +270,18 @@ class Retention:
 
             def more() -> None:
                 if next_seq:
-                    stream.services.commits.at_rest(lambda more: job(more, removed, next_seq))
+                    stream.services.commits.at_rest(behind(removed, next_seq))
                 else:
                     done(removed, None)
 
             return self._remove(work, values, more, lambda error: done(before, error))
 
-        return job
+        def behind(before: int, from_seq: int) -> Job:
+            return answered(
+                stream, lambda work: job(work, before, from_seq), lambda outcome: done(before, outcome.error)
+            )
+
+        return behind(0, 0)
 
     def _purge_all(
         self, work: Work, next_seq: int, done: Callable[[int, Exception | None], None]

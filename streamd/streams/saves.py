@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from streamd import limits
+from streamd.store import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from streamd._engine import AckOutcome
     from streamd.clock import Clock, Timer
-    from streamd.store import Work
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Saved
+    from streamd.streams.stream import Stream
 
 #: They are stored at least so far apart, unless something else is committed or somebody waits.
 SAVE_PAUSE_NS: Final = 5_000_000
@@ -73,8 +74,28 @@ class Saves:
         for consumer in due:
             self._due.pop(consumer, None)
         consumers = [consumer for consumer in due if not consumer.closed]
-        for consumer in consumers:
-            work.of(consumer.stream.stream_id).consumer_states[consumer.consumer_id] = consumer.state.encode()
+        for count, consumer in enumerate(consumers):
+            try:
+                work.of(consumer.stream.stream_id).consumer_states[consumer.consumer_id] = consumer.state.encode()
+            except Exception:
+                # Without this one, or none would ever be stored.
+                self._due.update(dict.fromkeys([*consumers[:count], *consumers[count + 1 :]]))
+                raise
         if consumers:
             self._saved_at_ns = self._clock.monotonic_ns()
         return consumers, confirmations
+
+
+def last_states(streams: Iterable[Stream]) -> Work:
+    """The last work of a server: every consumer's state, and a checkpoint of every index."""
+    work = Work()
+    for stream in streams:
+        if not stream.stream_id or stream.offline is not None:
+            continue
+        part = stream.part(work)
+        part.delta(*stream.state.delta())
+        part.checkpoint = stream.state.checkpoint()
+        for consumer in (*stream.consumers.values(), *stream.readers):
+            if consumer.consumer_id:
+                part.consumer_states[consumer.consumer_id] = consumer.state.encode()
+    return work

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streamd._engine import Admission, Batch
+    from streamd._engine import Admission, Batch, Engine
+    from streamd.api.errors import ApiError
     from streamd.streams.stream import Stream
 
 
@@ -39,3 +40,16 @@ class Admitted:
     stream: Stream
     admission: Admission
     first_seq: int  # of the stream then
+
+    def show(self) -> None:
+        """It is as durable as promised: show it to readers."""
+        self.stream.committed(self.admission)
+        self.stream.retention.after(self.admission, self.first_seq)
+
+    def refuse(self, engine: Engine, answer: ApiError) -> None:
+        """It can't be stored; what is kept in memory only is there all the same."""
+        if self.stream.stream_id:
+            self.admission.refuse(engine, answer.code, answer.err_code, answer.description)
+        else:
+            self.admission.ack(engine)
+            self.show()

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from streamd.streams.replication.replica import Replica
     from streamd.streams.services import Services
 
-
 #: More changes than any stream has: a checkpoint is due whatever came before.
 CHECKPOINT_AT_ONCE: Final = 1 << 62
 #: Of the subjects under which channels of NATS Streaming are stored that only its clients publish to.
@@ -380,7 +379,7 @@ class Stream(Readable):
         """So many segments are stored, since a time that isn't known; these were the last ones by `now_ns`."""
         self._id_segments = [now_ns] * segments
 
-    def damaged(self, error: CorruptRecord) -> None:
+    def damaged(self, error: Exception) -> None:
         """Something stored is not what was written."""
         if self.offline is None:
             way_out = (
@@ -413,11 +412,13 @@ class Stream(Readable):
                 self._checked(consumer.pending.begin)
 
     def put_back(self) -> None:
-        """As `restore`, for jobs; damage takes the stream offline."""
+        """As `restore`, for jobs; damage, or whatever else keeps it from being read, takes the stream offline."""
         try:
             self.restore()
         except StoreError as damage:
             self.go_offline(str(damage))
+        except Exception as error:
+            self.damaged(error)
 
     # after a commit
 

@@ -14,10 +14,10 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from streamd._engine import Batch, CorruptRecord
 from streamd.errors import StoreError
 from streamd.streams.dropping import RETRY_NS
 from streamd.streams.replication import ops
+from streamd.streams.replication.applying import change_rows, publish
 from streamd.streams.replication.leading import Leading
 from streamd.streams.replication.proposals import Proposals
 from streamd.streams.stream import Stream
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: The row of a journal in the store that holds how far the replica is.
 APPLIED_ROW: Final = 3
 APPLIED: Final = struct.Struct("<Q")
+#: The pause before an entry is applied again doubles so often.
+STUMBLES_MAX: Final = 6
 
 
 class Replica:
@@ -79,6 +81,7 @@ class Replica:
         self._marked: Work | None = None  # the open work of which this replica hears
         self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
         self._closed = False
+        self._stumbles = 0  # in a row
         for owner in list(owners.values()):
             self.adopt(owner)
 
@@ -188,37 +191,14 @@ class Replica:
     def _go(self) -> None:
         """Apply what is committed, as far as it goes now."""
         self._planned = False
-        commits = self.services.commits
         before = self._done
         while self._entries and not (self._busy or self._held or self._closed):
-            index, term, command = self._entries[0]
-            now_ns, found = ops.decode(command)
-            if found and found[0].kind in ops.ALONE:
-                if self._unstored:
-                    # It runs at rest, be these stored or not; and if they aren't, they come again, before it.
-                    commits.hurry(lambda: None)
+            entry = self._entries[0]
+            try:
+                if not self._next(entry):
                     break
-                self._entries.popleft()
-                self.time_ns = max(self.time_ns, now_ns)
-                self._alone(index, term, now_ns, found[0])
-                break
-            if commits.crowded:
-                commits.hurry(self._plan)
-                break
-            self._entries.popleft()
-            self._unstored.append((index, term, command))
-            self.time_ns = max(self.time_ns, now_ns)
-            work = commits.open()
-            # A new leader acks what the one before may not have acked, and that one what the new one had applied before it led.
-            acks = self.leading or self.group.leader == self.group.node or term == self.group.led_term
-            batches = self.proposals.batches(index, term)
-            for op in found:
-                if op.kind == ops.PUBLISH:
-                    self._publish(work, now_ns, op, batches.get(op.uid), acks=acks)
-                else:
-                    self._apply(work, op)
-            self._mark(index)
-            self.proposals.settled(index, term, ())
+            except Exception as error:
+                self._stumbled(error, entry)
         if self._done > before:
             self.services.bus.flush()
         self.lead.applied(self._done)
@@ -227,16 +207,75 @@ class Replica:
         if self.leading:
             self.proposals.propose()
 
-    def _mark(self, index: int) -> None:
-        """An entry is applied: that is stored with its effects."""
+    def _next(self, entry: tuple[int, int, bytes]) -> bool:
+        """Apply the first entry that waits. Returns whether another one may follow."""
+        index, term, command = entry
         commits = self.services.commits
-        self._done = index
+        now_ns, found = ops.decode(command)
+        if found and found[0].kind in ops.ALONE:
+            if self._unstored:
+                # It runs at rest, be these stored or not; and if they aren't, they come again, before it.
+                commits.hurry(lambda: None)
+            else:
+                self._alone(index, term, now_ns, found[0])
+            return False
+        if commits.crowded:
+            commits.hurry(self._plan)
+            return False
+        self._entries.popleft()
+        self._unstored.append(entry)
+        self.time_ns = max(self.time_ns, now_ns)
+        work = self._opened()
+        # A new leader acks what the one before may not have acked, and that one what the new one had applied before it led.
+        acks = self.leading or self.group.leader == self.group.node or term == self.group.led_term
+        batches = self.proposals.batches(index, term)
+        for op in found:
+            owner = self._owner(op.uid)
+            try:
+                if owner is not None and op.kind != ops.PUBLISH:
+                    change_rows(work, owner, op)
+                elif isinstance(owner, Stream):
+                    admission = publish(work, now_ns, owner, op, batches.get(op.uid))
+                    if admission is not None and acks:
+                        admission.ack(self.services.bus.engine)
+            except Exception as error:
+                self._stumbled(error, entry, owner)
+                return False
+        self._mark(work, index)
+        self.proposals.settled(index, term, ())
+        return True
+
+    def _stumbled(self, error: Exception, entry: tuple[int, int, bytes], owner: Stream | Shelf | None = None) -> None:
+        """An entry couldn't be applied, by a mistake of ours: it isn't left out, but applied again in a moment."""
+        self._stumbles += 1
+        if self._unstored and self._unstored[-1] is entry:
+            self._busy = True  # until all that shares its commit is taken back
+            self.services.commits.spoil(error, owner if isinstance(owner, Stream) else None)
+            return
+        self.services.log.critical("RAFT: an entry of group %s couldn't be applied", self.name, exc_info=error)
+        if not self._entries or self._entries[0] is not entry:
+            self._entries.appendleft(entry)
+        self._pause()
+
+    def _pause(self) -> None:
+        """Apply nothing for a moment."""
+        self._busy = True
+        self.services.clock.call_later(RETRY_NS << min(self._stumbles, STUMBLES_MAX), self._again)
+
+    def _opened(self) -> Work:
+        """The open work; this replica hears what becomes of it."""
+        commits = self.services.commits
         work = commits.open()
-        work.of(self.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
         if work is not self._marked:
             self._marked = work
             commits.after_open(self._stored)
-        commits.linger()
+        return work
+
+    def _mark(self, work: Work, index: int) -> None:
+        """An entry is applied: that is stored with its effects."""
+        self._done = index
+        work.of(self.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
+        self.services.commits.linger()
 
     def _stored(self, outcome: Outcome) -> None:
         """What became of a commit with entries."""
@@ -247,6 +286,7 @@ class Replica:
         (index,) = APPLIED.unpack(part.consumer_states[APPLIED_ROW])
         while self._unstored and self._unstored[0][0] <= index:
             self._unstored.popleft()
+        self._stumbles = 0
         self.applied = max(self.applied, index)
         self.group.applied(self.applied)
         if self._entries:
@@ -259,8 +299,7 @@ class Replica:
         self._entries.extendleft(reversed(self._unstored))
         self._unstored.clear()
         self._done = self.applied
-        self._busy = True
-        self.services.clock.call_later(RETRY_NS, self._again)
+        self._pause()
 
     def when_applied(self, call: Callable[[], None]) -> None:
         """Call once everything that is committed by now can be read here."""
@@ -278,41 +317,11 @@ class Replica:
         owner = self.owners.get(uid)
         return None if owner is None or owner.closed or owner.offline is not None or owner.frozen else owner
 
-    def _apply(self, work: Work, op: Op) -> None:
-        owner = self._owner(op.uid)
-        if owner is None:
-            return
-        if op.kind == ops.ROW:
-            number, definition, state = ops.row_of(op.body)
-            owner.rows[number] = (definition, state)
-            owner.part(work).put_row(number, definition, state)
-        elif op.kind == ops.STATE:
-            number, value = ops.state_of(op.body)
-            row = owner.rows.get(number)
-            if row is not None:
-                owner.rows[number] = (row[0], value)
-                owner.part(work).consumer_states[number] = value
-        elif op.kind == ops.DROP_ROW:
-            number = ops.number_of(op.body)
-            owner.rows.pop(number, None)
-            owner.part(work).drop_row(number)
-
-    def _publish(self, work: Work, now_ns: int, op: Op, batch: Batch | None, *, acks: bool) -> None:
-        stream = self._owner(op.uid)
-        if not isinstance(stream, Stream):
-            return
-        try:
-            batch = Batch.decode(op.body) if batch is None else batch
-            admission = self.services.commits.admit(work, stream, batch, now_ns, promised=True)
-        except CorruptRecord as error:
-            stream.damaged(error)
-            return
-        if acks:
-            admission.ack(self.services.bus.engine)
-
     # operations that take commits of their own
 
     def _alone(self, index: int, term: int, now_ns: int, op: Op) -> None:
+        self._entries.popleft()
+        self.time_ns = max(self.time_ns, now_ns)
         self._busy = True
 
         def done(*result: Any) -> None:
@@ -322,12 +331,11 @@ class Replica:
             if error is not None and not self._closed:
                 # Nothing of it was applied, and it must be: every replica does the same.
                 self._entries.appendleft(entry)
-                self._busy = True
-                self.services.clock.call_later(RETRY_NS, self._again)
+                self._pause()
                 return
             # What it did is durable, and that it is applied isn't yet: if that fails, it comes again.
             self._unstored.append(entry)
-            self._mark(index)
+            self._mark(self._opened(), index)
             self.proposals.settled(index, term, result)
             self._plan()
 
