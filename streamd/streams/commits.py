@@ -308,7 +308,7 @@ class Commits:
             self._taking.all(work, self._admitted)
             if not self._mishaps:
                 touched = self._close_parts(work)
-                consumers, confirmations = self._saves.put(work)
+                consumers, confirmations = self._saves.put(work, rows_wait=bool(self._jobs))
         except Exception as error:
             self.spoil(error)
         finally:

@@ -65,9 +65,12 @@ class Saves:
         if self._due:
             self._kick()
 
-    def put(self, work: Work) -> tuple[list[Saved], list[tuple[Consumer, AckOutcome]]]:
+    def put(self, work: Work, *, rows_wait: bool) -> tuple[list[Saved], list[tuple[Consumer, AckOutcome]]]:
         """Put states into a work: all that somebody waits for, of the others so many, the rest soon. Returns whose, and whom to
-        answer."""
+        answer. `rows_wait`: what defines consumers may have to wait for the next work, and a state without that is damage; so
+        all of them wait."""
+        if rows_wait:
+            return [], []
         confirmations, self._confirmations = self._confirmations, []
         owed: dict[Saved, None] = {consumer: None for consumer, _ in confirmations}
         due = list(owed | self._due)[: max(len(owed), limits.COMMIT_STREAMS_MAX)]
@@ -96,6 +99,10 @@ def last_states(streams: Iterable[Stream]) -> Work:
         part.delta(*stream.state.delta())
         part.checkpoint = stream.state.checkpoint()
         for consumer in (*stream.consumers.values(), *stream.readers):
-            if consumer.consumer_id:
-                part.consumer_states[consumer.consumer_id] = consumer.state.encode()
+            number = consumer.consumer_id
+            if number and not stream.group:
+                part.consumer_states[number] = consumer.state.encode()
+            elif number in stream.rows:
+                # What the group hasn't agreed on isn't there, and what it has may not be stored yet.
+                part.put_row(number, stream.rows[number][0], consumer.state.encode())
     return work

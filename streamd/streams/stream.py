@@ -308,7 +308,7 @@ class Stream(Readable):
         return True
 
     def next_consumer_id(self) -> int:
-        """A number for the store that no consumer of this stream has."""
+        """A number for the store that no consumer of this stream has, nor one whose deletion the group has yet to agree on."""
         taken = [saved.consumer_id for saved in (*self.consumers.values(), *self.readers)]
         return max([*taken, *self.kept, *self.rows], default=0) + 1
 
