@@ -196,9 +196,12 @@ class MetaGroup:
         self._services.commits.at_rest(job)
 
     def try_to_store(self, done: Callable[[Exception | None], None]) -> None:
-        """Store what is stored already, to see whether that can be done."""
+        """Store what is stored already, to see whether that can be done. `done` isn't called if the state is being stored just
+        now: how far that one is goes into the same row."""
 
-        def job(work: Work) -> Callable[[Outcome], None]:
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            if self._storing:
+                return None
             work.of(self.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(self._stored)
             return lambda outcome: done(outcome.error)
 
