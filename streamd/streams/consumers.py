@@ -9,6 +9,7 @@ from streamd.api.errors import CONSUMER_NOT_FOUND
 from streamd.streams.consumer import Consumer
 from streamd.streams.definitions import consumer_definition, new_consumer_state
 from streamd.streams.failures import storage_error
+from streamd.streams.removing import consumer_made, consumer_not_made, replace_consumer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ def create_consumer(
     # What is replicated is stored, or a replica that restarts would differ from the others.
     stored = bool(stream.stream_id) and not (config.mem_storage and not stream.group)
     state = new_consumer_state(stream, config, start_seq)
-    consumer = Consumer(stream, config, state, stream.next_consumer_id() if stored else 0, created_ns)
+    consumer = Consumer(stream, config, state, stream.next_consumer_id(config.name) if stored else 0, created_ns)
     until = 0
     if config.deliver_policy == "last_per_subject":
         until = stream.committed_seq
@@ -39,18 +40,24 @@ def create_consumer(
     consumer.made.begin()
     consumer.made.when(partial(done, consumer))
 
+    written = False
+
     def change(rows: Rows) -> After:
+        nonlocal written
         if not consumer.closed:
+            written = True
+            replace_consumer(consumer, rows)
             definition = consumer_definition(config, created_ns, start_seq, until)
             rows.put(stream, consumer.consumer_id, definition, state.encode())
         return after
 
     def after(error: StoreError | None) -> None:
         if error is not None:
-            stream.consumers.pop(config.name, None)
             consumer.close("409 Consumer Deleted")
+            consumer_not_made(consumer)
             consumer.made.end(storage_error(error))
             return
+        consumer_made(consumer, stored=written)
         services.advisories.consumer_action(stream.name, consumer.name, "create")
         # It listens before the answer leaves; its first deliveries, which take a turn, follow that, as clients expect.
         if not consumer.closed:

@@ -41,6 +41,7 @@ from streamd.streams.journals import META, check_journals, take_journals
 from streamd.streams.mishaps import answered
 from streamd.streams.reading_back import read_back
 from streamd.streams.refusals import Refusals
+from streamd.streams.removing import Removing, remove_consumer
 from streamd.streams.room import Room
 from streamd.streams.services import Services
 from streamd.streams.shelf import Shelf, take_shelves
@@ -120,8 +121,10 @@ class JetStream:
                 store_dir=directory,
                 restore_state=partial(read_back, self.environment, self.writer),
                 take_up=take_up,
+                remove_consumer=remove_consumer,
                 reads=lambda: self.reads,
             )
+            self._removing = Removing(self.services, self.streams)
             numbers = [stored.stream for stored in (*found, *self.journals.values())]
             self._next_id = max(numbers, default=0) + 1
             for stored, definition in definitions:
@@ -291,6 +294,7 @@ class JetStream:
         self.streams[config.name] = stream
 
         def job(work: Work) -> Callable[[Outcome], None]:
+            self._removing.replace(config.name, work)
             if stream_id:
                 part = stream.part(work)
                 part.definition = stream.definition(config)
@@ -299,10 +303,13 @@ class JetStream:
 
         def after(outcome: Outcome) -> None:
             if outcome.error is not None and stream_id:
-                self.streams.pop(config.name, None)
+                if self.streams.get(config.name) is stream:
+                    del self.streams[config.name]
                 stream.close("409 Server Shutdown")
+                self._removing.replaced(stream, made=False)
                 done(stream, storage_error(outcome.error))
                 return
+            self._removing.replaced(stream, made=outcome.error is None)
             stream.start()
             self.services.advisories.stream_action(stream.name, "create")
             done(stream, None)
@@ -357,24 +364,10 @@ class JetStream:
         trim = retention.trim_job(0, trimmed, now_ns=now_ns)
         at_rest(answered(stream, job, after))
 
-    def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None]) -> None:
-        """Remove a stream with all its consumers; `done` once that is durable."""
-        self.streams.pop(stream.name, None)
-        consumers = list(stream.consumers)
-        stream.close("409 Consumer Deleted")
-
-        def job(work: Work) -> Callable[[Outcome], None]:
-            if stream.stream_id:
-                stream.part(work).drop = True
-            return after
-
-        def after(outcome: Outcome) -> None:
-            for consumer in consumers:
-                self.services.advisories.consumer_action(stream.name, consumer, "delete")
-            self.services.advisories.stream_action(stream.name, "delete")
-            done(storage_error(outcome.error) if outcome.error is not None and stream.stream_id else None)
-
-        self.services.commits.at_rest(job)
+    def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None], *, keep: bool = False) -> None:
+        """Remove a stream with all its consumers; `done` once that is durable. `keep`: if that fails it is served as before;
+        else who asks sees to it."""
+        self._removing.remove(stream, done, keep=keep)
 
     def _of_kind(self, memory: bool) -> list[Stream]:
         return [stream for stream in self.streams.values() if stream.in_memory == memory]

@@ -122,9 +122,12 @@ class Retention:
     def begun(self, done: Callable[Arguments, None]) -> Callable[Arguments, None]:
         """Something of perhaps many commits begins, which ends with `done`."""
         self.under_way += 1
+        ended = False
 
         def end(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-            self.under_way -= 1
+            nonlocal ended
+            self.under_way -= not ended
+            ended = True
             done(*args, **kwargs)
 
         return end

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from streamd._engine import StreamState
     from streamd.clock import Clock
     from streamd.core.bus import Bus
+    from streamd.errors import StoreError
     from streamd.streams.advisories import Advisories
     from streamd.streams.changes import Changes
     from streamd.streams.commits import Commits
+    from streamd.streams.consumer import Consumer
     from streamd.streams.counting import Counting
     from streamd.streams.replication.reads import Reads
     from streamd.streams.stream import Stream
@@ -37,5 +39,7 @@ class Services:
     restore_state: Callable[[Stream], StreamState]
     #: Makes the consumers of a replicated stream from its rows.
     take_up: Callable[[Stream], None]
+    #: Removes a consumer, and calls the last argument once that is durable.
+    remove_consumer: Callable[[Stream, Consumer, Callable[[StoreError | None], None] | None], None]
     #: Linearizable reads, in a cluster.
     reads: Callable[[], Reads | None]

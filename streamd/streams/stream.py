@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamd.api.stream import StreamConfig
     from streamd.core.bus import Binding
     from streamd.store import Log, LogWork, Work
-    from streamd.streams.changes import After, Changes, Rows
+    from streamd.streams.changes import Changes
     from streamd.streams.consumer import Consumer
     from streamd.streams.reader import Reader
     from streamd.streams.replication.replica import Replica
@@ -58,6 +58,7 @@ class Stream(Readable):
         "expecting",
         "fetching",
         "frozen",
+        "going",
         "group",
         "in_memory",
         "kept",
@@ -108,6 +109,8 @@ class Stream(Readable):
         #: Who decides on its configuration and its end instead of JetStream's clients, in words.
         self.owner: str | None = None
         self.consumers: dict[str, Consumer] = {}
+        #: By name, those whose deletion isn't durable yet.
+        self.going: dict[str, Consumer] = {}
         self.readers: dict[Reader, None] = {}
         #: What services of other rooms have stored here and not taken up: (definition, state) by the store's number.
         self.kept: dict[int, tuple[dict[str, Any], bytes | None]] = {}
@@ -307,27 +310,17 @@ class Stream(Readable):
             return False
         return True
 
-    def next_consumer_id(self) -> int:
-        """A number for the store that no consumer of this stream has, nor one whose deletion the group has yet to agree on."""
-        taken = [saved.consumer_id for saved in (*self.consumers.values(), *self.readers)]
+    def next_consumer_id(self, name: str = "") -> int:
+        """A number for the store that no consumer of this stream has, nor one whose deletion isn't agreed on or durable yet:
+        but the number of that one if it gets its name."""
+        if name in self.going:
+            return self.going[name].consumer_id
+        taken = [saved.consumer_id for saved in (*self.consumers.values(), *self.readers, *self.going.values())]
         return max([*taken, *self.kept, *self.rows], default=0) + 1
 
     def delete_consumer(self, consumer: Consumer, done: Callable[[StoreError | None], None] | None = None) -> None:
         """Remove a consumer; `done` once that is durable."""
-        self.consumers.pop(consumer.name, None)
-        consumer.close("409 Consumer Deleted")
-
-        def change(rows: Rows) -> After:
-            if not self.closed:
-                rows.drop(self, consumer.consumer_id)
-            return after
-
-        def after(error: StoreError | None) -> None:
-            self.services.advisories.consumer_action(self.name, consumer.name, "delete")
-            if done is not None:
-                done(error)
-
-        self.changes.rows(change)
+        self.services.remove_consumer(self, consumer, done)
 
     def _on_ready(self) -> None:
         self.changes.ready(self)

@@ -148,7 +148,7 @@ class StreamApi:
         if self._jetstream.streams.get(stream.name) is not stream:
             raise STREAM_NOT_FOUND()
         self._check_owner(stream)
-        self._jetstream.delete_stream(stream, done)
+        self._jetstream.delete_stream(stream, done, keep=True)
 
     def _cluster(self, stream: Stream, *, clustered: bool) -> ClusterInfo | None:
         view = self._jetstream.view
