@@ -13,6 +13,7 @@ from nats.js.errors import APIError
 from streamd.api.consumer import ConsumerConfig as Wanted
 from streamd.api.stream import StreamConfig
 from streamd.store.environment import Environment
+from streamd.streams.consumers import create_consumer
 from tests.streams.test_mishaps import Running
 
 if TYPE_CHECKING:
@@ -226,9 +227,9 @@ async def test_a_consumer_in_the_place_of_one_that_goes(
         if behind:
             await next_commit(running)()
         wanted = {"durable_name": "kept", "name": "kept", "ack_policy": "explicit", "mem_storage": light}
-        jetstream.create_consumer(stream, Wanted.model_validate(wanted), 1, asked.made)
+        create_consumer(stream, Wanted.model_validate(wanted), 1, asked.made)
         other = Wanted.model_validate(wanted | {"durable_name": "other", "name": "other", "mem_storage": False})
-        jetstream.create_consumer(stream, other, 1, asked.made)
+        create_consumer(stream, other, 1, asked.made)
         failed = FULL if refusals and not behind else None
         assert await asked.all(3) == [FULL if refusals else None, failed, failed]
         assert not stream.going
@@ -248,7 +249,7 @@ async def test_a_consumer_that_is_made_and_deleted_on_a_full_disk(tmp_path: Path
         stream = jetstream.streams["S"]
         disk.refusals = 1
         config = Wanted.model_validate({"durable_name": "brief", "name": "brief", "ack_policy": "explicit"})
-        jetstream.create_consumer(stream, config, 1, asked.made)
+        create_consumer(stream, config, 1, asked.made)
         stream.delete_consumer(stream.consumers["brief"], asked.store)
         assert await asked.all(2) == [None, FULL]
         assert {*stream.consumers} == {"kept", "light"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from streamd.api.consumer import ConsumerConfig
+from streamd.streams.consumers import create_consumer
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -50,7 +51,7 @@ async def test_a_state_waits_for_its_definition(
     commits.open()
     made = asyncio.Event()
     config = ConsumerConfig.model_validate({"durable_name": "c", "name": "c", "ack_policy": "explicit"})
-    jetstream.create_consumer(jetstream.streams["S"], config, 1, lambda _consumer, _error: made.set())
+    create_consumer(jetstream.streams["S"], config, 1, lambda _consumer, _error: made.set())
     consumer = jetstream.streams["S"].consumers["c"]
     consumer.purged(None)  # as when a purge of the stream ends just now
     async with asyncio.timeout(10):

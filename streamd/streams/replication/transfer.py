@@ -48,7 +48,7 @@ class Transfer:
         self._replication = replication
         self._services = replication.services
         self._commits = replication.services.commits
-        self.pieces = Pieces(replication.net, replication.services.clock)
+        self.pieces: Pieces = Pieces(replication.net, replication.services.clock)
         self._fetching: set[str] = set()
         self._told: dict[str, NodeId] = {}  # from whom a group is being fetched, as the log says
         self.fetched = 0  # states installed
