@@ -642,9 +642,9 @@ class AckOutcome:
     settled: int  # messages that left pending, or had been given up for max_deliver before
     settled_seqs: list[int]  # their stream sequences
     late: list[int]  # stream sequences acked though not pending any more: a work queue may hold some of them still
-    changed: bool  # what `encode` stores has changed; the deadline may have without it (`deadline_ns` after naks)
+    changed: bool  # what `encode` stores has changed
     redeliver: bool  # the redelivery queue is not empty
-    naks: list[tuple[int, int, int]]  # (consumer_seq, stream_seq, deliveries)
+    naks: list[tuple[int, int, int]]  # (consumer_seq, stream_seq, deliveries); `deadline_ns` may come earlier
     terms: list[tuple[int, int, int, str]]  # and the reason; settled messages included (the advisory is sent again)
     nexts: list[tuple[str, bytes]]  # +NXT: (reply, request body)
     acked: list[tuple[int, int, int, int]]  # with `sampling`: (consumer_seq, stream_seq, deliveries, delivered at ns)

@@ -109,6 +109,19 @@ fn naks_with_a_delay_wait_for_it() {
 }
 
 #[test]
+fn what_was_refused_changes_what_is_stored() {
+    let (mut before, mut hub) = (consumer(AckPolicy::Explicit, options()), Recorder::default());
+    push(&mut before, &mut hub, 1..=2, 10);
+    assert!(before.ack(&acks(&[(1, 1, "-NAK 1h")]), 20).changed);
+    assert!(before.ack(&acks(&[(2, 2, "-NAK")]), 20).changed);
+    assert!(!before.ack(&acks(&[(2, 2, "-NAK")]), 20).changed, "it is queued already");
+    let mut after = consumer(AckPolicy::Explicit, options());
+    after.decode(&before.encode()).unwrap();
+    let hour = 3_600_000_000_000;
+    assert_eq!((after.due(20 + hour - 1, 10), after.due(20 + hour, 10)), (vec![2], vec![2, 1]));
+}
+
+#[test]
 fn progress_restarts_the_wait() {
     let (mut consumer, mut hub) = (consumer(AckPolicy::Explicit, options()), Recorder::default());
     push(&mut consumer, &mut hub, 1..=2, 10);

@@ -280,7 +280,9 @@ fn run(policy: AckPolicy, options: Options, ops: Vec<Op>) -> Result<(), TestCase
                 // A delivery that the consumer knows; which of them it was doesn't matter.
                 let rows: Vec<_> =
                     rows.iter().map(|(back, body)| (aim(&model, *back), model.delivered.0.max(1), *body)).collect();
+                let stored = consumer.encode();
                 let mut outcome = consumer.ack(&acks(&rows), now);
+                prop_assert!(outcome.changed || consumer.encode() == stored, "what is stored would be old");
                 let known = |seq: u64| (1..=model.delivered.1).contains(&seq) && model.delivered.0 > 0;
                 let answers = rows.iter().filter(|(seq, _, body)| known(*seq) && *body != "+NXT").count();
                 prop_assert_eq!(outcome.confirmations(), answers);

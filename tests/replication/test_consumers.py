@@ -124,6 +124,21 @@ async def test_kinds_of_acks(shared: Nodes) -> None:
     await shared.alike()
 
 
+async def test_a_delay_holds_for_the_next_leader(shared: Nodes) -> None:
+    """It isn't ack_wait that ends it."""
+    js = await filled(shared, "DELAY", 2)
+    client = await shared.client("b")
+    heard = await client.subscribe("$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED.DELAY.worker")
+    sub = await js.pull_subscribe("DELAY.*", "worker", stream="DELAY", config=ConsumerConfig(ack_wait=1))
+    first, second = await sub.fetch(2, timeout=5)
+    await shared.alike()  # what was delivered is known to all, so that it isn't what tells them of the rest
+    await first.nak(delay=3600)
+    await heard.next_msg(5)
+    await step_down(shared, "DELAY")
+    assert numbers(await sub.fetch(1, timeout=5)) == numbers([second])
+    assert (await js.consumer_info("DELAY", "worker")).num_ack_pending == 2
+
+
 async def test_push_and_queue_push(shared: Nodes) -> None:
     """Members at all servers share; a durable push goes on where it was after a stepdown."""
     js = await filled(shared, "PUSH", 30)

@@ -123,6 +123,40 @@ async def test_consumers(process: ServerProcess) -> None:
         assert (info.num_ack_pending, info.num_pending) == (0, 0)
 
 
+async def test_what_was_refused(process: ServerProcess) -> None:
+    """A delay goes on over a kill -9, and what was given back without one comes at once."""
+    async with connected(process) as client:
+        js = client.jetstream()
+        await js.add_stream(name="S", subjects=["s"])
+        for number in range(2):
+            await js.publish("s", b"%d" % number)
+        heard = await client.subscribe("$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED.>")
+        delayed = await js.pull_subscribe("s", "delayed", config=ConsumerConfig(ack_wait=1))
+        at_once = await js.pull_subscribe("s", "atonce", config=ConsumerConfig(ack_wait=3600))
+        first, _second = await delayed.fetch(2, timeout=2)
+        other = (await at_once.fetch(1, timeout=2))[0]
+        # What was delivered is stored with this, so that it isn't what stores the rest.
+        await js.publish("s", b"2")
+        await first.nak(delay=3600)
+        await other.nak()
+        for _ in range(2):
+            await heard.next_msg(2)
+        await js.publish("s", b"3")
+    process.kill()
+    process.start()
+    async with connected(process) as client:
+        js = client.jetstream()
+        assert (await js.consumer_info("S", "delayed")).num_ack_pending == 2
+        seen = []
+        bound = await js.pull_subscribe_bind("delayed", "S")
+        while 2 not in seen:
+            seen += [msg.metadata.sequence.stream for msg in await bound.fetch(1, timeout=5)]
+        assert 1 not in seen
+        bound = await js.pull_subscribe_bind("atonce", "S")
+        again = (await bound.fetch(1, timeout=5))[0].metadata
+        assert (again.sequence.stream, again.num_delivered) == (1, 2)
+
+
 async def test_a_client_goes_on_by_itself(process: ServerProcess) -> None:
     """A push consumer's and a pull consumer's client reconnect and miss nothing."""
 

@@ -162,7 +162,11 @@ impl Consumer {
         let seq = reference.stream_seq;
         let Some(entry) = self.pending.get(seq) else { return };
         outcome.naks.push(Nak { reference });
-        if delay > 0 || self.used_up(entry.deliveries) {
+        let queued = matches!(entry.wait, Wait::Queued(_));
+        let waits = delay > 0 || self.used_up(entry.deliveries);
+        // Stored, or after a restart and at the next leader it would come once ack_wait is over.
+        outcome.changed |= waits || !queued;
+        if waits {
             // Without a delay and at max_deliver it is over at once, which `expire` tells.
             self.wait_until(seq, now_ns.saturating_add(delay), true);
         } else {
