@@ -21,16 +21,18 @@ RETRY_NS: Final = 100_000_000
 
 
 def drop(services: Services, owner: Stream | Shelf, done: Callable[[], None]) -> None:
-    """Remove a stream or shelf that nobody has any more from the store; `done` once that is durable."""
+    """Remove a stream or shelf that nobody has any more from the store; `done` once that is durable, or at rest if nothing of
+    it is stored."""
 
     def job(work: Work) -> Callable[[Outcome], None]:
-        owner.part(work).drop = True
+        if owner.stream_id:
+            owner.part(work).drop = True
         for number in owner.replaces if isinstance(owner, Stream) else ():
             work.of(number).drop = True
         return after
 
     def after(outcome: Outcome) -> None:
-        if outcome.error is None:
+        if outcome.error is None or not owner.stream_id:
             done()
         else:
             services.clock.call_later(RETRY_NS, again)

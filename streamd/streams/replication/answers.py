@@ -23,7 +23,7 @@ ANSWERED_NS: Final = 1_000_000_000
 
 
 class _Question(NamedTuple):
-    reply: str
+    reply: str  # "": nobody waits
     kind: type[wire.StreamCreateResponse | wire.StreamUpdateResponse]
     asked_ns: int
 
@@ -36,16 +36,16 @@ class Answers:
         self._questions: dict[int, list[_Question]] = {}
 
     def expect(self, change: Change, command: dict[str, Any]) -> None:
-        """A command was agreed on, for which somebody may wait."""
+        """A command was agreed on, of whose outcome somebody may want to hear."""
         now_ns = self._replication.services.clock.monotonic_ns()
         for uid in [uid for uid, asked in self._questions.items() if asked[-1].asked_ns < now_ns - REMEMBER_NS]:
             del self._questions[uid]
-        if change.stream is None or not command.get("reply"):
+        if change.stream is None or change.kind not in ("assigned", "configured", "moving"):
             return
         kind: type[wire.StreamCreateResponse | wire.StreamUpdateResponse] = wire.StreamUpdateResponse
         if change.kind == "assigned":
             kind = wire.StreamCreateResponse
-        elif change.kind not in ("configured", "moving"):
+        elif not command.get("reply"):
             return
         question = _Question(command["reply"], kind, now_ns)
         self._questions.setdefault(change.stream.uid, []).append(question)
@@ -74,4 +74,8 @@ class Answers:
                 payload = question.kind(info=jetstream.api.streams.info(stream)).encode()
             else:
                 continue
-            jetstream.services.bus.publish(question.reply, payload)
+            if question.reply:
+                jetstream.services.bus.publish(question.reply, payload)
+            if error is None and stream is not None and stream.group and question.kind is wire.StreamCreateResponse:
+                # One without replicas tells by itself that it was made.
+                jetstream.services.advisories.stream_action(stream.name, "create")

@@ -121,6 +121,9 @@ class Assigned:
     def remove_uid(self, uid: int) -> None:
         """A stream was deleted: nothing of it stays here."""
         for stream in [each for each in self._jetstream.streams.values() if each.uid == uid]:
+            for consumer in stream.consumers if stream.leads else ():
+                # That the stream is no more tells the meta leader.
+                self._jetstream.services.advisories.consumer_action(stream.name, consumer, "delete")
             self.remove(stream)
 
     def remove(self, stream: Stream) -> None:
@@ -128,4 +131,4 @@ class Assigned:
         if stream.replica is not None:
             stream.replica.drop(stream, lambda _owner, _error: None)
         else:
-            self._replication.holding.delete(stream, lambda: None)
+            self._replication.holding.drop(stream, lambda _owner, _error: None)

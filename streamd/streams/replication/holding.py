@@ -25,7 +25,6 @@ from streamd.streams.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamd.api.errors import ApiError
     from streamd.errors import StoreError
     from streamd.store import LogWork, Outcome, Work
     from streamd.streams.jetstream import JetStream
@@ -74,7 +73,7 @@ class Holding:
             if existing.replica is not None:
                 existing.replica.drop(existing, lambda _owner, _error: self.open(uid, definition, done))
             else:
-                self.delete(existing, lambda: self.open(uid, definition, done))
+                self.drop(existing, lambda _owner, _error: self.open(uid, definition, done))
             return
         stream = self.new_stream(uid, definition)
         jetstream.streams[name] = stream
@@ -272,15 +271,3 @@ class Holding:
     def _dropped(self, owner: Stream | Shelf) -> None:
         for done in self._dropping.pop(owner):
             done(owner, None)
-
-    def delete(self, stream: Stream, done: Callable[[], None]) -> None:
-        """Remove a stream of this server alone; `done` once that is durable."""
-
-        def deleted(error: ApiError | None) -> None:
-            if error is None:
-                done()
-            else:
-                services.clock.call_later(RETRY_NS, lambda: drop(services, stream, done))
-
-        services = self._jetstream.services
-        self._jetstream.delete_stream(stream, deleted)
