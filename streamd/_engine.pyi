@@ -204,6 +204,9 @@ class Engine:
 
     def interested(self, watch: int) -> bool: ...
     def unwatch(self, watch: int) -> None: ...
+    def heard(self, account: str, subject: str) -> bool:
+        """Whether anybody takes what is published on a literal subject: clients, taps or other servers."""
+
     def publish(
         self,
         account: str,

@@ -183,6 +183,10 @@ class Bus:
         self._core.flush_soon()
         return receivers
 
+    def heard(self, subject: str, *, account: str = "$G") -> bool:
+        """Whether anybody takes what is published on a subject: for what is costly to make."""
+        return self.engine.heard(account, subject)
+
     def flush(self) -> None:
         """Let what the engine holds leave now."""
         self._core.turn(self.engine.flush())

@@ -58,7 +58,7 @@ def create_consumer(
             consumer.made.end(storage_error(error))
             return
         consumer_made(consumer, stored=written)
-        services.advisories.consumer_action(stream.name, consumer.name, "create")
+        services.advisories.consumer_made(stream, consumer.name)
         # It listens before the answer leaves; its first deliveries, which take a turn, follow that, as clients expect.
         if not consumer.closed:
             consumer.start()

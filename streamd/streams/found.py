@@ -75,6 +75,8 @@ def take_up(stream: Stream) -> None:
             stream.kept[number] = (fields, state)
         else:
             _consumer(stream, StoredConsumer(number, definition, state), fields)
+    for consumer in ("", *stream.consumers):
+        stream.services.advisories.of_group(stream, "leader_elected", consumer)
 
 
 def rows_of(stream: Stream) -> dict[int, tuple[bytes, bytes | None]]:

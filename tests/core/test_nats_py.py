@@ -41,6 +41,21 @@ def collector() -> tuple[list[Msg], Any]:
     return seen, record
 
 
+async def test_who_is_heard(server: Server, client: Client) -> None:
+    """Members of queue groups and services count like anybody else."""
+    bus = server.core.bus
+    assert not bus.heard("h.x")
+    sub = await client.subscribe("h.*", queue="q")
+    await until(lambda: bus.heard("h.x"))
+    assert not bus.heard("h.x", account="$SYS")
+    await sub.unsubscribe()
+    await until(lambda: not bus.heard("h.x"))
+    binding = bus.bind(["h.>"], lambda _batch: None)
+    assert bus.heard("h.x")
+    binding.close()
+    assert not bus.heard("h.x")
+
+
 async def test_wildcards(client: Client) -> None:
     """`*` stands for one token, `>` for the rest; each subscription gets its own copy."""
     found: dict[str, list[Msg]] = {}

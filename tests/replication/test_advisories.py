@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from nats.js.api import ConsumerConfig, StorageType, StreamConfig
 
+from streamd.api.cluster import peer_id
 from tests.replication.nodes import until
 
 if TYPE_CHECKING:
@@ -105,3 +107,79 @@ async def test_a_stream_that_moves_was_not_deleted(shared: Nodes) -> None:
     await js.add_stream(StreamConfig(name="BEHIND", subjects=["BEHIND"], num_replicas=1))
     await until(lambda: heard.subjects("BEHIND"), what="the advisory of another stream")
     assert sorted(heard.subjects("MOVES", *ACTIONS)) == ["CONSUMER.CREATED.MOVES.worker", "STREAM.CREATED.MOVES"]
+
+
+def bodies(heard: Heard, subject: str) -> list[dict[str, Any]]:
+    return [body for found, body in heard.bodies if found == subject]
+
+
+async def nth(heard: Heard, subject: str, number: int) -> dict[str, Any]:
+    """Wait for so many and one more; the last of them."""
+    await until(lambda: len(bodies(heard, subject)) > number, what=subject)
+    return bodies(heard, subject)[number]
+
+
+async def test_leaders_of_streams_and_consumers(shared: Nodes) -> None:
+    """Whoever takes them up tells so, in the default account and in that of the system."""
+    heard, system = await listen(shared, "b"), await listen(shared, "c", user="sys", password="pw")
+    js = await shared.js("a")
+    await js.add_stream(name="LED", subjects=["LED"], num_replicas=3)
+    await js.add_consumer("LED", ConsumerConfig(durable_name="worker"))
+    subjects = ["STREAM.LEADER_ELECTED.LED", "CONSUMER.LEADER_ELECTED.LED.worker"]
+    client = await shared.client("a")
+    for turn in range(2):
+        leader = await (shared.step_down(client, "LED") if turn else shared.led("LED"))
+        for each, subject in itertools.product((heard, system), subjects):
+            body = await nth(each, subject, turn)
+            kind = "stream" if subject.startswith("STREAM") else "consumer"
+            assert body["type"] == f"io.nats.jetstream.advisory.v1.{kind}_leader_elected"
+            assert (body.get("account"), body["stream"]) == ("$G" if each is system else None, "LED")
+            assert body.get("consumer") == (None if kind == "stream" else "worker")
+            assert [(peer["name"], peer["peer"]) for peer in body["replicas"]] == [
+                (name, peer_id(name)) for name in "abc"
+            ]
+            assert body["leader"] == leader
+    await js.add_stream(name="ALONE", subjects=["ALONE"], num_replicas=1)
+    await until(lambda: heard.subjects("ALONE"), what="the advisory of a stream that no group leads")
+    assert heard.subjects("ALONE") == ["STREAM.CREATED.ALONE"]
+
+
+async def test_leaders_of_the_cluster_and_servers_that_are_removed(trio: Nodes) -> None:
+    """In the system account alone."""
+    options = {"user": "sys", "password": "pw"}
+    system, heard = await listen(trio, "a", **options), await listen(trio, "a")
+    client = await trio.client("b", **options)
+    before = trio.meta_leader()
+    assert json.loads((await client.request("$JS.API.META.LEADER.STEPDOWN", timeout=5)).data)["success"] is True
+    body = await nth(system, "DOMAIN.LEADER_ELECTED", 0)
+    assert body["type"] == "io.nats.jetstream.advisory.v1.domain_leader_elected"
+    assert body["leader"] in {peer_id(name) for name in "abc" if name != before}
+    assert (body["cluster"], [peer["name"] for peer in body["replicas"]]) == ("C", ["a", "b", "c"])
+    await trio.stop("c")
+    await trio.agree()
+    asked = json.dumps({"peer": "c"}).encode()
+    answer = json.loads((await client.request("$JS.API.SERVER.REMOVE", asked, timeout=5)).data)
+    assert answer["success"] is True
+    body = await nth(system, "SERVER.REMOVED", 0)
+    assert (body["server"], body["server_id"], body["cluster"]) == ("c", peer_id("c"), "C")
+    assert not heard.bodies
+
+
+async def test_a_lost_quorum(trio: Nodes) -> None:
+    """The leader that is left alone tells, once, of all its streams and consumers."""
+    js = await trio.js("a")
+    await js.add_stream(name="LOST", subjects=["LOST"], num_replicas=3)
+    await js.add_consumer("LOST", ConsumerConfig(durable_name="worker"))
+    leader = await trio.led("LOST")
+    heard = await listen(trio, leader)
+    announcing = trio.replication(leader).announcing
+    announcing.look()  # as it does once a second: it has led for some time
+    await trio.stop(*(name for name in "abc" if name != leader))
+    wanted = ["STREAM.QUORUM_LOST.LOST", "CONSUMER.QUORUM_LOST.LOST.worker"]
+    await nth(heard, wanted[1], 0)
+    announcing.look()
+    assert heard.subjects("LOST", "QUORUM_LOST") == wanted
+    body = bodies(heard, wanted[1])[0]
+    assert body["type"] == "io.nats.jetstream.advisory.v1.consumer_quorum_lost"
+    assert (body["stream"], body["consumer"]) == ("LOST", "worker")
+    assert {peer["name"] for peer in body["replicas"] if peer.get("offline")} == {*"abc"} - {leader}

@@ -291,6 +291,10 @@ impl Engine {
         Ok(self.hub.watch(account, &bytes_of(subject)?, queue.as_deref().unwrap_or_default()))
     }
 
+    fn heard(&mut self, account: &str, subject: &Bound<'_, PyString>) -> PyResult<bool> {
+        Ok(self.hub.interest(account, &bytes_of(subject)?, b""))
+    }
+
     fn interested(&self, watch: u64) -> bool {
         self.hub.interested(watch)
     }

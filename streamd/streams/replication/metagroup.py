@@ -100,7 +100,9 @@ class MetaGroup:
 
     def role_changed(self) -> None:
         """This server leads the meta group, or another does, or none."""
-        self.leading = self.group.leading
+        led, self.leading = self.leading, self.group.leading
+        if self.leading and not led:
+            self._services.advisories.domain_leader()
         if not self.leading:
             waiting, self._waiting = self._waiting, None
             jobs, self._jobs = self._jobs, deque()

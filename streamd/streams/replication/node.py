@@ -17,6 +17,7 @@ from streamd.state.meta import STREAMING_GROUP, GroupPlan, MetaState
 from streamd.store import Work
 from streamd.streams.journals import META
 from streamd.streams.replication import ops
+from streamd.streams.replication.announcing import Announcing
 from streamd.streams.replication.answers import Answers
 from streamd.streams.replication.api import ClusterApi
 from streamd.streams.replication.assigned import Assigned
@@ -114,7 +115,8 @@ class Replication:
         self.joining = Joining(self, expected)
         for group in [group for group in jetstream.journals if group != META]:
             self._open_group(group, jetstream.journals[group])
-        self.view = jetstream.view = View(self)
+        self.view = jetstream.view = self.services.advisories.view = View(self)
+        self.announcing = Announcing(self)
         self.cluster_api = ClusterApi(self)
         jetstream.api.join(self.cluster_api)
         self._leaderless_ns = self.services.clock.monotonic_ns()
@@ -271,6 +273,8 @@ class Replication:
         if change.kind in ("node", "forgotten", "group"):
             self.membership.look()
             self.mover.evacuate()
+        if change.kind == "forgotten" and change.node is not None and self.meta.leading:
+            self.services.advisories.server_removed(change.node.name)
         stream = change.stream
         if stream is not None and change.kind != "refused":
             if change.kind == "moved":
@@ -333,6 +337,7 @@ class Replication:
         self.joining.look()
         self.membership.look()
         self.standing.look()
+        self.announcing.look()
         self._beats += 1
         if self._beats % LOOK_EVERY == 0:
             self.look()

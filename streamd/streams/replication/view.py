@@ -44,6 +44,27 @@ class View:
             replicas=self._peers(group),
         )
 
+    @property
+    def name(self) -> str:
+        """This server's."""
+        return self._replication.name
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name."""
+        return self._replication.cluster
+
+    def members(self, group: Group) -> list[PeerInfo]:
+        """All replicas, for who leads a group or has led it until now."""
+        peers = self._peers(group)
+        if all(peer.name != self.name for peer in peers):
+            peers.append(PeerInfo(name=self.name, peer=peer_id(self.name), current=True))
+        return sorted(peers, key=lambda peer: peer.name)
+
+    def meta_members(self) -> list[PeerInfo]:
+        """The same of the meta group."""
+        return self.members(self._replication.meta.group)
+
     def _peers(self, group: Group) -> list[PeerInfo]:
         """The replicas but the leader; how far they are is known where that one is."""
         leader = group.leader
