@@ -218,13 +218,19 @@ class MetaState:
         cluster: str = "",
         tags: Iterable[str] = (),
         keep: Iterable[str] = (),
+        full: AbstractSet[str] = frozenset(),
     ) -> tuple[str, ...] | None:
-        """Servers for so many replicas, those of `keep` first; None if there aren't enough."""
+        """Servers for so many replicas, those of `keep` first; None if there aren't enough. `full`: those without room, which
+        come last and get something new only where a quorum has room."""
         fit = self.candidates(alive, cluster, tags)
         kept = [name for name in keep if name in fit][:replicas]
         if len(fit) < replicas:
             return None
-        rest = [name for name in fit if name not in kept][: replicas - len(kept)]
+        others = sorted((name for name in fit if name not in kept), key=lambda name: name in full)
+        rest = others[: replicas - len(kept)]
+        roomy = [name for name in (*kept, *rest) if name not in full]
+        if any(name in full for name in rest) and len(roomy) <= replicas // 2:
+            return None
         return tuple(sorted([*kept, *rest]))
 
     def pool(self, names: tuple[str, ...]) -> list[GroupPlan]:

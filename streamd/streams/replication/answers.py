@@ -50,6 +50,19 @@ class Answers:
         question = _Question(command["reply"], kind, now_ns)
         self._questions.setdefault(change.stream.uid, []).append(question)
 
+    def asked(self) -> list[int]:
+        """Streams that somebody has just asked for."""
+        since_ns = self._replication.services.clock.monotonic_ns() - REMEMBER_NS
+        return [
+            uid
+            for uid, asked in self._questions.items()
+            if asked[0].kind is wire.StreamCreateResponse and asked[0].asked_ns > since_ns
+        ]
+
+    def answered(self, uid: int) -> None:
+        """Another server has told who asked."""
+        self._questions.pop(uid, None)
+
     def made_before(self, uid: int, lost_ns: int) -> None:
         """The leader before this server has done what was asked for; when it was lost it may not have come to answer."""
         asked = self._questions.get(uid)

@@ -107,13 +107,15 @@ class ClusterApi:
         cluster, tags = ("", []) if placement is None else (placement.cluster, placement.tags)
         state = replication.meta.state
         alive = self._serving.alive()
-        names = state.place(config.num_replicas, alive, cluster, tags, keep)
+        full = replication.placing.full()
+        names = state.place(config.num_replicas, alive, cluster, tags, keep, full)
         if names is None:
             fit = state.candidates(alive, cluster, tags)
             wanted = "".join([f", cluster {cluster!r}" if cluster else "", f", tags {tags}" if tags else ""])
             raise NO_PEERS(
                 err=f"no suitable peers for placement: {config.num_replicas} wanted{wanted}; "
                 f"{len(fit)} of {len(state.nodes)} servers fit and can be reached"
+                f"{', without room: ' if full else ''}{', '.join(sorted(full))}"
             )
         return names
 
@@ -316,7 +318,8 @@ class ClusterApi:
             state = replication.meta.state
             placement = config.placement
             cluster, tags = ("", []) if placement is None else (placement.cluster, placement.tags)
-            names = state.place(config.num_replicas, self._serving.alive() - {request.peer}, cluster, tags, keep)
+            full = replication.placing.full()
+            names = state.place(config.num_replicas, self._serving.alive() - {request.peer}, cluster, tags, keep, full)
             if names is None:
                 raise NO_PEERS(err=f"no server can take the place of {request.peer}")
 

@@ -50,6 +50,7 @@ class Joining:
         self._log = replication.services.log
         self._known: dict[NodeId, dict[str, Any]] = {}
         self._asking: set[NodeId] = set()
+        self._told_full: dict[NodeId, bool] = {}  # whether they know that this server has no room
         self._since_ns = self._clock.monotonic_ns()
         self._proposing = False
         self._told = ""
@@ -72,7 +73,12 @@ class Joining:
             "cluster": replication.cluster,
             "tags": replication.tags,
             "streaming": replication.streaming,
+            "full": replication.standing.full,
         }
+
+    def full(self) -> set[str]:
+        """Other servers that say that they have no room."""
+        return {fields["name"] for fields in self._known.values() if fields.get("full")}
 
     def _serve(self, node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
         self._learn(node, json.loads(payload))
@@ -86,19 +92,22 @@ class Joining:
             self._ask(node)
         else:
             self._known.pop(node, None)
+            self._told_full.pop(node, None)
 
     def _ask(self, node: NodeId) -> None:
         if node in self._asking:
             return
         self._asking.add(node)
+        about = self._about()
 
         def answered(answer: bytes | None) -> None:
             self._asking.discard(node)
             if answer is not None:
+                self._told_full[node] = about["full"]
                 self._learn(node, json.loads(answer))
                 self.look()
 
-        self._net.call(node, HELLO, json.dumps(self._about()).encode(), answered, timeout_ns=HELLO_TIMEOUT_NS)
+        self._net.call(node, HELLO, json.dumps(about).encode(), answered, timeout_ns=HELLO_TIMEOUT_NS)
 
     def _learn(self, node: NodeId, fields: dict[str, Any]) -> None:
         """What another server says of itself."""
@@ -115,6 +124,9 @@ class Joining:
         for node in sorted(linked):
             if node not in self._known or not self._replication.joined:
                 self._ask_again(node)
+            elif self._told_full.get(node) != self._replication.standing.full:
+                self._ask(node)
+        self._replication.placing.look()
         if self._replication.fresh:
             self._found()
         elif not self._replication.joined:

@@ -29,6 +29,7 @@ from streamd.streams.replication.membership import Membership
 from streamd.streams.replication.metagroup import STATE_ROW, MetaGroup
 from streamd.streams.replication.mover import Mover
 from streamd.streams.replication.passing import Passing
+from streamd.streams.replication.placing import Placing
 from streamd.streams.replication.reads import Reads
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW, Replica
 from streamd.streams.replication.standing import Standing
@@ -101,6 +102,7 @@ class Replication:
         self.passing = Passing(self, echo)
         self.waiting = Waiting(self)
         self.bringing = Bringing(self)
+        self.placing = Placing(self)
         self.replicas: dict[str, Replica] = {}
         #: The voters that the meta group began with, if this server was one of them.
         self.founded: tuple[NodeId, ...] = jetstream.founded

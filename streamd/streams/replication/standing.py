@@ -50,3 +50,5 @@ class Standing:
         self._replication.meta.group.can_lead(not full)
         for replica in self._replication.replicas.values():
             replica.lacks_room(full)
+        # The others are told; this may be a server that is being built.
+        self._replication.services.clock.call_soon(lambda: self._replication.joining.look())
