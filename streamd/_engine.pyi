@@ -569,7 +569,11 @@ class StreamState:
         removals, appended to those since the last checkpoint, b"" if none). Both carry checksums."""
 
     def checkpoint(self) -> builtins.bytes:
-        """The whole index up to last_seq, with a checksum."""
+        """The whole index up to last_seq, with a checksum, to be stored with the next commit: removals refer to it from now
+        on."""
+
+    def snapshot(self) -> builtins.bytes:
+        """The bytes of a checkpoint for somebody else. Nothing changes: removals refer to the one that is stored, as before."""
 
     @classmethod
     def restore(

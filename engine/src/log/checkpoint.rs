@@ -131,8 +131,15 @@ impl StreamState {
         out
     }
 
-    /// The whole index up to last_seq. Removals refer to it from now on.
+    /// The whole index up to last_seq, to be stored: removals refer to it from now on.
     pub fn checkpoint(&mut self) -> Vec<u8> {
+        let out = self.snapshot();
+        self.journal.checkpoint(&mut self.index, self.first_seq, self.last_seq);
+        out
+    }
+
+    /// The same bytes for somebody else: removals refer to the checkpoint that is stored here, as before.
+    pub fn snapshot(&self) -> Vec<u8> {
         let mut out = varint::block(VERSION);
         out.reserve(self.index.names_len() + self.index.len() * 16);
         self.totals().push(&mut out);
@@ -144,7 +151,6 @@ impl StreamState {
             self.push_subject(&mut out, slot);
         }
         varint::seal(&mut out);
-        self.journal.checkpoint(&mut self.index, self.first_seq, self.last_seq);
         out
     }
 

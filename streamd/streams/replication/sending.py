@@ -134,7 +134,7 @@ class Sending:
                 values = self._read(owner, have.get(owner.uid, 0) + 1, ANSWER_BYTES)
                 if values is None:
                     return b""
-                own = [owner.definition(owner.config), owner.state.checkpoint(), owner.state.ids(), pack(values)]
+                own = [owner.definition(owner.config), owner.state.snapshot(), owner.state.ids(), pack(values)]
             else:
                 own = [owner.definition()]
             own += rows_of(owner)
@@ -174,7 +174,7 @@ class Sending:
                 answer(answer_of({"kind": "near", "rows": 0}, []))
                 return
             head = {"kind": "records" if rest else "state", "rows": len(stream.rows)}
-            parts = [stream.definition(stream.config), stream.state.checkpoint(), stream.state.ids(), pack(values)]
+            parts = [stream.definition(stream.config), stream.state.snapshot(), stream.state.ids(), pack(values)]
             answer(answer_of(head, parts + ([] if rest else rows_of(stream))))
 
         self._commits.at_rest(job)

@@ -223,6 +223,10 @@ impl StreamState {
         PyBytes::new(py, &self.inner.checkpoint())
     }
 
+    fn snapshot<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.snapshot())
+    }
+
     #[classmethod]
     #[pyo3(signature = (name, checkpoint, removals, totals, **limits))]
     fn restore(
