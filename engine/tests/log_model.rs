@@ -417,6 +417,7 @@ fn run(steps: Vec<Step>, limits: Limits, memory: bool, first_seq: u64) {
         last_seq: first_seq - 1,
         ids: Vec::new(),
     };
+    stored.commit();
     let mut now_ns = 1000;
     for step in steps {
         match step {
@@ -454,7 +455,8 @@ fn run(steps: Vec<Step>, limits: Limits, memory: bool, first_seq: u64) {
                 stored.state.reset(model.last_seq + 1);
             }
             Step::Checkpoint => stored.checkpoint(),
-            Step::Crash => stored.crash(&identity, &limits, now_ns),
+            // Nobody but the store knows where the log began.
+            Step::Crash => stored.crash(&Identity { first_seq: 1, ..identity.clone() }, &limits, now_ns),
             Step::Wait(by) => now_ns += by,
             Step::Rebuild => {
                 let from = stored.state.rebuild();

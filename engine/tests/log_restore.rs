@@ -81,7 +81,10 @@ impl Stored {
     fn compare(&self) {
         let sizes = self.records.values().map(|value| record::decode(value).unwrap().subject.len() as u64 + 31);
         assert_eq!((self.records.len() as u64, sizes.sum::<u64>()), (self.state.messages(), self.state.bytes()));
-        assert_eq!(self.records.keys().next().copied().unwrap_or(self.state.last_seq() + 1), self.state.first_seq());
+        assert_eq!(
+            self.records.keys().next().copied().unwrap_or(self.state.last_seq() + 1),
+            self.state.first_seq().max(1)
+        );
     }
 }
 
@@ -102,5 +105,22 @@ fn what_was_sent_to_somebody_else_is_no_checkpoint() {
         stored.crash();
         stored.checkpoint();
         assert_eq!(stored.checkpoint, Some(stored.state.snapshot()), "they are the same bytes");
+    }
+}
+
+#[test]
+fn a_log_that_begins_later_comes_back() {
+    for first_seq in [1, 2, 100] {
+        let mut stored = Stored::new(first_seq, Limits::default());
+        stored.crash();
+        stored.publish(5);
+        stored.crash();
+        stored.remove(first_seq);
+        stored.remove(first_seq + 2);
+        stored.crash();
+        stored.publish(5);
+        stored.checkpoint();
+        stored.crash();
+        assert_eq!((first_seq + 1, first_seq + 9), (stored.state.first_seq(), stored.state.last_seq()));
     }
 }

@@ -76,6 +76,19 @@ async def test_streams_and_messages(process: ServerProcess, clean: bool) -> None
             await js.stream_info("M")
 
 
+async def test_a_first_sequence(process: ServerProcess) -> None:
+    """A stream that begins later does so after each kill, with messages and without."""
+    async with connected(process) as client:
+        await client.jetstream().add_stream(name="S", subjects=["s"], first_seq=100)
+    for number in range(3):
+        process.kill()
+        process.start()
+        async with connected(process) as client:
+            js = client.jetstream()
+            assert (await js.publish("s", b"")).seq == 100 + number
+            assert (await js.stream_info("S")).state.first_seq == 100
+
+
 async def test_consumers(process: ServerProcess) -> None:
     """Infos stay; what was acked never comes again, what wasn't does, with its count."""
     async with connected(process) as client:

@@ -32,7 +32,8 @@ pub struct Journal {
 impl Journal {
     /// Nothing was removed; the log starts at `first_seq`.
     pub fn new(first_seq: u64) -> Journal {
-        Journal { base: first_seq - 1, told_first: first_seq, ..Journal::default() }
+        // What is restored from nothing starts at 1, so the first delta tells of any other start.
+        Journal { base: first_seq - 1, told_first: 1, ..Journal::default() }
     }
 
     /// A live message leaves; the index still has it.
