@@ -472,7 +472,8 @@ class StreamState:
 
     def rebuild(self) -> int:
         """Start over from all records, keeping what is known of deletions and message ids. Returns the sequence from which
-        on the caller feeds `replay`; then `replayed`, and `checkpoint` before or with the next `delta` that is stored."""
+        on the caller feeds `replay`; then `replayed`, and a `checkpoint` soon: until that is stored, a restore reads all
+        records."""
 
     def statistics(self) -> dict[str, int]:
         """message_ids (in the window), inexact_subjects (those whose last sequence is a bound), names_bytes."""
@@ -586,7 +587,7 @@ class StreamState:
     ) -> tuple[StreamState, int]:
         """The state at the checkpoint (None: the empty stream) with the removals since; the caller then feeds the records
         from the returned sequence on to `replay` and ends with `replayed`. If the limits need queues that the checkpoint
-        lacks, that is the first live sequence, and a checkpoint must follow as after `rebuild`.
+        lacks, that is the first live sequence, as after `rebuild`.
         Errors: CorruptRecord for any part that is damaged."""
 
     def replay(self, values: Sequence[builtins.bytes]) -> None:

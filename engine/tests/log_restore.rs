@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use streamd_engine::batch::{Batch, Message};
 use streamd_engine::codec::record;
 use streamd_engine::log::{Identity, Limits, StreamState};
@@ -74,8 +75,24 @@ impl Stored {
         assert!(state.replayed(), "the parts disagree");
         assert_eq!(self.state.subjects(b">", 0, 100), state.subjects(b">", 0, 100));
         assert_eq!(self.state.deleted(100), state.deleted(100));
+        assert!(!self.limits.needs_queues() || !state.configure(self.limits.clone()), "it has the queues it needs");
         self.state = state;
         self.compare();
+    }
+
+    /// Other limits, as a store has them first: the state takes them on if nothing comes between.
+    fn configure(&mut self, limits: Limits, crash: bool) {
+        self.limits = limits;
+        if crash {
+            self.crash();
+        }
+        if self.state.configure(self.limits.clone()) {
+            let from = self.state.rebuild();
+            let values: Vec<&[u8]> = self.records.range(from..).map(|(_, value)| value.as_slice()).collect();
+            self.state.replay(&values).unwrap();
+            assert!(self.state.replayed());
+        }
+        self.commit();
     }
 
     fn compare(&self) {
@@ -85,6 +102,62 @@ impl Stored {
             self.records.keys().next().copied().unwrap_or(self.state.last_seq() + 1),
             self.state.first_seq().max(1)
         );
+    }
+}
+
+/// With a limit per subject, or without.
+fn limits(per_subject: bool) -> Limits {
+    Limits { max_msgs_per_subject: if per_subject { 8 } else { -1 }, ..Limits::default() }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(usize),
+    Remove(usize),
+    Reset,
+    Configure(bool, bool),
+    Checkpoint,
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1usize..9).prop_map(Step::Publish),
+        4 => any::<usize>().prop_map(Step::Remove),
+        1 => Just(Step::Reset),
+        2 => any::<(bool, bool)>().prop_map(|(per_subject, crash)| Step::Configure(per_subject, crash)),
+        2 => Just(Step::Checkpoint),
+        2 => Just(Step::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn limits_may_begin_to_need_queues(steps in prop::collection::vec(step(), 1..40), per_subject: bool) {
+        let mut stored = Stored::new(1, limits(per_subject));
+        for step in steps {
+            match step {
+                Step::Publish(count) => stored.publish(count),
+                Step::Remove(place) => {
+                    let keys: Vec<u64> = stored.records.keys().copied().collect();
+                    if !keys.is_empty() {
+                        stored.remove(keys[place % keys.len()]);
+                    }
+                }
+                Step::Reset => {
+                    stored.records.clear();
+                    stored.state.reset(stored.state.last_seq() + 1);
+                    stored.commit();
+                }
+                Step::Configure(per_subject, crash) => stored.configure(limits(per_subject), crash),
+                Step::Checkpoint => stored.checkpoint(),
+                Step::Crash => stored.crash(),
+            }
+            stored.compare();
+        }
+        stored.crash();
     }
 }
 

@@ -293,7 +293,7 @@ class Stream(Readable):
         """Take on a new configuration that is already durable; only in a job of the commits."""
         self.config = config
         if self.state.configure(**options) and self._checked(self.rebuild_queues):
-            self._changes = CHECKPOINT_AT_ONCE  # the next delta needs a checkpoint beside it
+            self._changes = CHECKPOINT_AT_ONCE  # without it each restart reads all records
             self.services.commits.touch(self)
         if self._started or self.binding is not None:
             self.listen()
@@ -307,8 +307,14 @@ class Stream(Readable):
             read()
         except CorruptRecord as error:
             self.damaged(error)
+<<<<<<< HEAD
             return False
         return True
+=======
+            return
+        self._changes = CHECKPOINT_AT_ONCE  # without it each restart reads all records
+        self.services.commits.touch(self)
+>>>>>>> f0d9c86 (engine: removals are told as the stored checkpoint needs them)
 
     def next_consumer_id(self, name: str = "") -> int:
         """A number for the store that no consumer of this stream has, nor one whose deletion isn't agreed on or durable yet:

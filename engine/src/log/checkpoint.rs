@@ -127,7 +127,8 @@ impl StreamState {
         varint::push(&mut out, journal.released_len);
         out.extend_from_slice(&journal.released);
         varint::seal(&mut out);
-        *journal = Journal { base: journal.base, told_first: self.first_seq, ..Journal::default() };
+        let (base, by_subject) = (journal.base, journal.by_subject);
+        *journal = Journal { base, by_subject, told_first: self.first_seq, ..Journal::default() };
         out
     }
 
@@ -238,7 +239,7 @@ impl StreamState {
         (self.messages, self.bytes) = (totals.messages, totals.bytes);
         (self.first_seq, self.last_seq) = (totals.first_seq, totals.last_seq);
         (self.first_ts_ns, self.last_ts_ns, self.last_id) = (totals.first_ts_ns, totals.last_ts_ns, totals.last_id);
-        self.journal.base = self.last_seq;
+        (self.journal.base, self.journal.by_subject) = (self.last_seq, !queued);
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use crate::log::varint;
 pub struct Journal {
     /// Last sequence that the checkpoint knows.
     pub base: u64,
+    /// The checkpoint knows subjects without their sequences, so removals count them by subject. The index may know more.
+    pub by_subject: bool,
     /// A purge of all: the checkpoint counts for nothing, the log goes on here.
     pub reset: Option<u64>,
     /// Interior deletes, in the order they came.
@@ -44,8 +46,8 @@ impl Journal {
         }
         self.messages += 1;
         self.bytes += size;
-        // With queues the sequences alone tell which messages are gone.
-        if !index.queued() {
+        // Where the checkpoint has queues, the sequences alone tell which messages are gone.
+        if self.by_subject {
             let entry = index.entry_mut(slot);
             if entry.removed == 0 {
                 self.dirty.push(slot);
@@ -90,7 +92,8 @@ impl Journal {
         for slot in std::mem::take(&mut self.dirty) {
             index.entry_mut(slot).removed = 0;
         }
-        *self = Journal { base: last_seq, told_first: first_seq, ..Journal::default() };
+        let by_subject = !index.queued();
+        *self = Journal { base: last_seq, by_subject, told_first: first_seq, ..Journal::default() };
     }
 }
 
