@@ -598,7 +598,12 @@ class StreamState:
         Rebuild from all records: `restore(name, None, (), None)`, where every gap counts as deleted."""
 
     def replay_ids(self, segments: Iterable[builtins.bytes], now_ns: int) -> None:
-        """Remember the message ids of `Admission.ids` segments that are still within the window."""
+        """Remember the message ids of `Admission.ids` segments, oldest first, that are still within the window. After a restore
+        that is as of last_ts_ns: then what is known is what the machine knew that stored them."""
+
+    def expire_ids(self, now_ns: int) -> None:
+        """Forget the message ids that are out of the window by a time. For when the window changes: call it before `configure`,
+        and store `ids` in the place of all segments before the new window, which a restart would apply to them."""
 
     def ids(self) -> builtins.bytes:
         """All message ids of the window as one segment; b"" if there are none."""

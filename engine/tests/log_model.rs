@@ -237,7 +237,7 @@ impl Stored {
         self.removals.clear();
     }
 
-    fn crash(&mut self, identity: &Identity, limits: &Limits, now_ns: i64) {
+    fn crash(&mut self, identity: &Identity, limits: &Limits) {
         let blocks = self.removals.iter().map(Vec::as_slice);
         let (mut state, from) = StreamState::restore(
             identity.clone(),
@@ -253,7 +253,7 @@ impl Stored {
         state.replay(&values[middle..]).unwrap();
         assert!(state.replayed(), "totals disagree");
         for segment in &self.ids {
-            state.replay_ids(segment, now_ns).unwrap();
+            state.replay_ids(segment, state.last_ts_ns()).unwrap();
         }
         // A lost record never goes unnoticed.
         if let Some(lost) = values.len().checked_sub(1).map(|_| values.len() / 3) {
@@ -456,7 +456,7 @@ fn run(steps: Vec<Step>, limits: Limits, memory: bool, first_seq: u64) {
             }
             Step::Checkpoint => stored.checkpoint(),
             // Nobody but the store knows where the log began.
-            Step::Crash => stored.crash(&Identity { first_seq: 1, ..identity.clone() }, &limits, now_ns),
+            Step::Crash => stored.crash(&Identity { first_seq: 1, ..identity.clone() }, &limits),
             Step::Wait(by) => now_ns += by,
             Step::Rebuild => {
                 let from = stored.state.rebuild();

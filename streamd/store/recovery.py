@@ -122,9 +122,7 @@ def recover_stream(environment: Environment, stream: int) -> StoredStream | None
     return found
 
 
-def restore_state(
-    environment: Environment, stored: StoredStream, log: StreamLog, *, now_ns: int, **options: Any
-) -> StreamState:
+def restore_state(environment: Environment, stored: StoredStream, log: StreamLog, **options: Any) -> StreamState:
     """The index of a stream: checkpoint, removals, and the records since; from all records if those don't
     agree.
 
@@ -146,7 +144,8 @@ def restore_state(
             state, start = _engine.StreamState.restore(name, None, [], stored.totals, **options)
             if not _replay(state, log, start):
                 raise StreamCorrupt(directory, name, "records are missing that nothing says were deleted")
-        state.replay_ids(stored.ids, now_ns)
+        # Not by the clock: of what is replicated, each server must know the same ids.
+        state.replay_ids(stored.ids, state.last_ts_ns)
         records = log.count()
     except _engine.CorruptRecord as error:
         raise StreamCorrupt(directory, name, str(error)) from error

@@ -34,20 +34,17 @@ def stream_of(
     config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
     channel = definition.get("channel")
     options = stream_options(config, channel) | fixed_options(config, channel)
-    now_ns = services.clock.now_ns()
     state = None
     try:
         if offline is None:
-            # Message ids of what is replicated leave with the time of entries, on all replicas alike.
-            state = restore_state(environment, stored, log, now_ns=0 if "group" in definition else now_ns, **options)
+            state = restore_state(environment, stored, log, **options)
     except StoreError as error:
         offline = str(error)
     if state is None:
         state = StreamState(config.name or stored.name, **options)
     stream = Stream(services, config, state, log, stored.stream, definition.get("created", 0), channel)
     stream.name = config.name or stored.name
-    # The clock here may be far from that of the leader, whose time is in the entries.
-    stream.ids_found(len(stored.ids), state.last_ts_ns if "group" in definition else now_ns)
+    stream.ids_found(len(stored.ids), state.last_ts_ns)
     if offline is not None:
         stream.go_offline(offline)
     stream.uid, stream.version = definition.get("uid", 0), definition.get("version", 0)

@@ -20,10 +20,9 @@ def read_back(environment: Environment, writer: Writer, stream: Stream) -> Strea
         # That commit was to make the stream: there is nothing to go back to, and who asked for it is told.
         return stream.state
     stored.follow(writer.journaled)
-    now_ns = 0 if stream.group else stream.services.clock.now_ns()
     log = stream.log
     assert isinstance(log, StreamLog)
     options = stream_options(stream.config, stream.channel) | fixed_options(stream.config, stream.channel)
-    state = restore_state(environment, stored, log, now_ns=now_ns, **options)
-    stream.ids_found(len(stored.ids), now_ns or state.last_ts_ns)
+    state = restore_state(environment, stored, log, **options)
+    stream.ids_found(len(stored.ids), state.last_ts_ns)
     return state

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from streamd._engine import Admission, Records
     from streamd.clock import Timer
+    from streamd.errors import StoreError
     from streamd.store import Outcome, Work
     from streamd.streams.commits import Job
     from streamd.streams.stream import Stream
@@ -55,7 +56,8 @@ class Retention:
         if admission.deletes:
             stream.log.delete(work, admission.deletes)
         if admission.ids:
-            stream.remember_ids(work, admission.ids, now_ns)
+            # Their own time: that of the admission may be behind it, and they would be dropped while they count.
+            stream.remember_ids(work, admission.ids, stream.state.last_ts_ns)
         if admission.over or admission.rolled_up:
             stream.log.keep_from(work, stream.state.first_seq)
         for subject, below in admission.purges:
@@ -171,6 +173,29 @@ class Retention:
             return answered(stream, lambda work: job(work, before), lambda outcome: done(before, outcome.error))
 
         return behind(0)
+
+    def forget_ids_job(self, now_ns: int, done: Callable[[StoreError | None], None]) -> Job:
+        """A job that drops the message ids that are out of the window by a time, before there is another window: who reads them
+        from the store later would take them in again."""
+        stream = self._stream
+
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            if stream.closed:
+                done(None)
+                return None
+            stream.state.expire_ids(now_ns)
+            stream.forget_ids(work)
+            if ids := stream.state.ids():
+                stream.remember_ids(work, ids, stream.state.last_ts_ns)
+
+            def after(outcome: Outcome) -> None:
+                if outcome.error is not None:
+                    stream.put_back()
+                done(outcome.error)
+
+            return after
+
+        return answered(stream, job, lambda outcome: done(outcome.error))
 
     def delete_job(self, sequence: int, done: Callable[[Exception | None], None]) -> Job:
         """A job that deletes one message; `done` with an ApiError if it isn't there, a StoreError if it couldn't be stored."""

@@ -307,14 +307,8 @@ class Stream(Readable):
             read()
         except CorruptRecord as error:
             self.damaged(error)
-<<<<<<< HEAD
             return False
         return True
-=======
-            return
-        self._changes = CHECKPOINT_AT_ONCE  # without it each restart reads all records
-        self.services.commits.touch(self)
->>>>>>> f0d9c86 (engine: removals are told as the stored checkpoint needs them)
 
     def next_consumer_id(self, name: str = "") -> int:
         """A number for the store that no consumer of this stream has, nor one whose deletion isn't agreed on or durable yet:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
+from streamd.sim.clock import SECOND
 from tests.replication.test_damage import settled
 from tests.replication.test_disk_full import full_behind_definition
 from tests.replication.test_rejoin import victim, whole
-from tests.replication.world import World
+from tests.replication.world import INBOX, World
+
+if TYPE_CHECKING:
+    from tests.replication.world import Server
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -58,3 +64,79 @@ def test_a_limit_per_subject_that_is_new(seed: int) -> None:
         assert stream is not None
         assert stream.offline is None
         whole(world, {"S": kept})
+
+
+def identified(world: World, ident: str) -> bool:
+    """Publish with a message id; whether it was there already."""
+    leader: Server = world.until(lambda: world.leader("S"))
+    reply = f"{INBOX}.{ident}.{world.time.now_ns}"
+    leader.core.bus.publish("S.x", b"", headers=f"NATS/1.0\r\nNats-Msg-Id: {ident}\r\n\r\n".encode(), reply=reply)
+    answer: dict[str, Any] = world.until(lambda: dict(leader.answers).get(reply))
+    assert "error" not in answer
+    return bool(answer.get("duplicate"))
+
+
+def again(world: World, server: Server) -> None:
+    """It is killed and started, and has caught up; and what each has is what all have."""
+    world.run(1)  # what it knows is stored
+    server.kill()
+    server.start()
+    world.until(lambda: world.formed() and world.equal("S"), what="equal replicas")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_message_id_that_is_used_again(seed: int) -> None:
+    """Of an id that is stored twice, as its window was over, the later counts, also for who starts again."""
+    with World(seed) as world:
+        world.until(world.formed)
+        world.create("S", duplicate_window=20 * SECOND)
+        server = victim(world, "neither")
+        assert not identified(world, "X")
+        world.run(25)
+        world.store("S", 1)
+        again(world, server)
+        assert not identified(world, "X")
+        again(world, server)
+        assert identified(world, "X")
+        world.run(1)
+        assert world.equal("S"), world.told()
+        again(world, server)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_longer_window(seed: int) -> None:
+    """It takes in no ids that had left the one before, not even on a server that reads them from its store."""
+    with World(seed) as world:
+        world.until(world.formed)
+        world.create("S", duplicate_window=2 * SECOND)
+        server = victim(world, "neither")
+        assert not identified(world, "X")
+        world.run(5)
+        world.store("S", 1)
+        again(world, server)
+        assert not identified(world, "Y")
+        body = {"name": "S", "subjects": ["S.>"], "num_replicas": 3, "duplicate_window": 60 * SECOND}
+        assert "error" not in world.ask("$JS.API.STREAM.UPDATE.S", body)
+        again(world, server)
+        assert not identified(world, "X")
+        world.run(1)
+        assert world.equal("S"), world.told()
+        again(world, server)
+        assert identified(world, "X")
+        assert identified(world, "Y")
+        world.run(1)
+        assert world.equal("S"), world.told()
+        again(world, server)
+
+
+def test_the_time_of_entries_goes_on() -> None:
+    """A server that starts again knows how late it was, whatever its clock says."""
+    with World(1) as world:
+        world.until(world.formed)
+        world.create("S")
+        world.store("S", 3)
+        for server in world.running:
+            again(world, server)
+            stream = server.stream("S")
+            assert stream is not None
+            assert server.replication.replicas[stream.group].time_ns >= stream.state.last_ts_ns > 0

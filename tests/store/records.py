@@ -45,6 +45,7 @@ class Index:
         self.name = name
         self.live: set[int] = set()
         self.totals: bytes | None = None
+        self.last_ts_ns = 0
 
     @property
     def messages(self) -> int:

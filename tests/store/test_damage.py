@@ -80,7 +80,7 @@ def restore(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[int, Index | 
     for stored in recover(store.environment):
         log = StreamLog(store.environment, store.cache, stored.stream)
         try:
-            state: object = recovery.restore_state(store.environment, stored, log, now_ns=0)
+            state: object = recovery.restore_state(store.environment, stored, log)
             assert isinstance(state, Index)
             found[stored.stream] = state
         except StreamCorrupt as error:

@@ -72,7 +72,7 @@ def test_state_comes_back_as_it_was(tmp_path: Path, options: dict[str, Any]) -> 
         store = Store(tmp_path, sync=Sync("never"))
         (stored,) = recover(store.environment)
         log = StreamLog(store.environment, store.cache, 1)
-        after = restore_state(store.environment, stored, log, now_ns=2_000, **options)
+        after = restore_state(store.environment, stored, log, **options)
 
         for name in (
             "messages",

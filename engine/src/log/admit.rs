@@ -59,12 +59,11 @@ impl StreamState {
     /// and sequence keep the same order.
     pub fn admit(&mut self, batch: &Batch, now_ns: i64) -> Admission {
         let timestamp_ns = now_ns.max(self.last_ts_ns);
-        self.dedupe.expire(now_ns, self.limits.duplicate_window_ns);
         let block = Block::with_capacity(batch.len(), batch.size() + batch.len() * record::FIXED);
         let mut admission = Admission::new(block, self.acks.clone(), self.identity.account.clone());
         for message in batch.iter() {
             let reply = if self.limits.no_ack { b"" } else { message.reply };
-            match self.check_message(&message) {
+            match self.check_message(&message, timestamp_ns) {
                 Verdict::Store { id, rollup, size, cuts } => {
                     let sequence = self.store(&mut admission, &message, timestamp_ns, size, cuts);
                     self.remember(&mut admission, id, sequence, timestamp_ns);
@@ -107,6 +106,8 @@ impl StreamState {
         admission.block.push(&Record { sequence, timestamp_ns, subject, headers, payload });
         if admission.first_seq == 0 {
             admission.first_seq = sequence;
+            // Only along with what is stored, as that is all that a restart knows of the time.
+            self.dedupe.expire(timestamp_ns, self.limits.duplicate_window_ns);
         }
         admission.last_seq = sequence;
         admission.stored += 1;
@@ -171,7 +172,7 @@ impl StreamState {
         admission.purges.push((Vec::new(), sequence));
     }
 
-    fn check_message<'a>(&self, message: &Message<'a>) -> Verdict<'a> {
+    fn check_message<'a>(&self, message: &Message<'a>, timestamp_ns: i64) -> Verdict<'a> {
         let wishes = if message.headers.is_empty() { Wishes::default() } else { headers::parse(message.headers) };
         if wishes.batch {
             return Verdict::Refuse(NO_BATCHES);
@@ -198,7 +199,7 @@ impl StreamState {
                 return Verdict::Refuse(refusal);
             }
             if !id.is_empty() && self.limits.duplicate_window_ns > 0 {
-                if let Some(sequence) = self.dedupe.find(id) {
+                if let Some(sequence) = self.dedupe.find(id, timestamp_ns, self.limits.duplicate_window_ns) {
                     return Verdict::Duplicate(sequence);
                 }
             }

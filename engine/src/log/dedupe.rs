@@ -1,5 +1,8 @@
 //! Which message ids were seen within the window, oldest first.
 //!
+//! What is known depends on nothing but what was stored: so the machine that admitted it, the one that is read back, and
+//! those of other replicas give the same answers.
+//!
 //! Segments are what is stored of it: `u32 crc32c | u8 version | i64 newest timestamp | (varint sequence, i64 timestamp,
 //! varint length, id)*`, little endian.
 
@@ -41,18 +44,20 @@ impl Dedupe {
         self.seen.is_empty()
     }
 
-    /// The sequence that an id was stored under.
-    pub fn find(&self, id: &[u8]) -> Option<u64> {
+    /// The sequence that an id was stored under, if that is within the window.
+    pub fn find(&self, id: &[u8], now_ns: i64, window_ns: i64) -> Option<u64> {
         if self.seen.is_empty() {
             return None;
         }
         let (seen, popped) = (&self.seen, self.popped);
         self.table
             .find(self.hasher.hash_one(id), |place| *seen[(place - popped) as usize].id == *id)
-            .map(|place| seen[(place - popped) as usize].sequence)
+            .map(|place| &seen[(place - popped) as usize])
+            .filter(|seen| !expired(seen.timestamp_ns, now_ns, window_ns))
+            .map(|seen| seen.sequence)
     }
 
-    /// Remember an id that `find` doesn't know. Timestamps ascend.
+    /// Remember an id that `find` doesn't know, once what is out of the window is forgotten. Timestamps ascend.
     pub fn insert(&mut self, id: &[u8], sequence: u64, timestamp_ns: i64) {
         let place = self.popped + self.seen.len() as u64;
         self.seen.push_back(Seen { id: id.into(), sequence, timestamp_ns });
@@ -80,18 +85,28 @@ impl Dedupe {
         segment.finish()
     }
 
-    /// Remember the ids of a segment that are still within the window.
+    /// Remember the ids of a segment that are still within the window. Of one that was stored twice the later counts.
     pub fn replay(&mut self, segment: &[u8], now_ns: i64, window_ns: i64) -> Result<(), Corrupt> {
         let (_, mut reader) = open(segment)?;
         while !reader.is_empty() {
             let sequence = reader.varint()?;
             let timestamp_ns = reader.i64()?;
             let id = reader.counted()?;
-            if !expired(timestamp_ns, now_ns, window_ns) && self.find(id).is_none() {
+            if !expired(timestamp_ns, now_ns, window_ns) {
+                self.supersede(id);
                 self.insert(id, sequence, timestamp_ns);
             }
         }
         Ok(())
+    }
+
+    /// Take an id out of the table; its place among those seen leaves with the window.
+    fn supersede(&mut self, id: &[u8]) {
+        let (seen, popped) = (&self.seen, self.popped);
+        let same = |place: &u64| *seen[(place - popped) as usize].id == *id;
+        if let Ok(entry) = self.table.find_entry(self.hasher.hash_one(id), same) {
+            entry.remove();
+        }
     }
 }
 
@@ -152,14 +167,21 @@ mod tests {
         }
         table.expire(1500, 1000);
         assert_eq!(499, table.len());
-        assert_eq!(None, table.find(b"id-500"));
-        assert_eq!(Some(502), table.find(b"id-501"));
+        assert_eq!(None, table.find(b"id-500", 1500, 1000));
+        assert_eq!(Some(502), table.find(b"id-501", 1500, 1000));
+        assert_eq!(None, table.find(b"id-501", 1501, 1000), "it is no longer in the window, though still in the table");
 
         let segment = segment.finish();
         let mut again = Dedupe::default();
         again.replay(&segment, 1500, 1000).unwrap();
         assert_eq!(table.len(), again.len());
-        assert_eq!(Some(1000), again.find(b"id-999"));
+        assert_eq!(Some(1000), again.find(b"id-999", 1500, 1000));
+        let mut later = Segment::default();
+        later.push(b"id-999", 2000, 1600);
+        again.replay(&later.finish(), 1600, 1000).unwrap();
+        assert_eq!(Some(2000), again.find(b"id-999", 1600, 1000));
+        again.expire(2000, 1000);
+        assert_eq!(Some(2000), again.find(b"id-999", 2000, 1000), "the earlier one has left");
         assert!(!segment_expired(&segment, 1998, 1000).unwrap());
         assert!(segment_expired(&segment, 1999, 1000).unwrap());
         for end in 0..segment.len() {

@@ -354,7 +354,14 @@ impl StreamState {
         (self.first_seq, self.last_seq) = (next_seq, next_seq - 1);
     }
 
-    /// Remember the message ids of segments that are still within the window.
+    /// Forget the message ids that are out of the window by a time: before another window comes into force, which might
+    /// take them in again.
+    pub fn expire_ids(&mut self, now_ns: i64) {
+        self.dedupe.expire(now_ns.max(self.last_ts_ns), self.limits.duplicate_window_ns);
+    }
+
+    /// Remember the message ids of segments, oldest first, that are still within the window. After a restore that is as of
+    /// `last_ts_ns`: then what is known is what the machine knew that stored them.
     pub fn replay_ids(&mut self, segment: &[u8], now_ns: i64) -> Result<(), Corrupt> {
         self.dedupe.replay(segment, now_ns, self.limits.duplicate_window_ns)
     }

@@ -108,6 +108,9 @@ class Replica:
     def adopt(self, owner: Stream | Shelf) -> None:
         """A stream or shelf is one of the group's."""
         self.owners[owner.uid] = owner
+        if isinstance(owner, Stream):
+            # No entry is from before what is stored, should this server lead with a clock that is behind.
+            self.time_ns = max(self.time_ns, owner.state.last_ts_ns)
         owner.changes = self.proposals
         owner.replica = self
 
@@ -354,7 +357,7 @@ class Replica:
     def _of_stream(self, stream: Stream, op: Op, now_ns: int, done: Callable[..., None]) -> None:
         retention, at_rest = stream.retention, self.services.commits.at_rest
         if op.kind == ops.CONFIGURE:
-            self.holding.configure(stream, json.loads(op.body), now_ns, done)
+            self._configure(stream, json.loads(op.body), now_ns, done)
         elif op.kind == ops.FREEZE:
             self.holding.freeze(stream, json.loads(op.body), done)
         elif op.kind == ops.DELETE:
@@ -365,6 +368,18 @@ class Replica:
         else:
             assert op.kind == ops.EXPIRE
             at_rest(retention.trim_job(0, done, now_ns=now_ns))
+
+    def _configure(self, stream: Stream, definition: dict[str, Any], now_ns: int, done: Callable[..., None]) -> None:
+        def configure(error: StoreError | None) -> None:
+            if error is not None:
+                done(error)
+            else:
+                self.holding.configure(stream, definition, now_ns, done)
+
+        if definition["config"].get("duplicate_window", 0) == stream.config.duplicate_window:
+            configure(None)
+        else:
+            self.services.commits.at_rest(stream.retention.forget_ids_job(now_ns, configure))
 
     def _open(self, op: Op, done: Callable[..., None]) -> None:
         definition = json.loads(op.body)

@@ -168,7 +168,7 @@ class Survivor:
             config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
             channel = definition.get("channel")
             options = stream_options(config, channel) | fixed_options(config, channel)
-            state = restore_state(self._environment, stored, self._log(stored.stream), now_ns=0, **options)
+            state = restore_state(self._environment, stored, self._log(stored.stream), **options)
             found.last_seq, found.messages = state.last_seq, state.messages
         except StreamCorrupt as error:
             found.problem = f"damaged: {error.found}"

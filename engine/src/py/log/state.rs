@@ -259,6 +259,10 @@ impl StreamState {
         self.inner.replayed()
     }
 
+    fn expire_ids(&mut self, now_ns: i64) {
+        self.inner.expire_ids(now_ns);
+    }
+
     fn replay_ids(&mut self, segments: &Bound<'_, PyAny>, now_ns: i64) -> PyResult<()> {
         for segment in segments.try_iter()? {
             let segment: PyBackedBytes = segment?.extract()?;
