@@ -74,20 +74,24 @@ class Retention:
         self.arm()
 
     def _trim(self, now_ns: int, fresh: Records | None, below: int) -> int:
-        """Let the machine drop what exceeds its limits. Returns how many. Errors: CorruptRecord."""
+        """Let the machine drop what exceeds its limits, but no more than REMOVE_RECORDS_MAX: on all replicas the same, whatever
+        they have stored of what came before. Returns how many. Errors: CorruptRecord."""
         stream, state = self._stream, self._stream.state
         total = 0
         while state.messages and total < REMOVE_RECORDS_MAX:
             excess = state.messages - stream.max_msgs if stream.max_msgs > 0 else 0
-            limit = max(1, min(excess, SCAN_RECORDS)) if excess > 0 else 256
+            limit = min(excess, SCAN_RECORDS) if excess > 0 else 256
+            limit = min(limit, REMOVE_RECORDS_MAX - total)
             values = stream.log.read(state.first_seq, limit, SCAN_BYTES)
             if not values and fresh is not None:
                 values = fresh.read(state.first_seq, limit)
             if not values:
                 break
-            gone, _first_ts_ns = state.trim(values, now_ns, below_seq=below)
-            total += gone
-            if gone < len(values):
+            before = state.messages
+            _gone, left_ts_ns = state.trim(values, now_ns, below_seq=below)
+            # Dead ones among them don't count: which are still there depends on what this server has stored already.
+            total += before - state.messages
+            if left_ts_ns or state.messages == before:
                 break
         return total
 

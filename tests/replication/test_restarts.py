@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from streamd.sim.clock import SECOND
+from streamd.streams import retention
 from tests.replication.test_damage import settled
 from tests.replication.test_disk_full import full_behind_definition
 from tests.replication.test_rejoin import victim, whole
@@ -140,3 +141,33 @@ def test_the_time_of_entries_goes_on() -> None:
             stream = server.stream("S")
             assert stream is not None
             assert server.replication.replicas[stream.group].time_ns >= stream.state.last_ts_ns > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_one_admission_removes(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """As much as one may, and no more, also where removals before it aren't stored yet: the next one may ask what is left."""
+    monkeypatch.setattr(retention, "REMOVE_RECORDS_MAX", 300)
+    with World(seed) as world:
+        world.until(world.formed)
+        world.create("S", max_bytes=60_000, max_msgs_per_subject=1)
+        server, leader = victim(world, "neither"), world.leader("S")
+        assert leader is not None
+        for number in range(1000):
+            leader.core.bus.publish(f"S.{number}", b"small")
+        world.run(1)
+        again(world, server)
+        world.until(lambda: world.leader("S") is leader)
+        server.kill()
+        for number in range(5, 200, 10):
+            leader.core.bus.publish(f"S.{number}", b"later")
+        world.run(1)
+        leader.core.bus.publish("S.big", b"." * 50_000)
+        world.run(1)
+        server.start()
+        world.until(lambda: world.formed() and world.equal("S"), what="equal replicas")
+        stream = server.stream("S")
+        assert stream is not None
+        assert (stream.state.messages, stream.state.over()) == (701, True)
+        world.store("S", 5)
+        world.until(lambda: world.equal("S"), what="equal replicas")
+        assert not stream.state.over()
