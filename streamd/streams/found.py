@@ -12,6 +12,7 @@ from streamd.errors import StoreError
 from streamd.store import StoredConsumer, restore_state
 from streamd.streams.consumer import Consumer, filters_of
 from streamd.streams.definitions import consumer_definition, fixed_options, new_consumer_state, stream_options
+from streamd.streams.reading_back import explain_gaps
 from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def stream_of(
     state = None
     try:
         if offline is None:
+            explain_gaps(stored)
             state = restore_state(environment, stored, log, **options)
     except StoreError as error:
         offline = str(error)

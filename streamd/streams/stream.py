@@ -385,6 +385,7 @@ class Stream(Readable):
     def go_offline(self, reason: str) -> None:
         """Serve nothing of this stream any more, and delete nothing."""
         self.offline = reason
+        self.fetching = False  # what is damaged is no part that could be gone on with
         self.services.log.error("%s", reason)
         for consumer in self.consumers.values():
             consumer.state.requests_end(self.services.bus.engine, self.account, "409 Server Shutdown")

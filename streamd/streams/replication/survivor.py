@@ -22,6 +22,7 @@ from streamd.state.meta import MetaState
 from streamd.store import Environment, StreamLog, TailCache, Work, Writer, recover, restore_state
 from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.journals import META, check_journals, take_journals
+from streamd.streams.reading_back import explain_gaps
 from streamd.streams.replication.metagroup import STATE_ROW
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
 from streamd.streams.replication.view import name_of
@@ -168,6 +169,7 @@ class Survivor:
             config = StreamConfig.model_validate(definition.get("config", {}), strict=False)
             channel = definition.get("channel")
             options = stream_options(config, channel) | fixed_options(config, channel)
+            explain_gaps(stored)
             state = restore_state(self._environment, stored, self._log(stored.stream), **options)
             found.last_seq, found.messages = state.last_seq, state.messages
         except StreamCorrupt as error:

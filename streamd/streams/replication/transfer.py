@@ -64,6 +64,13 @@ class Transfer:
         """Take a copy of a frozen stream that is to belong to a group here, or to this server alone. `early`: of one that isn't
         frozen yet, all but what fits into one answer."""
         stream = self.held(uid)
+        if stream is not None and stream.replica is not None:
+            done(False)  # its group has brought it meanwhile
+            return
+        if stream is not None and stream.offline is not None:
+            # What is stored of it can't be gone on with, nor can anything be stored before it.
+            self._replication.holding.drop(stream, lambda *_result: self.copy(node, uid, group, done, early=early))
+            return
         have = 0 if stream is None else stream.state.last_seq
         payload = json.dumps({"uid": uid, "have": have, "early": early}).encode()
 
@@ -78,7 +85,7 @@ class Transfer:
             definition, whole = json.loads(parts[0]), head["kind"] != "records"
 
             def job(work: Work) -> Callable[[Outcome], None] | None:
-                found = self._copy(uid, {**definition, "group": group})
+                found = self._copy(uid, {**definition, "group": group}) if self.held(uid) is stream else None
                 if found is None:
                     done(False)
                     return None
@@ -155,10 +162,8 @@ class Transfer:
             at_rest = self._commits.at_rest
             self._services.clock.call_later(REST_NS, lambda: at_rest(lambda _work: self._ask(replica, leader)))
             return
-        streams = [stream for stream in streams_of(replica) if stream.offline is None or stream.fetching]
-        payload = json.dumps(
-            {"group": replica.name, "have": {each.uid: each.state.last_seq for each in streams}}
-        ).encode()
+        have = _have(replica)
+        payload = json.dumps({"group": replica.name, "have": have}).encode()
 
         def answered(answer: bytes | None) -> None:
             if not answer:
@@ -166,9 +171,9 @@ class Transfer:
                 return
             head, parts = read_answer(answer)
             if head["kind"] == "records":
-                self._take_records(replica, head, parts, lambda: self._ask(replica, leader))
+                self._take_records(replica, have, head, parts, lambda: self._ask(replica, leader))
             else:
-                self._install(replica, head, parts)
+                self._install(replica, have, head, parts)
 
         self.pieces.call(leader, STATE, payload, answered)
 
@@ -186,7 +191,12 @@ class Transfer:
         replica.hold(False)
 
     def _take_records(
-        self, replica: Replica, head: dict[str, Any], parts: list[bytes], then: Callable[[], None]
+        self,
+        replica: Replica,
+        have: dict[int, int],
+        head: dict[str, Any],
+        parts: list[bytes],
+        then: Callable[[], None],
     ) -> None:
         """Store records that come behind those that are here."""
         found = [
@@ -194,7 +204,10 @@ class Transfer:
             for each, part in zip(head["streams"], parts, strict=True)
         ]
 
-        def job(work: Work) -> Callable[[Outcome], None]:
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            if not _follows(replica, have, head["streams"]):
+                self._again(replica)
+                return None
             undo: list[Callable[[], None]] = []
             for uid, definition, part in found:
                 stream = self._stream(replica, uid, definition, undo)
@@ -259,7 +272,7 @@ class Transfer:
         undo.append(take_back)
         return stream
 
-    def _install(self, replica: Replica, head: dict[str, Any], parts: list[bytes]) -> None:
+    def _install(self, replica: Replica, have: dict[int, int], head: dict[str, Any], parts: list[bytes]) -> None:
         """Make a fetched state this replica's."""
         index, term, config = head["index"], head["term"], Config(tuple(head["voters"]), tuple(head["learners"]))
         if index < replica.applied or (index == replica.applied and not replica.damaged):
@@ -268,7 +281,10 @@ class Transfer:
             self._again(replica)
             return
 
-        def job(work: Work) -> Callable[[Outcome], None]:
+        def job(work: Work) -> Callable[[Outcome], None] | None:
+            if not _follows(replica, have, head["owners"]):
+                self._again(replica)
+                return None
             rest = iter(parts)
             named: set[int] = set()
             undo: list[Callable[[], None]] = []
@@ -371,6 +387,17 @@ class Transfer:
         stream.frozen, stream.move, stream.partial = definition.get("frozen", False), definition.get("move", 0), False
 
 
+def _have(replica: Replica) -> dict[int, int]:
+    """The last sequences of the streams that can be gone on with."""
+    return {each.uid: each.state.last_seq for each in streams_of(replica) if each.offline is None or each.fetching}
+
+
+def _follows(replica: Replica, have: dict[int, int], sent: list[dict[str, Any]]) -> bool:
+    """Whether what was sent comes behind what is here: a stream may have been found damaged since it was asked for."""
+    now = _have(replica)
+    return all(have.get(each["uid"], 0) == now.get(each["uid"], 0) for each in sent)
+
+
 def _forget_copy(streams: dict[str, Stream], stream: Stream) -> None:
     if streams.get(stream.name) is stream:
         del streams[stream.name]
@@ -387,3 +414,4 @@ def _take_back(
     stream.replace_state(state, config, version)
     stream.frozen, stream.move, stream.replaces = frozen, move, replaces
     stream.await_state()
+    stream.put_back()  # with it, how many segments of message ids are stored
