@@ -92,7 +92,7 @@ class JetStream:
         self.streams: dict[str, Stream] = {}
         #: By name: from before this server joined a cluster that has others of these names or with these subjects. Not served.
         self.aside: dict[str, Stream] = {}
-        #: Found beside later ones of their names: the cluster has removed them.
+        #: Found beside later ones of their names, which took their places: the cluster has no use for them.
         self._removed: list[Stream] = []
         self.encryption = encryption or Encryption()
         self._shelves: dict[
@@ -151,7 +151,7 @@ class JetStream:
             for consumer in list(stream.consumers.values()):
                 consumer.start()
         for stream in self._removed:
-            self.services.log.info("stream %s: an earlier one, which was removed, is dropped", stream.name)
+            self.services.log.info("stream %s: an earlier one, whose place it took, is dropped", stream.name)
             stream.close("409 Consumer Deleted")
             drop(self.services, stream, lambda: None)
         self._removed.clear()
@@ -187,7 +187,7 @@ class JetStream:
         twin = self.streams.get(stream.name)
         if twin is not None and twin.uid == stream.uid and definition.get("fetching"):
             # The server ended while it fetched a damaged stream anew.
-            stream.replaces.append(twin.stream_id)
+            stream.replaces += [*twin.replaces, twin.stream_id]
         self._file(stream)
         if definition.get("fetching") and stream.offline is None:
             stream.await_state()
@@ -199,12 +199,14 @@ class JetStream:
     def _file(self, stream: Stream) -> None:
         """A cluster says whether it takes a stream of this server alone; without a cluster that is the one to serve."""
         held = self.streams.get(stream.name)
+        # Of two copies of one stream the later was whole when it was stored, and the other one wasn't of use any more.
+        same = held is not None and bool(stream.uid) and held.uid == stream.uid
         if stream.alone and self.limits.clustered and self.identity:
             self.aside[stream.name] = stream
-        elif held is not None and is_later(held, stream):
+        elif held is not None and (is_later(held, stream) or (same and stream.partial)):
             self._removed.append(stream)
-        elif held is None or stream.alone or stream.replaces or is_later(stream, held):
-            if held is not None and is_later(stream, held):
+        elif held is None or stream.alone or same or is_later(stream, held):
+            if held is not None and (same or is_later(stream, held)) and held.stream_id not in stream.replaces:
                 self._removed.append(held)
             self.streams[stream.name] = stream
 

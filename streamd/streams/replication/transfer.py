@@ -21,10 +21,9 @@ from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.dropping import is_later
 from streamd.streams.replication.bringing import lay_aside
 from streamd.streams.replication.pieces import Pieces
+from streamd.streams.replication.replacing import Replacing
 from streamd.streams.replication.replica import APPLIED, APPLIED_ROW
 from streamd.streams.replication.sending import REST_NS, STATE, Sending, read_answer, streams_of, unpack
-from streamd.streams.shelf import Shelf
-from streamd.streams.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from streamd.store import Outcome, Work
     from streamd.streams.replication.node import Replication
     from streamd.streams.replication.replica import Replica
+    from streamd.streams.shelf import Shelf
+    from streamd.streams.stream import Stream
 
 #: Interior deletions that one replica may have missed; beyond that it fetches the stream anew.
 DELETED_MAX: Final = 1 << 24
@@ -48,6 +49,7 @@ class Transfer:
         self._replication = replication
         self._services = replication.services
         self._commits = replication.services.commits
+        self._replacing = Replacing(replication)
         self.pieces: Pieces = Pieces(replication.net, replication.services.clock)
         self._fetching: set[str] = set()
         self._told: dict[str, NodeId] = {}  # from whom a group is being fetched, as the log says
@@ -210,7 +212,7 @@ class Transfer:
                 return None
             undo: list[Callable[[], None]] = []
             for uid, definition, part in found:
-                stream = self._stream(replica, uid, definition, undo)
+                stream = self._replacing.stream(replica, uid, definition, undo)
                 stream.part(work).definition = stream.definition(stream.config)
                 self._append(work, stream, unpack(part))
                 self._commits.touch(stream)
@@ -233,44 +235,6 @@ class Transfer:
             stream.log.append(work, Records([(record_key(sequence_of(value)), value) for value in values]))
             stream.state.replay(values)
             stream.committed_seq = stream.state.last_seq
-
-    def _stream(self, replica: Replica, uid: int, definition: dict[str, Any], undo: list[Callable[[], None]]) -> Stream:
-        """The stream here, marked as one whose state comes; made anew if there is none or it is damaged."""
-        streams, owner = self._replication.jetstream.streams, replica.owners.get(uid)
-        if isinstance(owner, Stream) and owner.fetching:
-            return owner
-        if isinstance(owner, Stream) and owner.offline is None:
-            owner.await_state()
-
-            def put_back(stream: Stream = owner) -> None:
-                stream.fetching, stream.offline = False, None
-                stream.put_back()
-
-            undo.append(put_back)
-            return owner
-        stream = self._replication.holding.new_stream(uid, definition)
-        before = streams.get(stream.name)
-        if before is not None and before.alone:
-            lay_aside(self._replication.jetstream, before, "name")
-            before = None
-        streams[stream.name] = stream
-        replica.adopt(stream)
-        stream.await_state()
-        if owner is not None:
-            stream.replaces.append(owner.stream_id)
-
-        def take_back() -> None:
-            if before is None:
-                del streams[stream.name]
-            else:
-                streams[stream.name] = before
-            if owner is None:
-                del replica.owners[uid]
-            else:
-                replica.owners[uid] = owner
-
-        undo.append(take_back)
-        return stream
 
     def _install(self, replica: Replica, have: dict[int, int], head: dict[str, Any], parts: list[bytes]) -> None:
         """Make a fetched state this replica's."""
@@ -316,10 +280,10 @@ class Transfer:
         definition = json.loads(own[0])
         owner: Stream | Shelf
         if "service" in definition:
-            owner = self._shelf(replica, work, uid, definition, undo)
+            owner = self._replacing.shelf(replica, work, uid, definition, undo)
             rows = own[1:]
         else:
-            owner = stream = self._stream(replica, uid, definition, undo)
+            owner = stream = self._replacing.stream(replica, uid, definition, undo)
             before = (stream.state, stream.config, stream.version, stream.frozen, stream.move, stream.replaces)
             undo.append(lambda: _take_back(stream, *before))
             for number in stream.replaces:
@@ -340,26 +304,6 @@ class Transfer:
             if state:
                 part.consumer_states[int(number)] = state
         part.consumers_drop += [number for number in before if number not in owner.rows]
-
-    def _shelf(
-        self, replica: Replica, work: Work, uid: int, definition: dict[str, Any], undo: list[Callable[[], None]]
-    ) -> Shelf:
-        owner = replica.owners.get(uid)
-        if not isinstance(owner, Shelf):
-            damaged, streams = owner, self._replication.jetstream.streams
-            owner = self._replication.holding.new_shelf(uid, definition)
-            replica.adopt(owner)
-            if damaged is None:
-                undo.append(lambda: _forget(replica, uid))
-            else:
-                # It can't be told from a stream, and is taken for one that is offline.
-                damaged.part(work).drop = True
-                del streams[damaged.name]
-                undo.append(lambda: replica.adopt(damaged))
-                undo.append(lambda: streams.update({damaged.name: damaged}))
-        owner.about = {name: value for name, value in definition.items() if name not in ("name", "service")}
-        owner.part(work).definition = owner.definition()
-        return owner
 
     def _take_stream(self, work: Work, stream: Stream, definition: dict[str, Any], own: list[bytes]) -> None:
         """The index and the last records of a stream, and the end of what the index doesn't know."""
@@ -401,10 +345,6 @@ def _follows(replica: Replica, have: dict[int, int], sent: list[dict[str, Any]])
 def _forget_copy(streams: dict[str, Stream], stream: Stream) -> None:
     if streams.get(stream.name) is stream:
         del streams[stream.name]
-
-
-def _forget(replica: Replica, uid: int) -> None:
-    del replica.owners[uid]
 
 
 def _take_back(
