@@ -46,16 +46,35 @@ def _asked(ask: Callable[[Replica, NodeId], None], replica: Replica, leader: Nod
     ask(replica, leader)
 
 
-def followed(world: World) -> Server:
-    """A server that leads none of the streams."""
-    world.until(lambda: world.meta_leader() and all(world.leader(name) for name in NAMES))
-    for name in NAMES:
-        leader = world.leader(name)
-        if leader is world.servers["c"]:
-            answer = world.ask(f"$JS.API.STREAM.LEADER.STEPDOWN.{name}", {"placement": {"preferred": "a"}}, at=leader)
-            assert answer["success"] is True
-    world.until(lambda: all(world.leader(name) not in (None, world.servers["c"]) for name in NAMES))
-    return world.servers["c"]
+def hold_agreed(server: Server, patch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let a server hear nothing that is agreed on from now on, before what this returns is called."""
+    meta = server.replication.meta
+    committed = meta.committed
+    held: list[tuple[int, int, bytes]] = []
+    patch.setattr(meta, "committed", lambda *entry: held.append(entry))
+
+    def release() -> None:
+        patch.undo()
+        for entry in held:
+            committed(*entry)
+
+    return release
+
+
+def follower(world: World) -> Server:
+    """A server that leads nothing."""
+    meta = world.until(world.meta_leader)
+    server: Server = next(each for each in world.running if each is not meta)
+
+    def led() -> bool:
+        for name in NAMES:
+            if world.leader(name) is server:
+                subject = f"$JS.API.STREAM.LEADER.STEPDOWN.{name}"
+                world.ask(subject, {"placement": {"preferred": meta.name}}, at=server)
+        return all(world.leader(name) not in (None, server) for name in NAMES)
+
+    world.until(led)
+    return server
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -63,7 +82,7 @@ def test_state_that_has_what_was_copied(seed: int, monkeypatch: pytest.MonkeyPat
     """A stream moved into a group of which a server is fetching the state: the copy that it took for that goes."""
     with World(seed) as world:
         acked = filled(world)
-        server = followed(world)
+        server = follower(world)
         world.create("M", replicas=1)
         world.create("N", replicas=1)
         name = next(each for each in "MN" if world.leader(each) is not server)
@@ -142,3 +161,56 @@ def test_two_whole_ones_of_a_stream() -> None:
         whole(world, acked)
         world.until(lambda: len(stored(server, "S")) == 1, what="the other one to go")
         assert server.replication.transfer.fetched == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_state_with_what_isn_t_known_yet_to_have_moved(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who fetches a state that has a stream, and has yet to hear that it is in that group, doesn't leave it out."""
+    with World(seed) as world, pytest.MonkeyPatch.context() as fetches:
+        acked = filled(world)
+        server = follower(world)
+        world.create("M", replicas=1)
+        world.create("N", replicas=1)
+        name = next(each for each in "MN" if world.leader(each) is not server)
+        acked[name] = world.store(name, 20)
+        release = hold_fetches(server, fetches)
+        hear = hold_agreed(server, monkeypatch)
+        update(world, name, 3)
+        acked[name] += world.store(name, 10)
+        release()
+        world.run(2)
+        hear()
+        whole(world, acked)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_state_with_what_was_made_again(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream of one server was removed, which that has yet to hear, when another one of its name comes with a state."""
+    with World(seed) as world, pytest.MonkeyPatch.context() as fetches, pytest.MonkeyPatch.context() as ahead:
+        acked = filled(world)
+        server = follower(world)
+        for name in ("N0", "N1", "N2"):  # there are three servers
+            world.create(name, replicas=1)
+            if world.leader(name) is server:
+                break
+        world.store(name, 5)
+        before = server.stream(name)
+        assert before is not None
+        release = hold_fetches(server, fetches)
+        hear = hold_agreed(server, monkeypatch)
+        leader = world.until(world.meta_leader)
+        ahead.setattr(server.replication.holding, "known", lambda _index: True)
+        assert world.ask(f"$JS.API.STREAM.DELETE.{name}", at=leader)["success"] is True
+        body = {"name": name, "subjects": [f"{name}.>"], "num_replicas": 3}
+        assert "error" not in world.ask(f"$JS.API.STREAM.CREATE.{name}", body, at=leader)
+        acked[name] = [b"later"]
+        assert "error" not in world.ask(f"{name}.x", b"later", at=leader)
+        release()
+        world.until(lambda: server.stream(name) not in (before, None), what="the state")
+        world.run(1)
+        assert before.closed
+        hear()
+        whole(world, acked)
+        stream = server.stream(name)
+        assert stream is not None
+        assert stored(server, name) == [stream.uid]

@@ -62,11 +62,7 @@ class Holding:
             lay_aside(jetstream, existing, "name")
         elif existing is not None and (existing.channel is None) != (definition.get("channel") is None):
             # One is a channel's, the other is somebody's: neither came in the place of the other.
-            error = NameTaken(name)
-            if name not in self._told:
-                self._told.add(name)
-                jetstream.services.log.error("RAFT: %s", error)
-            done(existing, error)  # it is tried again until one of them has gone
+            done(existing, self.name_taken(name))  # it is tried again until one of them has gone
             return
         elif existing is not None:
             # Another one of that name was removed and is still here: its group lags behind.
@@ -90,6 +86,14 @@ class Holding:
             done(stream, outcome.error)
 
         jetstream.services.commits.at_rest(job)
+
+    def name_taken(self, name: str) -> NameTaken:
+        """What keeps a stream from being made; the log says so once."""
+        error = NameTaken(name)
+        if name not in self._told:
+            self._told.add(name)
+            self._jetstream.services.log.error("RAFT: %s", error)
+        return error
 
     def outlived(self, uid: int, name: str) -> bool:
         """Whether this server has a later stream of that name: the one of this uid was removed."""

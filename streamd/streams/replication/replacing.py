@@ -28,6 +28,18 @@ class Replacing:
     def __init__(self, replication: Replication) -> None:
         self._replication = replication
 
+    def hidden(self, definition: dict[str, Any]) -> bool:
+        """Whether what has the name of a stream here doesn't go for it: one is a channel's, the other is somebody's. The log
+        says so."""
+        if "service" in definition:
+            return False
+        name = definition["name"]
+        before = self._replication.jetstream.streams.get(name)
+        if before is None or before.alone or (before.channel is None) == (definition.get("channel") is None):
+            return False
+        self._replication.holding.name_taken(name)
+        return True
+
     def stream(self, replica: Replica, uid: int, definition: dict[str, Any], undo: Undo) -> Stream:
         """The stream here, marked as one whose state comes; made anew if there is none or it is damaged."""
         streams, owner = self._replication.jetstream.streams, replica.owners.get(uid)
@@ -46,6 +58,10 @@ class Replacing:
         before = streams.get(stream.name)
         if before is not None and before.alone:
             lay_aside(self._replication.jetstream, before, "name")
+            before = None
+        elif before is not None and before.uid != uid and before.replica is not replica:
+            # It was removed, which this server or that group has yet to hear. One of this group goes with the state.
+            self._replication.assigned.remove(before)
             before = None
         # One that is damaged, or a copy that has yet to be adopted.
         twins = [each for each in (owner, before) if isinstance(each, Stream) and each.uid == uid]

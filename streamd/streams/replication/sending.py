@@ -121,7 +121,8 @@ class Sending:
                 {"uid": stream.uid, "definition": stream.definition(stream.config).decode(), "size": len(part)}
             )
             parts.append(part)
-        return answer_of({"kind": "records", "streams": lists}, parts) if room <= 0 else None
+        head = {"kind": "records", "at": self._replication.meta.applied, "streams": lists}
+        return answer_of(head, parts) if room <= 0 else None
 
     def _state(self, replica: Replica, have: dict[int, int]) -> bytes:
         """Everything as of the entry that was applied last. What remains of the records is less than an answer takes."""
@@ -144,6 +145,7 @@ class Sending:
         term, config = replica.group.at(replica.applied)
         head = {
             "kind": "state",
+            "at": self._replication.meta.applied,
             "index": replica.applied,
             "term": term,
             "voters": config.voters,

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Interior deletions that one replica may have missed; beyond that it fetches the stream anew.
 DELETED_MAX: Final = 1 << 24
+#: Beyond the last sequence of any stream.
+ALL: Final = 1 << 62
 #: After a fetch that failed the leader isn't asked again sooner.
 AGAIN_NS: Final = 200_000_000
 
@@ -52,6 +54,8 @@ class Transfer:
         self._replacing = Replacing(replication)
         self.pieces: Pieces = Pieces(replication.net, replication.services.clock)
         self._fetching: set[str] = set()
+        #: By group, of what its leader has and this server isn't to have: none of it is sent again.
+        self._unwanted: dict[str, set[int]] = {}
         self._told: dict[str, NodeId] = {}  # from whom a group is being fetched, as the log says
         self.fetched = 0  # states installed
         Sending(replication, self.pieces)
@@ -165,14 +169,18 @@ class Transfer:
             self._services.clock.call_later(REST_NS, lambda: at_rest(lambda _work: self._ask(replica, leader)))
             return
         have = _have(replica)
-        payload = json.dumps({"group": replica.name, "have": have}).encode()
+        unwanted = dict.fromkeys(self._unwanted.get(replica.name, ()), ALL)
+        payload = json.dumps({"group": replica.name, "have": have | unwanted}).encode()
 
         def answered(answer: bytes | None) -> None:
             if not answer:
                 self._again(replica)
                 return
             head, parts = read_answer(answer)
-            if head["kind"] == "records":
+            if not self._replication.holding.known(head.get("at", 0)):
+                # What belongs to the group, and what has gone, would be judged by what was agreed on before.
+                self._again(replica)
+            elif head["kind"] == "records":
                 self._take_records(replica, have, head, parts, lambda: self._ask(replica, leader))
             else:
                 self._install(replica, have, head, parts)
@@ -190,7 +198,24 @@ class Transfer:
 
     def _end(self, replica: Replica) -> None:
         self._fetching.discard(replica.name)
+        self._unwanted.pop(replica.name, None)
         replica.hold(False)
+
+    def _wanted(self, replica: Replica, uid: int, definition: dict[str, Any]) -> bool:
+        """Whether this server is to have something of a group's state. The leader may have yet to hear that it has gone."""
+        holding = self._replication.holding
+        return holding.wanted(uid, replica.name) and not holding.outlived(uid, definition["name"])
+
+    def _fits(
+        self, replica: Replica, have: dict[int, int], wanted: dict[int, dict[str, Any]], unwanted: set[int]
+    ) -> bool:
+        """Whether what was sent comes behind what is here: a stream may have been found damaged since it was asked for, or it
+        was sent as one that isn't wanted. And whether it can be here."""
+        now = _have(replica)
+        return all(
+            have.get(uid, 0) == now.get(uid, 0) and uid not in unwanted and not self._replacing.hidden(definition)
+            for uid, definition in wanted.items()
+        )
 
     def _take_records(
         self,
@@ -201,20 +226,23 @@ class Transfer:
         then: Callable[[], None],
     ) -> None:
         """Store records that come behind those that are here."""
-        found = [
-            (each["uid"], json.loads(each["definition"]), part)
+        found = {
+            each["uid"]: (json.loads(each["definition"]), part)
             for each, part in zip(head["streams"], parts, strict=True)
-        ]
+        }
 
         def job(work: Work) -> Callable[[Outcome], None] | None:
-            if not _follows(replica, have, head["streams"]):
+            unwanted = self._unwanted.setdefault(replica.name, set())
+            wanted = {uid: each for uid, (each, _) in found.items() if self._wanted(replica, uid, each)}
+            if not self._fits(replica, have, wanted, unwanted):
                 self._again(replica)
                 return None
+            unwanted |= found.keys() - wanted.keys()
             undo: list[Callable[[], None]] = []
-            for uid, definition, part in found:
+            for uid, definition in wanted.items():
                 stream = self._replacing.stream(replica, uid, definition, undo)
                 stream.part(work).definition = stream.definition(stream.config)
-                self._append(work, stream, unpack(part))
+                self._append(work, stream, unpack(found[uid][1]))
                 self._commits.touch(stream)
             return lambda outcome: self._ended(replica, outcome, undo, then)
 
@@ -245,19 +273,19 @@ class Transfer:
             self._again(replica)
             return
 
+        rest = iter(parts)
+        found = {each["uid"]: [next(rest) for _ in each["sizes"]] for each in head["owners"]}
+        definitions = {uid: json.loads(own[0]) for uid, own in found.items()}
+
         def job(work: Work) -> Callable[[Outcome], None] | None:
-            if not _follows(replica, have, head["owners"]):
+            wanted = {uid: each for uid, each in definitions.items() if self._wanted(replica, uid, each)}
+            if not self._fits(replica, have, wanted, self._unwanted.get(replica.name, set())):
                 self._again(replica)
                 return None
-            rest = iter(parts)
-            named: set[int] = set()
             undo: list[Callable[[], None]] = []
-            for fields in head["owners"]:
-                own = [next(rest) for _ in fields["sizes"]]
-                if self._replication.holding.wanted(fields["uid"], replica.name):
-                    named.add(fields["uid"])
-                    self._take(replica, work, fields["uid"], own, undo)
-            for owner in [owner for uid, owner in replica.owners.items() if uid not in named]:
+            for uid in wanted:
+                self._take(replica, work, uid, found[uid], undo)
+            for owner in [owner for uid, owner in replica.owners.items() if uid not in wanted]:
                 if self._replication.belongs(owner.uid, replica.name):
                     replica.drop(owner, lambda _owner, _error: None)
             work.of(replica.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
@@ -334,12 +362,6 @@ class Transfer:
 def _have(replica: Replica) -> dict[int, int]:
     """The last sequences of the streams that can be gone on with."""
     return {each.uid: each.state.last_seq for each in streams_of(replica) if each.offline is None or each.fetching}
-
-
-def _follows(replica: Replica, have: dict[int, int], sent: list[dict[str, Any]]) -> bool:
-    """Whether what was sent comes behind what is here: a stream may have been found damaged since it was asked for."""
-    now = _have(replica)
-    return all(have.get(each["uid"], 0) == now.get(each["uid"], 0) for each in sent)
 
 
 def _forget_copy(streams: dict[str, Stream], stream: Stream) -> None:
