@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 RETRY_NS: Final = 100_000_000
 
 
+def put_drop(work: Work, owner: Stream | Shelf) -> None:
+    """Have a commit take a stream or shelf out of the store, with what it was to take the place of."""
+    if owner.stream_id:
+        owner.part(work).drop = True
+    for number in owner.replaces if isinstance(owner, Stream) else ():
+        work.of(number).drop = True
+
+
 def drop(services: Services, owner: Stream | Shelf, done: Callable[[], None]) -> None:
     """Remove a stream or shelf that nobody has any more from the store; `done` once that is durable, or at rest if nothing of
     it is stored."""
 
     def job(work: Work) -> Callable[[Outcome], None]:
-        if owner.stream_id:
-            owner.part(work).drop = True
-        for number in owner.replaces if isinstance(owner, Stream) else ():
-            work.of(number).drop = True
+        put_drop(work, owner)
         return after
 
     def after(outcome: Outcome) -> None:

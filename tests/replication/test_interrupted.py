@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from streamd.api.stream import StreamConfig
+from streamd.streams.replication.channels import GroupStreams
+from streamd.streams.replication.replica import APPLIED_ROW
 from tests.replication.test_damage import settled, spoil
 from tests.replication.test_full_moves import update
 from tests.replication.test_rejoin import filled, victim, whole
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from streamd.store import Work
+    from streamd.streams.replication.replica import Replica
+    from streamd.streams.stream import Stream
     from tests.replication.world import Server
 
 #: Several answers with records.
@@ -210,3 +215,62 @@ def test_full_at_the_end_of_a_fetch() -> None:
         again = server.stream("S")
         assert again is not None
         assert again.state.ids()
+
+
+def full_behind_state(server: Server, patch: pytest.MonkeyPatch) -> None:
+    """The disk has room for the commit that makes a fetched state a group's, and for nothing more."""
+    transfer = server.replication.transfer
+    install = transfer._install
+
+    def written(works: Iterable[Work]) -> None:
+        journals = [replica.journal_id for replica in server.replication.replicas.values()]
+        parts = [work.logs[number] for work in works for number in journals if number in work.logs]
+        if any(APPLIED_ROW in part.consumer_states for part in parts):
+            server.disk.full = True
+
+    def installed(*given: Any) -> None:
+        server.disk.written = written
+        install(*given)
+
+    patch.setattr(transfer, "_install", installed)
+
+
+def test_killed_behind_a_state_without_a_channel() -> None:
+    """What a state has no longer goes in its commit: nobody would say again that it has gone."""
+    with World(1, streaming=True, tail_bytes=1000) as world:
+        world.until(world.formed)
+
+        def replicas() -> list[Replica]:
+            found = [server.replication.replicas.get("STAN") for server in world.running]
+            return [each for each in found if each is not None]
+
+        leader = world.until(lambda: next((each for each in replicas() if each.leading), None))
+        channels = GroupStreams(leader)
+        made: list[Stream] = []
+
+        def make(channel: str) -> None:
+            config = StreamConfig(name=channel, subjects=[f"$STAN.{channel}"], num_replicas=3)
+            channels.create_stream(config, lambda stream, _error: made.append(stream), channel=channel)
+
+        for channel in ("GONE", "KEPT"):
+            make(channel)
+        world.until(lambda: all(len(each.owners) == 2 for each in replicas()), what="channels")
+        gone = made[0].uid
+        server = next(each for each in world.running if not each.replication.replicas["STAN"].leading)
+        server.kill()
+        channels.delete_stream(made[0], lambda _error: None)
+        for number in range(20):
+            make(f"MORE{number}")
+        world.until(lambda: len(made) == 22, what="more than the log keeps")
+        with pytest.MonkeyPatch.context() as patched:
+            server.start()
+            full_behind_state(server, patched)
+            world.until(lambda: server.disk.full, what="the state")
+            server.kill()
+        server.disk.written = lambda works: None
+        server.disk.full = False
+        server.start()
+        replica = server.replication.replicas["STAN"]
+        assert gone not in replica.owners
+        assert not stored(server, "GONE")
+        world.until(lambda: replica.owners.keys() == leader.owners.keys(), what="equal replicas")

@@ -18,7 +18,7 @@ from streamd._engine import Records, StreamState, record_key
 from streamd.raft.config import Config
 from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
-from streamd.streams.dropping import is_later
+from streamd.streams.dropping import is_later, put_drop
 from streamd.streams.replication.bringing import lay_aside
 from streamd.streams.replication.pieces import Pieces
 from streamd.streams.replication.replacing import Replacing
@@ -287,6 +287,8 @@ class Transfer:
                 self._take(replica, work, uid, found[uid], undo)
             for owner in [owner for uid, owner in replica.owners.items() if uid not in wanted]:
                 if self._replication.belongs(owner.uid, replica.name):
+                    # With what counts as applied: nobody would say so again.
+                    put_drop(work, owner)
                     replica.drop(owner, lambda _owner, _error: None)
             work.of(replica.journal_id).consumer_states[APPLIED_ROW] = APPLIED.pack(index)
             return lambda outcome: self._ended(replica, outcome, undo, installed)
