@@ -6,9 +6,11 @@ Source: nats-server 2.15.2 for texts and codes.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from streamd import limits
 from streamd._engine import subject_collides
 from streamd.api import cluster as cluster_wire
 from streamd.api import stream as wire
@@ -21,9 +23,11 @@ from streamd.api.errors import (
     STREAM_INVALID_CONFIG,
     STREAM_NAME_EXISTS,
     STREAM_NOT_FOUND,
+    STREAMS_MAX,
     SUBJECT_OVERLAP,
     ApiError,
 )
+from streamd.state.meta import STREAMING_GROUP
 from streamd.state.stream import stream_create, stream_equal, stream_update, subjects_overlap
 from streamd.streams.replication.serving import Serving, unavailable
 from streamd.streams.replication.view import name_of
@@ -100,16 +104,21 @@ class ClusterApi:
         if error is not None:
             call.fail(error)
 
-    def place(self, config: StreamConfig, keep: Sequence[str]) -> tuple[str, ...]:
-        """Servers for a stream. Errors: ApiError 10005, saying what was looked for."""
+    def place(self, config: StreamConfig, keep: Sequence[str], without: str = "") -> tuple[str, ...]:
+        """Servers for a stream, those of `keep` first, if they can be reached. Errors: ApiError 10005, saying what was looked
+        for; 10027 if there are enough but for those whose stores hold as many streams as they can."""
         replication = self._replication
         placement = config.placement
         cluster, tags = ("", []) if placement is None else (placement.cluster, placement.tags)
         state = replication.meta.state
-        alive = self._serving.alive()
+        alive = self._serving.alive() - {without}
         full = replication.placing.full()
-        names = state.place(config.num_replicas, alive, cluster, tags, keep, full)
+        stored = bool(keep) or config.num_replicas > 1 or config.storage != "memory"
+        crowded = self._crowded() - {*keep} if stored else set()
+        names = state.place(config.num_replicas, alive - crowded, cluster, tags, keep, full)
         if names is None:
+            if crowded and state.place(config.num_replicas, alive, cluster, tags, keep, full) is not None:
+                raise STREAMS_MAX()
             fit = state.candidates(alive, cluster, tags)
             wanted = "".join([f", cluster {cluster!r}" if cluster else "", f", tags {tags}" if tags else ""])
             raise NO_PEERS(
@@ -118,6 +127,22 @@ class ClusterApi:
                 f"{', without room: ' if full else ''}{', '.join(sorted(full))}"
             )
         return names
+
+    def _crowded(self) -> set[str]:
+        """Servers that have no place for another stream in their stores: one that began all the same would end them."""
+        state, most = self._replication.meta.state, limits.STORE_STREAMS_MAX
+        # NATS Streaming's are on all of its servers, and so here.
+        channels = sum(stream.channel is not None for stream in self._jetstream.streams.values())
+        if len(state.streams) + len(state.groups) + channels < most:
+            return set()
+        streaming = state.groups.get(STREAMING_GROUP)
+        count = Counter({} if streaming is None else dict.fromkeys(streaming.names, channels))
+        for group in state.groups.values():
+            count.update(group.names)
+        for stream in state.streams.values():
+            if stream.group or stream.move or stream.config.get("storage") != "memory":
+                count.update({*stream.names, *stream.moving_names})
+        return {name for name, streams in count.items() if streams >= most}
 
     def check_overlap(self, subjects: Sequence[str], besides: Assignment | None) -> None:
         """Subjects belong to one stream. Errors: ApiError 10065."""
@@ -315,13 +340,10 @@ class ClusterApi:
                 raise PEER_NOT_MEMBER()
             config = self._jetstream.config_of(found.config)
             keep = [name for name in found.names if name != request.peer]
-            state = replication.meta.state
-            placement = config.placement
-            cluster, tags = ("", []) if placement is None else (placement.cluster, placement.tags)
-            full = replication.placing.full()
-            names = state.place(config.num_replicas, self._serving.alive() - {request.peer}, cluster, tags, keep, full)
-            if names is None:
-                raise NO_PEERS(err=f"no server can take the place of {request.peer}")
+            try:
+                names = self.place(config, keep, request.peer)
+            except ApiError as error:
+                raise NO_PEERS(err=f"no server can take the place of {request.peer}: {error.description}") from None
 
             def agreed(change: Change | None) -> None:
                 self.proposed(call, change)
