@@ -101,3 +101,38 @@ def test_neither_a_channel_nor_a_stream_goes_for_the_other() -> None:
         world.run(1)
         assert server.stream("S") is stream
         whole(world, acked)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_moved_away_while_the_server_was_off(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has goes also if it doesn't hear of the move by itself: that came with a whole meta state, or the server ended
+    behind that and before it could drop anything."""
+    with World(1, "abcd", tail_bytes=1000) as world:
+        world.until(world.formed)
+        world.create("M")
+        acked = world.store("M", 20)
+        leader = world.until(lambda: world.leader("M"))
+        server = next(each for each in world.running if each not in (leader, world.meta_leader()) and each.stream("M"))
+        if known:
+            monkeypatch.setattr("streamd.streams.replication.assigned.Assigned.remove", lambda _self, _stream: None)
+        else:
+            gone = server.replication.net.node
+            server.kill()
+            world.until(lambda: not any(gone in other.replication.net.linked() for other in world.running))
+        assert world.ask("$JS.API.STREAM.PEER.REMOVE.M", {"peer": server.name}, seconds=20)["success"] is True
+        others = [each for each in world.running if each is not server]
+        world.until(lambda: all(server.name not in each.replication.meta.state.streams["M"].names for each in others))
+        for number in range(10):
+            world.create(f"N{number}", replicas=1)
+        for each in world.running:
+            each.replication.meta.store(lambda _error: None)  # their logs begin behind the move
+        world.run(1)
+        if known:
+            server.kill()
+            monkeypatch.undo()
+        server.start()
+        assert stored(server, "M")
+        world.until(lambda: not stored(server, "M"), what="it to be dropped")
+        acked += world.store("M", 5)
+        world.until(lambda: world.equal("M"), what="equal replicas")
+        assert world.payloads(world.until(lambda: world.leader("M")), "M") == acked

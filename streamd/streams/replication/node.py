@@ -293,12 +293,14 @@ class Replication:
         for stream in list(state.streams.values()):
             self.assigned.look_at(stream)
         for held in list(self.jetstream.streams.values()):
-            if (
-                0 < held.uid < ops.FIRST_OWN_UID
-                and held.uid not in self.meta.state.by_uid
-                and held.uid <= self.meta.applied
-            ):
+            # One that was made, or copied, by what isn't applied here yet is left alone.
+            if not 0 < held.uid < ops.FIRST_OWN_UID or max(held.uid, held.move) > self.meta.applied:
+                continue
+            wanted = state.by_uid.get(held.uid)
+            if wanted is None:
                 self.assigned.remove_uid(held.uid)
+            elif self.name not in (*wanted.names, *wanted.moving_names):
+                self.mover.moved(wanted)
         self.membership.look()
         self.mover.evacuate()
 
