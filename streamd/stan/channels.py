@@ -16,7 +16,7 @@ from streamd.stan import errors
 from streamd.stan.names import STREAM_NAME_BYTES_MAX, readable, shown, stream_name
 from streamd.state.limits import DUPLICATE_WINDOW_NS
 from streamd.state.stream import stream_equal, subjects_overlap
-from streamd.streams.stream import CHANNEL_OWNER
+from streamd.streams.definitions import CHANNEL_OWNER
 
 if TYPE_CHECKING:
     import logging

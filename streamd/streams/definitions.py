@@ -8,7 +8,7 @@ Shapes:  JSON. A stream's: name, created (ns), config as on the wire, and for a 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streamd._engine import ConsumerState
 from streamd.streams.consumer import state_options
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from streamd.api.consumer import ConsumerConfig
     from streamd.api.stream import StreamConfig
     from streamd.streams.stream import Stream
+
+#: What a channel's stream is to whoever wants to change it.
+CHANNEL_OWNER: Final = 'channel "{}" of NATS Streaming: its limits and its end are those of the streaming block'
 
 
 def stream_options(config: StreamConfig, channel: str | None) -> dict[str, Any]:

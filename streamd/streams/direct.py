@@ -41,12 +41,19 @@ class DirectGets:
         return f"$JS.API.DIRECT.GET.{self._stream.name}"
 
     def reconfigure(self) -> None:
-        """Serve or stop serving as the configuration says."""
-        allowed = self._stream.config.allow_direct and not self._stream.closed
+        """Serve or stop serving as the configuration says, and as what is here allows."""
+        stream = self._stream
+        whole = not stream.partial and (stream.offline is None or not stream.group)
+        allowed = stream.config.allow_direct and not stream.closed and whole
         if allowed and self._binding is None:
             subjects = [self._prefix, self._prefix + ".>"]
             self._binding = self._stream.services.bus.bind(subjects, self._serve, queue=QUEUE)
         elif not allowed:
+            self.close()
+
+    def withdraw(self) -> None:
+        """Nothing can be read here: others of its group have what is asked for, if it has one. Else who asks is told."""
+        if self._stream.group:
             self.close()
 
     def close(self) -> None:

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 CHECKPOINT_AT_ONCE: Final = 1 << 62
 #: Of the subjects under which channels of NATS Streaming are stored that only its clients publish to.
 CHANNELS_PREFIX: Final = "$STAN."
-#: What a channel's stream is to whoever wants to change it.
-CHANNEL_OWNER: Final = 'channel "{}" of NATS Streaming: its limits and its end are those of the streaming block'
 
 
 class Stream(Readable):
@@ -200,9 +198,7 @@ class Stream(Readable):
 
     def definition(self, config: StreamConfig) -> bytes:
         """What is stored of it beside messages and rows."""
-        cluster: dict[str, Any] = {}
-        if self.uid:
-            cluster.update(uid=self.uid, version=self.version)
+        cluster: dict[str, Any] = {"uid": self.uid, "version": self.version} if self.uid else {}
         for name in ("group", "move", "frozen", "partial", "fetching"):
             if value := getattr(self, name):
                 cluster[name] = value
@@ -386,6 +382,7 @@ class Stream(Readable):
         """Serve nothing of this stream any more, and delete nothing."""
         self.offline = reason
         self.fetching = False  # what is damaged is no part that could be gone on with
+        self.direct.withdraw()
         self.services.log.error("%s", reason)
         for consumer in self.consumers.values():
             consumer.state.requests_end(self.services.bus.engine, self.account, "409 Server Shutdown")
@@ -397,6 +394,13 @@ class Stream(Readable):
         """Its state is being fetched: until all of it is here nothing is applied to it or served."""
         self.fetching = True
         self.offline = f"stream {self.name} is being fetched from the leader of group {self.group}"
+        self.direct.withdraw()
+
+    def state_came(self) -> None:
+        """All of its state is here."""
+        if self.fetching:
+            self.fetching, self.offline = False, None
+            self.direct.reconfigure()
 
     def restore(self) -> None:
         """Read the machine back from the store, as a commit of its changes failed. Errors: StoreError."""

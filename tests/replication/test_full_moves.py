@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 BIG, SMALL = 50_000, 20
 
 
-def update(world: World, name: str, replicas: int) -> None:
+def update(world: World, name: str, replicas: int, **config: Any) -> None:
     """Ask for another number of replicas; the answer comes once the stream has moved, which may take any time."""
-    world.ask(
-        f"$JS.API.STREAM.UPDATE.{name}", {"name": name, "subjects": [f"{name}.>"], "num_replicas": replicas}, seconds=3
-    )
+    body = {"name": name, "subjects": [f"{name}.>"], "num_replicas": replicas, **config}
+    world.ask(f"$JS.API.STREAM.UPDATE.{name}", body, seconds=3)
 
 
 def has_moved(world: World, name: str) -> bool:

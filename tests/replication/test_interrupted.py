@@ -56,12 +56,12 @@ def at_part(server: Server, name: str, number: int, call: Callable[[], object]) 
 def moved_in_part(world: World) -> tuple[Server, dict[str, list[bytes]]]:
     """A stream moves from one server to three, and one of these is off after the first part of its copy."""
     world.until(world.formed)
-    world.create("M", replicas=1)
+    world.create("M", replicas=1, allow_direct=True)
     acked = {"M": delete_some(world, "M", world.store("M", COUNT, BIG))}
     source = world.leader("M")
     target = next(server for server in world.running if server is not source)
     at_part(target, "M", 1, lambda: world.time.after(0, target.kill))
-    update(world, "M", 3)
+    update(world, "M", 3, allow_direct=True)
     world.until(lambda: not target.runs, what="the first part of the copy")
     return target, acked
 

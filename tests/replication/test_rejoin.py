@@ -18,7 +18,7 @@ def filled(world: World) -> dict[str, list[bytes]]:
     """What is acked of three streams, whose groups have different leaders."""
     world.until(world.formed)
     for name in NAMES:
-        world.create(name)
+        world.create(name, allow_direct=True)
     return {name: world.store(name, 20) for name in NAMES}
 
 

@@ -14,5 +14,6 @@ Not here:     consensus (raft), routes (cluster).
       proposals, ops, lately                what its leader puts into the log
       leading, passing, standing            who serves, and what comes while nobody does
       transfer, sending, pieces             its state, to a replica that is far behind
+        replacing                             what that goes into
     survivor, setting_aside               stores that are left, and stores that can't be trusted
 """

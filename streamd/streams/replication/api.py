@@ -29,9 +29,9 @@ from streamd.api.errors import (
 )
 from streamd.state.meta import STREAMING_GROUP
 from streamd.state.stream import stream_create, stream_equal, stream_update, subjects_overlap
+from streamd.streams.definitions import CHANNEL_OWNER
 from streamd.streams.replication.serving import Serving, unavailable
 from streamd.streams.replication.view import name_of
-from streamd.streams.stream import CHANNEL_OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -49,7 +49,7 @@ class Replacing:
             owner.await_state()
 
             def put_back(stream: Stream = owner) -> None:
-                stream.fetching, stream.offline = False, None
+                stream.state_came()
                 stream.put_back()
 
             undo.append(put_back)

@@ -140,6 +140,7 @@ class Transfer:
         state, config, version, rows = copy.state, copy.config, copy.version, copy.rows
         frozen, move, partial = copy.frozen, copy.move, copy.partial
         copy.move = definition.get("move", 0)
+        copy.direct.close()  # what it is a copy of may have had more since
 
         def put_back() -> None:
             copy.replace_state(state, config, version)
@@ -295,8 +296,7 @@ class Transfer:
 
         def installed() -> None:
             for stream in streams_of(replica):
-                if stream.fetching:
-                    stream.fetching, stream.offline = False, None
+                stream.state_came()
             self.fetched += 1
             self._told.pop(replica.name, None)
             replica.installed(index, head["time"])
