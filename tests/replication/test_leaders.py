@@ -40,16 +40,16 @@ async def test_a_leader_that_was_moved_by_hand_is_not_moved_back(trio: Nodes, mo
     assert trio.replication(preferred).who_leads(plan) == trio.replication(preferred).net.node
     monkeypatch.setattr(membership, "SETTLED_NS", 0)
 
-    leader = await trio.step_down(await trio.client("a"), "STAYS")
-    for _ in range(20):
-        for name in "abc":
-            trio.replication(name).membership.look()
-        await js.publish("stays", b"x")
-        assert trio.leader("STAYS") == leader != preferred
+    await trio.step_down(await trio.client("a"), "STAYS")
+    rooms = [trio.replication(name).membership for name in "abc"]
+    await until(lambda: all(group in room._wandered for room in rooms))
+    for room in rooms:
+        room.look()
+        assert group not in room._handing
 
-    for name in "abc":
-        trio.replication(name).membership._wandered.clear()
-    trio.replication(leader).membership.look()
+    for room in rooms:
+        room._wandered.clear()
+    trio.replication(await trio.led("STAYS")).membership.look()
     await trio.led("STAYS", by=lambda found: found == preferred)
 
 

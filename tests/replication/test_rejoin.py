@@ -24,10 +24,13 @@ def filled(world: World) -> dict[str, list[bytes]]:
 
 def whole(world: World, acked: dict[str, list[bytes]]) -> None:
     """All servers have the same, nothing that was acked is missing, and the old incarnations are gone."""
-    world.until(
-        lambda: world.formed() and all(world.leader(name) and world.equal(name) for name in acked),
-        what="the cluster to be whole",
-    )
+
+    def settled() -> bool:
+        leader = world.meta_leader()
+        moving = leader is None or any(each.moving for each in leader.replication.meta.state.streams.values())
+        return world.formed() and not moving and all(world.leader(name) and world.equal(name) for name in acked)
+
+    world.until(settled, what="the cluster to be whole")
     for server in world.running:
         for name, payloads in acked.items():
             found = world.payloads(server, name)

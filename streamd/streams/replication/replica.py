@@ -56,10 +56,8 @@ class Replica:
     ) -> None:
         """`owners`: the streams and shelves of the group that the store has, by uid. `fetch`: gets the group's state from its
         leader, which has no longer the entries that are needed, and calls `installed`. `linked`: who can be reached."""
-        self.services = services
-        self.holding = holding
-        self.name = name
-        self.journal_id = journal_id
+        self.services, self.holding = services, holding
+        self.name, self.journal_id = name, journal_id
         self.owners = owners
         self.group: Group  # set right after it was opened with this machine
         self.applied = applied  # durable
@@ -68,8 +66,7 @@ class Replica:
         self.lead = Leading(self)
         #: Told why the group is no more.
         self.failed: Callable[[Exception], None] = lambda error: None
-        self.linked = linked
-        self._fetch = fetch
+        self.linked, self._fetch = linked, fetch
         self._entries: deque[tuple[int, int, bytes]] = deque()  # committed, not yet in a commit of the store
         self._handed = applied  # the last one that came
         self._planned = False
