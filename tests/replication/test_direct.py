@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamd.streams.stream import Stream
-from tests.replication.test_interrupted import BIG, COUNT, fetched_in_part, moved_in_part
+from tests.replication.test_interrupted import BIG, COUNT, fetched_in_part, moved, moved_in_part
 from tests.replication.test_rejoin import filled, victim, whole
 from tests.replication.test_twins import hold_fetches
 from tests.replication.world import World
@@ -100,6 +100,7 @@ def test_copy_that_is_not_whole() -> None:
         assert copy is not None
         assert copy.partial
         assert not answers(world, target, "M")
+        moved(world)
         whole(world, acked)
         say(world, "M", acked)
         whole(world, acked)

@@ -79,6 +79,17 @@ def fetched_in_part(world: World) -> tuple[Server, dict[str, list[bytes]]]:
     return server, acked
 
 
+def moved(world: World) -> None:
+    """The stream has the place that was asked for."""
+
+    def done() -> bool:
+        leader = world.meta_leader()
+        wanted = None if leader is None else leader.replication.meta.state.streams["M"]
+        return wanted is not None and len(wanted.names) == 3 and not wanted.moving
+
+    world.until(done, what="the end of the move")
+
+
 def number_of(server: Server, name: str) -> int:
     """The store's number of a stream."""
     stream = server.stream(name)
@@ -97,6 +108,7 @@ def test_copy_is_gone_on_with_after_a_restart(seed: int) -> None:
         assert copy.partial
         assert copy.offline is None
         assert 0 < copy.state.last_seq < COUNT
+        moved(world)
         whole(world, acked)
         assert number_of(target, "M") == copy.stream_id
         assert not target.ended
@@ -124,6 +136,7 @@ def test_copy_lacks_no_part_that_found_the_disk_full(seed: int) -> None:
         assert copy is not None
         assert copy.offline is None
         target.disk.full = False
+        moved(world)
         whole(world, acked)
         assert number_of(target, "M") == copy.stream_id
         assert not target.replication.transfer.fetched
@@ -145,6 +158,7 @@ def test_damaged_copy_is_begun_anew(seed: int) -> None:
         damaged = target.stream("M")
         assert damaged is not None
         assert damaged.offline is not None
+        moved(world)
         whole(world, acked)
         assert len(stored(target, "M")) == 1
         assert number_of(target, "M") != copy.stream_id
