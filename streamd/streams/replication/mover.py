@@ -18,6 +18,7 @@ from streamd._engine import Batch
 from streamd.api.errors import MOVE_IN_PROGRESS, ApiError
 from streamd.streams.kept_pulls import LEADERSHIP_CHANGE
 from streamd.streams.replication import ops
+from streamd.streams.replication.serving import unavailable
 from streamd.streams.sources import Held
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ class Mover:
         self._driving: set[int] = set()
         self._adopting: set[int] = set()
         self._fetching: set[int] = set()
-        self._left: dict[
-            int, Binding
-        ] = {}  # of streams that have moved: what is published until their new leader listens
+        #: Of streams that have moved: what is published until their new leader listens.
+        self._left: dict[int, tuple[Stream, Binding]] = {}
         self._pieces = replication.transfer.pieces
         self._net.serve(NEAR, self._serve_near)
         self._net.serve(TAKE, self._serve_take)
@@ -251,7 +251,7 @@ class Mover:
         if uid in self._fetching:
             answer(b"busy")  # what is in memory may not be stored yet
         elif stream is not None and stream.frozen and not stream.partial and stream.move == fields["move"]:
-            answer(b"ok")
+            answer(b"ok" if stream.offline is None else b"damaged")
         elif stream is not None and not stream.partial and stream.replica is not None:
             # It is here in the group that it leaves, whose log this server has yet to catch up with.
             self._clock.call_later(AGAIN_NS, lambda: self._serve_take(node, payload, answer))
@@ -306,16 +306,21 @@ class Mover:
         """This server doesn't lead a stream any more that has moved: it listens until the new leader does."""
         binding, stream.binding = stream.binding, None
         if binding is not None:
-            self._left[stream.uid] = binding
+            self._left[stream.uid] = stream, binding
             self._clock.call_later(LEFT_NS, lambda: self._drop_left(stream.uid))
 
     def _drop_left(self, uid: int) -> None:
-        self._take_left(uid)
+        stream = self._left[uid][0] if uid in self._left else None
+        batch = self._take_left(uid)
+        if stream is not None and batch is not None:
+            error = unavailable(f"stream {stream.name} has moved, and its new leader hasn't asked for this")
+            self._replication.services.commits.refusals.answer(stream, batch, error)
+            self._replication.services.bus.flush_soon()
 
     def _take_left(self, uid: int) -> Batch | None:
-        binding = self._left.pop(uid, None)
-        if binding is None:
+        if uid not in self._left:
             return None
+        binding = self._left.pop(uid)[1]
         batch = binding.take()
         binding.close()
         return batch
@@ -323,8 +328,8 @@ class Mover:
     def _serve_adopted(self, payload: bytes, answer: Callable[[bytes], None]) -> None:
         uid = int(payload)
         stream = self._replication.transfer.held(uid)
-        if stream is not None and stream.frozen:
-            self.lay_aside(stream)  # this server is to hear of the move yet
+        if stream is not None and not stream.leads:
+            self.lay_aside(stream)  # this server is to hear of the move yet, or is storing that it has
         batch = self._take_left(uid)
         answer(b"" if batch is None else batch.encode())
 

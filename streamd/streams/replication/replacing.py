@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from streamd.streams.kept_pulls import LEADERSHIP_CHANGE
 from streamd.streams.replication.bringing import lay_aside
 from streamd.streams.shelf import Shelf
 from streamd.streams.stream import Stream
@@ -88,6 +89,7 @@ class Replacing:
     def _detach(self, replica: Replica, twin: Stream, undo: Undo) -> None:
         """Let nothing happen to a stream any more that another one takes the place of."""
         twin.direct.close()
+        twin.pulls.end(LEADERSHIP_CHANGE)
         undo.append(twin.stand_by)
         if twin.frozen:
             self._replication.mover.lay_aside(twin)

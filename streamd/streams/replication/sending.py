@@ -176,7 +176,9 @@ class Sending:
                 answer(answer_of({"kind": "near", "rows": 0}, []))
                 return
             head = {"kind": "records" if rest else "state", "rows": len(stream.rows)}
-            parts = [stream.definition(stream.config), stream.state.snapshot(), stream.state.ids(), pack(values)]
+            # The index and message ids of what is copied are wanted once: with the last records.
+            index = [b"", b""] if rest else [stream.state.snapshot(), stream.state.ids()]
+            parts = [stream.definition(stream.config), *index, pack(values)]
             answer(answer_of(head, parts + ([] if rest else rows_of(stream))))
 
         self._commits.at_rest(job)
