@@ -113,6 +113,8 @@ class MetaState:
             return Change("moving", stream=stream)
         if what == "stay" and stream.moving and stream.move == command["move"]:
             stream.moving, stream.moving_names = "", ()
+            # What was asked for and isn't there isn't claimed.
+            stream.config, stream.version = {**stream.config, "num_replicas": len(stream.names)}, index
             return Change("moved", stream=stream)
         if what == "moved" and stream.moving == command["to"] and stream.move == command.get("move", stream.move):
             to = stream.moving

@@ -79,7 +79,7 @@ def update_consumer(consumer: Consumer, config: ConsumerConfig, done: Callable[[
 
     def after(error: StoreError | None) -> None:
         if error is None:
-            consumer.reconfigure(config)
+            consumer.stream.checked(partial(consumer.reconfigure, config))
         done(storage_error(error) if error is not None else None)
 
     consumer.stream.changes.rows(change)

@@ -312,7 +312,8 @@ class JetStream:
                 done(stream, storage_error(outcome.error))
                 return
             self._removing.replaced(stream, made=outcome.error is None)
-            stream.start()
+            if not stream.closed:  # deleted meanwhile
+                stream.start()
             self.services.advisories.stream_action(stream.name, "create")
             done(stream, None)
 
@@ -353,17 +354,15 @@ class JetStream:
             stream.reconfigure(config, stream_options(config, stream.channel))
             if stream.leads:
                 self.services.advisories.stream_action(stream.name, "modify")
-            return trim(work)
+            return retention.trim_job(0, trimmed, now_ns=now_ns)(work)
 
         def trimmed(_removed: int, error: Exception | None) -> None:
             if isinstance(error, StoreError):
                 done(error)
             else:
-                at_rest(excess)
+                at_rest(retention.excess_job(lambda error: done(error if isinstance(error, StoreError) else None)))
 
         at_rest, retention = self.services.commits.at_rest, stream.retention
-        excess = retention.excess_job(lambda error: done(error if isinstance(error, StoreError) else None))
-        trim = retention.trim_job(0, trimmed, now_ns=now_ns)
         at_rest(answered(stream, job, after))
 
     def delete_stream(self, stream: Stream, done: Callable[[ApiError | None], None], *, keep: bool = False) -> None:

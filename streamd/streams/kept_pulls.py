@@ -42,6 +42,9 @@ class KeptPulls:
 
     def _close(self) -> list[Batch]:
         if self._binding is not None:
+            batch = self._binding.take()
+            if batch is not None:
+                self._kept.append(batch)
             self._binding.close()
             self._binding = None
         kept, self._kept = self._kept, []

@@ -41,6 +41,8 @@ def answered(stream: Stream, job: Job, lost: Callable[[Outcome], None]) -> Job:
     def guarded(work: Work) -> Callable[[Outcome], None] | None:
         try:
             return job(work)
+        except Unfilled:
+            raise
         except Exception as error:
             raise Unfilled(stream, error, lost) from error
 

@@ -7,12 +7,14 @@ Not here:   what a cluster has removed (dropping).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streamd._engine import CorruptRecord
 from streamd.errors import LeadershipLost, StoreError
 from streamd.state.stream import subjects_overlap
 from streamd.streams.consumer import Consumer
+from streamd.streams.definitions import consumer_definition
 from streamd.streams.dropping import drop
 from streamd.streams.failures import storage_error
 from streamd.streams.mishaps import answered
@@ -34,14 +36,14 @@ class Removing:
         """`streams`: those that are served, by name."""
         self._services = services
         self._streams = streams
-        #: By name, what may still be in the store and is served again if it stays, with its consumers.
+        #: By name, what may still be in the store and is served again if it stays, with the consumers that it had.
         self._going: dict[str, tuple[Stream, list[Consumer]]] = {}
 
     def remove(self, stream: Stream, done: Callable[[ApiError | None], None], *, keep: bool) -> None:
         """Remove a stream with all its consumers; `done` once that is durable. `keep`: if that fails it is served as before;
         else who asks sees to it."""
         name = stream.name
-        consumers = [*stream.consumers.values(), *stream.going.values()]
+        consumers = list(stream.consumers.values())
         if self._streams.get(name) is stream:
             del self._streams[name]
         stream.close("409 Consumer Deleted")
@@ -59,7 +61,7 @@ class Removing:
                 done(storage_error(outcome.error))
                 return
             self._gone(stream)
-            for consumer in consumers:
+            for consumer in (*consumers, *stream.going.values()):
                 self._services.advisories.consumer_action(name, consumer.name, "delete")
             self._services.advisories.stream_action(name, "delete")
             done(storage_error(outcome.error) if outcome.error is not None and stream.stream_id else None)
@@ -74,7 +76,8 @@ class Removing:
     def replaced(self, stream: Stream, *, made: bool) -> None:
         """A stream was made, or wasn't."""
         if made:
-            self._going.pop(stream.name, None)
+            if stream.name in self._going and self._going[stream.name][0] is not stream:
+                del self._going[stream.name]
         else:
             self._gone(stream)  # if it was deleted meanwhile
             self._stays(stream.name)
@@ -103,8 +106,9 @@ class Removing:
 
 
 def reopen(stream: Stream, consumers: list[Consumer]) -> None:
-    """Serve a stream that was closed again as it is stored, with the consumers that it had."""
+    """Serve a stream that was closed again as it is stored, with the consumers that it had and those that are still to go."""
     stream.closed, stream.binding = False, None
+    consumers = [*consumers, *stream.going.values()]
     stream.going.clear()
     if stream.offline is None:
         stream.put_back()
@@ -112,6 +116,16 @@ def reopen(stream: Stream, consumers: list[Consumer]) -> None:
     stream.start()
     for consumer in again:
         consumer.start()
+    stream.changes.rows(partial(_define, again))
+
+
+def _define(consumers: list[Consumer], rows: Rows) -> After:
+    """Of one that was made behind the deletion of its stream the store has nothing."""
+    for consumer in consumers:
+        if consumer.consumer_id and not consumer.closed:
+            definition = consumer_definition(consumer.config, consumer.created_ns, 1, consumer.lasts_until)
+            rows.put(consumer.stream, consumer.consumer_id, definition, consumer.state.encode())
+    return lambda _error: None
 
 
 def remove_consumer(stream: Stream, consumer: Consumer, done: Callable[[StoreError | None], None] | None) -> None:

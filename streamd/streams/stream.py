@@ -235,9 +235,8 @@ class Stream(Readable):
         """Collect what is published on its subjects."""
         subjects = self.published
         if self.binding is None and subjects:
-            self.binding = self.services.bus.collect(
-                [], self._on_ready, account=self.account, on_filling=self._on_filling
-            )
+            ready, filling = self._on_ready, self._on_filling
+            self.binding = self.services.bus.collect([], ready, account=self.account, on_filling=filling)
         if self.binding is not None:
             self.binding.set_subjects(subjects)
 
@@ -248,7 +247,7 @@ class Stream(Readable):
 
     def unlisten(self) -> None:
         """Collect no more; what has not been taken is gone."""
-        self.pulls.end()
+        self.pulls.end(LEADERSHIP_CHANGE if self.frozen else "")
         if self.binding is not None:
             self.binding.close()
             self.binding = None
@@ -288,7 +287,7 @@ class Stream(Readable):
     def reconfigure(self, config: StreamConfig, options: dict[str, Any]) -> None:
         """Take on a new configuration that is already durable; only in a job of the commits."""
         self.config = config
-        if self.state.configure(**options) and self._checked(self.rebuild_queues):
+        if self.state.configure(**options) and self.checked(self.rebuild_queues):
             self._changes = CHECKPOINT_AT_ONCE  # without it each restart reads all records
             self.services.commits.touch(self)
         if self._started or self.binding is not None:
@@ -297,7 +296,7 @@ class Stream(Readable):
         self.retention.arm()
         self.direct.reconfigure()
 
-    def _checked(self, read: Callable[[], None]) -> bool:
+    def checked(self, read: Callable[[], None]) -> bool:
         """Read of it; False if that found damage."""
         try:
             read()
@@ -334,10 +333,9 @@ class Stream(Readable):
     def checkpoint_due(self, changes: int) -> bool:
         """Whether the index should be stored whole now, given so many more changes since the last time."""
         self._changes += changes
-        if not checkpoint_due(self._changes, self.state.num_subjects):
-            return False
-        self._changes = 0
-        return True
+        due = checkpoint_due(self._changes, self.state.num_subjects)
+        self._changes = 0 if due else self._changes
+        return due
 
     def remember_ids(self, work: Work, segment: bytes, now_ns: int) -> None:
         """Store message ids, and drop those that have left the window."""
@@ -407,7 +405,7 @@ class Stream(Readable):
         if self.stream_id:
             self.state = self.services.restore_state(self)
             for consumer in self.consumers.values():
-                self._checked(consumer.pending.begin)
+                self.checked(consumer.pending.begin)
 
     def put_back(self) -> None:
         """As `restore`, for jobs; damage, or whatever else keeps it from being read, takes the stream offline."""
@@ -424,16 +422,19 @@ class Stream(Readable):
         """What was admitted is durable: readers may see it."""
         if admission.last_seq:
             self.committed_seq = max(self.committed_seq, admission.last_seq)
-        for consumer in self.consumers.values():
-            consumer.appended(admission)
-        for reader in self.readers:
-            reader.appended(admission)
+        try:
+            for consumer in self.consumers.values():
+                consumer.appended(admission)
+            for reader in self.readers:
+                reader.appended(admission)
+        except CorruptRecord as error:
+            self.damaged(error)
 
     def deleted(self, sequences: Sequence[int]) -> None:
         """Interior deletes are durable."""
         for consumer in self.consumers.values():
             consumer.forget(sequences)
-            self._checked(consumer.pending.begin)
+            self.checked(consumer.pending.begin)
         for reader in self.readers:
             reader.deleted(sequences)
 
@@ -444,6 +445,6 @@ class Stream(Readable):
                 behind = consumer.state.next_seq < first
                 consumer.forget_below(first)
                 if behind:
-                    self._checked(consumer.pending.begin)
+                    self.checked(consumer.pending.begin)
         for reader in self.readers:
             reader.trimmed(first)

@@ -30,6 +30,12 @@ def alone(world: World, name: str) -> tuple[Server, Stream]:
     return server, stream
 
 
+def forget(leader: Server, gone: Server) -> None:
+    """A server is taken out of the cluster."""
+    meta = leader.replication.meta
+    meta.serially(lambda: meta.propose({"do": "forget", "name": gone.name}, lambda _change: None))
+
+
 @pytest.mark.parametrize("size", [20, 50_000])
 def test_publishes_go_on_until_the_new_servers_can_take_it(size: int) -> None:
     """One of them has no room, or is down: the stream stays where it is."""
@@ -83,7 +89,7 @@ def test_a_server_that_is_removed_ends_the_move() -> None:
         assert stream.frozen
         leader = world.meta_leader()
         assert leader is not None
-        leader.replication.meta.propose({"do": "forget", "name": target.name}, lambda _change: None)
+        forget(leader, target)
         world.until(lambda: world.leader("M") is source, what="the stream to be served")
         acked += world.store("M", 5)
         assert world.payloads(source, "M") == acked
@@ -130,3 +136,79 @@ def test_a_purge_of_many_commits_is_through_before_it_stands_still(monkeypatch: 
             world.run(0.001)
         assert done == [3]
         assert answered(world)["purge"][0]["purged"] == 197
+
+
+@pytest.mark.parametrize("storage", ["file", "memory"])
+@pytest.mark.parametrize("standing", [False, True])
+def test_a_move_that_ends_leaves_the_stream_as_it_was(storage: str, standing: bool) -> None:
+    """Whether it stood still already or not: it says what it has, and its consumers are there once."""
+    with World(6, "abcd") as world:
+        world.until(world.formed)
+        world.create("M", replicas=1, storage=storage)
+        source = world.leader("M")
+        assert source is not None
+        stream = source.stream("M")
+        assert stream is not None
+        acked = world.store("M", 200, 50_000)
+        world.ask("$JS.API.CONSUMER.CREATE.M.worker", consumer("M", "worker"))
+        bindings = len(stream.consumers["worker"].bindings)
+        leader = world.meta_leader()
+        assert leader is not None
+        targets = [server for server in world.running if server not in (source, leader)]
+        body = {"name": "M", "subjects": ["M.>"], "num_replicas": 4, "storage": storage}
+        everywhere(world, "STREAM.UPDATE.M", body, "update")
+        state = leader.replication.meta.state
+        world.until(lambda: stream.frozen if standing else state.streams["M"].moving)
+        targets[0].kill()
+        world.run(6)
+        assert stream.frozen == standing
+        assert state.streams["M"].moving
+        leader = world.meta_leader()
+        assert leader is not None
+        forget(leader, targets[0])
+        world.until(lambda: not leader.replication.meta.state.streams["M"].moving)
+        world.until(lambda: world.leader("M") is source and stream.serves, what="the stream to be served")
+        world.run(1)
+        assert len(stream.consumers["worker"].bindings) == bindings
+        assert world.ask("$JS.API.STREAM.INFO.M")["config"]["num_replicas"] == 1
+        assert world.payloads(source, "M") == acked
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_pull_that_comes_while_a_stream_stands_still(replicas: int) -> None:
+    """It is served or told of the change, one of the two, and once."""
+    with World(7, "abcd") as world:
+        world.until(world.formed)
+        world.create("M", replicas=replicas)
+        world.ask("$JS.API.CONSUMER.CREATE.M.worker", consumer("M", "worker"))
+        body = {"name": "M", "subjects": ["M.>"], "num_replicas": 4 - replicas}
+        leader = world.leader("M")
+        assert leader is not None
+        stream = leader.stream("M")
+        assert stream is not None
+        everywhere(world, "STREAM.UPDATE.M", body, "update")
+        world.until(lambda: stream.frozen)
+        everywhere(world, "CONSUMER.MSG.NEXT.M.worker", b'{"batch": 1, "expires": 60000000000}', "pull")
+        world.until(lambda: world.leader("M"))
+        world.run(2)
+        told = answered(world)["pull"]
+        leader = world.leader("M")
+        assert leader is not None
+        leader.request("M.x", {"number": 1}, f"{INBOX}.stored")
+        world.run(2)
+        served = answered(world)["x"]
+        assert len(told) + len(served) == 1
+
+
+def test_an_update_that_failed_holds_up_no_move() -> None:
+    with World(8) as world:
+        source, stream = alone(world, "M")
+        source.disk.full = True
+        world.ask("$JS.API.STREAM.UPDATE.M", {"name": "M", "subjects": ["M.>"], "max_msgs": 5}, seconds=1)
+        source.disk.full = False
+        world.run(3)
+        assert not stream.retention.under_way
+        acked = world.store("M", 3)
+        update(world, "M", 3)
+        world.until(lambda: has_moved(world, "M"), what="the move")
+        whole(world, {"M": acked})

@@ -150,6 +150,7 @@ class Holding:
     def freeze(self, stream: Stream, move: int, done: Callable[..., None]) -> None:
         """Let a stream stand still; `done` once that is durable, and at once if it is no more."""
         jetstream = self._jetstream
+        unnumbered: list[str] = []
 
         def job(work: Work) -> Callable[[Outcome], None] | None:
             if stream.closed:
@@ -160,11 +161,13 @@ class Holding:
                 jetstream.services.clock.call_later(REST_NS, lambda: self.freeze(stream, move, done))
                 return None
             if not stream.group:
+                unnumbered.extend(name for name, consumer in stream.consumers.items() if not consumer.consumer_id)
                 stream.rows = rows_of(stream)
                 if stream.stream_id:
                     self._store_rows(stream.part(work), stream)
+            if stream.leads:
+                stream.pulls.open()
             stream.frozen, stream.move = True, move
-            stream.pulls.open()
             stream.lay_down(LEADERSHIP_CHANGE)
             if stream.stream_id:
                 stream.part(work).definition = stream.definition(stream.config)
@@ -177,6 +180,8 @@ class Holding:
                 if not stream.group:
                     stream.take_up()
                     stream.rows = {}
+                    for name in unnumbered:
+                        stream.consumers[name].consumer_id = 0  # they are in memory only, as before
             done(stream, outcome.error if failed else None)
 
         jetstream.services.commits.at_rest(job)
@@ -233,16 +238,17 @@ class Holding:
             if stream.closed:  # it was deleted meanwhile
                 done()
                 return None
-            stream.group, stream.frozen = "", False
-            stream.part(work).definition = stream.definition(stream.config)
-            stream.group, stream.frozen = group, True  # until that is stored
+            if stream.stream_id:
+                stream.group, stream.frozen = "", False
+                stream.part(work).definition = stream.definition(stream.config)
+                stream.group, stream.frozen = group, True  # until that is stored
             return after
 
         def after(outcome: Outcome) -> None:
             if stream.closed:
                 done()
                 return
-            if outcome.error is not None:
+            if outcome.error is not None and stream.stream_id:
                 jetstream.services.clock.call_later(RETRY_NS, lambda: self.settle(stream, done))
                 return
             if before is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from streamd.raft.errors import ChangeRefused, NotLeader
+from streamd.state.meta import STREAMING_GROUP
 from streamd.streams.replication.view import name_of
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class Membership:
         group, since_ns = replica.group, replica.lead.since_ns
         if preferred is None or preferred == group.node or preferred not in group.config.voters:
             return
-        if group.name in self._handing or group.name in self._wandered or self._clock.now_ns() - since_ns < SETTLED_NS:
+        wandered = group.name in self._wandered and group.name != STREAMING_GROUP
+        if group.name in self._handing or wandered or self._clock.now_ns() - since_ns < SETTLED_NS:
             return
         status = next((each for each in group.status() if each.node == preferred), None)
         if status is None or not status.connected or status.lag > LAG_MAX:

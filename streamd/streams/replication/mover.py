@@ -166,8 +166,10 @@ class Mover:
             self._everywhere(wanted, NEAR, lambda: self._freeze(wanted, stream))
 
     def _freeze(self, wanted: Assignment, stream: Stream) -> None:
+        move = wanted.move
+
         def frozen(*_result: Any) -> None:
-            if stream.frozen:
+            if stream.frozen and wanted.moving and wanted.move == move:
                 self._copies(wanted)
             else:
                 self._driving.discard(wanted.uid)
@@ -251,6 +253,8 @@ class Mover:
         if uid in self._fetching:
             answer(b"busy")  # what is in memory may not be stored yet
         elif stream is not None and stream.frozen and not stream.partial and stream.move == fields["move"]:
+            if stream.offline is not None and stream.replica is None:
+                self._replication.assigned.remove(stream)  # the next look has it copied anew
             answer(b"ok" if stream.offline is None else b"damaged")
         elif stream is not None and not stream.partial and stream.replica is not None:
             # It is here in the group that it leaves, whose log this server has yet to catch up with.
@@ -263,10 +267,12 @@ class Mover:
         replication = self._replication
         stream = next((each for each in replication.jetstream.streams.values() if each.uid == wanted.uid), None)
         if stream is not None and replication.name not in wanted.names:
+            if stream.move > replication.meta.applied:
+                return  # it is a copy for a later move, of which this server has yet to hear
             self.lay_aside(stream)
             stream.pulls.end(LEADERSHIP_CHANGE)
             replication.assigned.remove(stream)
-        elif stream is not None and not wanted.group and wanted.uid not in self._adopting:
+        elif stream is not None and stream.frozen and not wanted.group and wanted.uid not in self._adopting:
             self._adopting.add(wanted.uid)
             replication.holding.settle(stream, lambda: self._served(wanted, stream))
         if wanted.group:

@@ -19,6 +19,7 @@ from streamd.raft.config import Config
 from streamd.store import sequence_of
 from streamd.streams.definitions import fixed_options, stream_options
 from streamd.streams.dropping import is_later, put_drop
+from streamd.streams.mishaps import answered as guarded
 from streamd.streams.replication.bringing import lay_aside
 from streamd.streams.replication.pieces import Pieces
 from streamd.streams.replication.replacing import Replacing
@@ -116,7 +117,9 @@ class Transfer:
 
                 return after
 
-            self._commits.at_rest(job)
+            # What came from elsewhere may not be what it should; then it is begun anew.
+            whose = self.held(uid)
+            self._commits.at_rest(job if whose is None else guarded(whose, job, lambda _outcome: done(False)))
 
         self.pieces.call(node, STATE, payload, answered)
 
