@@ -83,9 +83,8 @@ class Call:
         self.arguments = arguments
         self.message = message
         self.confirmed = False  # a quorum has said since it came that this server leads the meta group
-        self.since_ns = (
-            0  # since when it waits for its stream to be served, by the clock that never jumps; 0: it doesn't
-        )
+        #: Since when it waits for its stream to be served, by the clock that never jumps; 0: it doesn't.
+        self.since_ns = 0
 
     def answer(self, answer: Answer) -> None:
         """Send the answer; it may come later than the handler's end."""

@@ -100,13 +100,13 @@ def has_consumer(stream: Stream, name: str) -> bool:
     """Whether a stream has a consumer, wherever that runs."""
     if stream.leads:
         return name in stream.consumers
-    return any(fields["name"] == name for fields, _ in _rows(stream))
+    return any(fields["name"] == name for fields, _ in consumer_rows(stream))
 
 
 def followed(stream: Stream) -> Iterator[Followed]:
     """The consumers of a stream that isn't led from here, by name, each made when it is its turn. What can't be read is left
     out. Shapes: `num_pending` is an upper bound where the index can't tell."""
-    for fields, stored in sorted(_rows(stream), key=lambda row: str(row[0]["name"])):
+    for fields, stored in sorted(consumer_rows(stream), key=lambda row: str(row[0]["name"])):
         config = ConsumerConfig.model_validate(fields["config"], strict=False)
         state = new_consumer_state(stream, config, fields.get("start", 1))
         try:
@@ -121,7 +121,8 @@ def followed(stream: Stream) -> Iterator[Followed]:
         yield Followed(config, state, fields.get("created", 0))
 
 
-def _rows(stream: Stream) -> list[tuple[dict[str, Any], bytes | None]]:
+def consumer_rows(stream: Stream) -> list[tuple[dict[str, Any], bytes | None]]:
+    """Definition and state of each consumer of a stream that isn't led from here."""
     found = [(json.loads(definition), state) for definition, state in stream.rows.values()]
     return [row for row in found if "service" not in row[0]]
 

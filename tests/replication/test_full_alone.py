@@ -155,12 +155,12 @@ def test_known_to_be_full(seed: int) -> None:
         assert world.leader("BACK") is first
 
 
-def test_full_everywhere() -> None:
+def test_full_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks is told where there is no room."""
     with World(1) as world:
         world.until(world.formed)
         for server in world.running:
-            server.replication.placing.full = lambda: {*"bc"}  # type: ignore[method-assign]
+            monkeypatch.setattr(server.replication.placing, "full", lambda: {*"bc"})
         world.create("ONE", replicas=1)
         assert world.leader("ONE") is world.servers["a"]
         error = ask(world, "THREE", replicas=3)["error"]

@@ -15,7 +15,7 @@ import queue
 import sys
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from streamd._engine import CorruptRecord, record_decode
 from streamd.errors import StoreError
@@ -160,10 +160,15 @@ def _served(environment: Environment, stored: StoredStream) -> list[int]:
 
 
 if __name__ == "__main__":
+    modes: dict[str, Literal["always", "interval", "never"]] = {
+        "always": "always",
+        "interval": "interval",
+        "never": "never",
+    }
     if sys.argv[1] == "write":
-        write(Path(sys.argv[2]), Sync(sys.argv[3]), report=tell)  # type: ignore[arg-type]
+        write(Path(sys.argv[2]), Sync(modes[sys.argv[3]]), report=tell)
     elif sys.argv[1] == "append":
-        append(Path(sys.argv[2]), Sync(sys.argv[3]), int(sys.argv[4]))  # type: ignore[arg-type]
+        append(Path(sys.argv[2]), Sync(modes[sys.argv[3]]), int(sys.argv[4]))
     elif sys.argv[1] == "replace":
         replace(Path(sys.argv[2]), tell)
     else:

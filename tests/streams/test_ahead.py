@@ -14,8 +14,8 @@ from nats.js.api import StreamConfig
 
 from streamd import _engine
 from streamd.store.environment import Environment
-from streamd.store.writer import Writer
 from streamd.streams.commits import Commits
+from tests.streams.held import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,31 +31,6 @@ pytestmark = pytest.mark.anyio
 #: Too long for the journal, so that the writer's thread commits it.
 LONG = b"x" * 400_000
 MANY = 500
-
-
-class Held:
-    """Commits whose end nobody hears of until `let_go`."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._land = Writer._land
-        self._landed: list[Writer] = []
-        self._ended = asyncio.Event()
-        self._monkeypatch = monkeypatch
-        monkeypatch.setattr(Writer, "_land", lambda writer: self._keep_quiet(writer))
-
-    def _keep_quiet(self, writer: Writer) -> None:
-        self._landed.append(writer)
-        self._ended.set()
-
-    async def one(self) -> None:
-        """Wait for the first."""
-        async with asyncio.timeout(10):
-            await self._ended.wait()
-
-    def let_go(self) -> None:
-        self._monkeypatch.setattr(Writer, "_land", self._land)
-        for writer in self._landed:
-            self._land(writer)
 
 
 class Acks:

@@ -10,7 +10,7 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 
-from streamd.store.writer import Writer
+from tests.streams.held import Held
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -64,28 +64,16 @@ async def test_reading_while_messages_leave(
     for number in range(5):
         await js.publish(f"s.{number}", b"%d" % number)
     sub = await js.pull_subscribe("s.*", "c", config=ConsumerConfig(ack_policy=AckPolicy.NONE))
-    landed: list[Writer] = []
-    ended = asyncio.Event()
-    land = Writer._land
-
-    def keep_quiet(writer: Writer) -> None:
-        """Nobody hears of the end of the commit."""
-        landed.append(writer)
-        ended.set()
-
-    monkeypatch.setattr(Writer, "_land", keep_quiet)
+    held = Held(monkeypatch)
     going = asyncio.ensure_future(action(js))
-    async with asyncio.timeout(10):
-        await ended.wait()
+    await held.one()
     got: list[bytes] = []
     try:
         while len(got) < len(left):
             got += [msg.data for msg in await sub.fetch(5, timeout=0.3)]
     except NatsTimeout:
         pass
-    monkeypatch.setattr(Writer, "_land", land)
-    for writer in landed:
-        land(writer)
+    held.let_go()
     await going
     assert server.jetstream is not None
 

@@ -19,7 +19,7 @@ from streamd.config.models import Config, JetStreamConfig
 from streamd.errors import StoreCorrupt
 from streamd.streams.retention import Retention
 from streamd.streams.stream import Stream
-from tests.streams.test_ahead import Held
+from tests.streams.held import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable

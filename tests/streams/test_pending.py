@@ -11,9 +11,9 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 
 from streamd._engine import count_matching
-from streamd.store.writer import Writer
 from streamd.streams import counting, readable
 from streamd.streams.counting import Counting
+from tests.streams.held import Held
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -64,24 +64,13 @@ async def test_what_is_being_committed_counts_once(
     js = client.jetstream()
     await js.add_stream(StreamConfig(name="S", subjects=["s.*"]))
     await fill(client, js, 300)
-    landed: list[Writer] = []
-    ended = asyncio.Event()
-    land = Writer._land
-
-    def keep_quiet(writer: Writer) -> None:
-        landed.append(writer)
-        ended.set()
-
-    monkeypatch.setattr(Writer, "_land", keep_quiet)
+    held = Held(monkeypatch)
     for number in range(300, 309):
         await client.publish(f"s.{number % 3}", b"%d" % number)
-    async with asyncio.timeout(10):
-        await ended.wait()
+    await held.one()
     made = asyncio.ensure_future(js.add_consumer("S", from_seq(start, "c", filter_subject)))
     await client.flush()
-    monkeypatch.setattr(Writer, "_land", land)
-    for writer in landed:
-        land(writer)
+    held.let_go()
     await made
 
     expected = [number for number in range(309) if number + 1 >= start and (filter_subject is None or number % 3 == 1)]

@@ -6,10 +6,10 @@ Source: nats-server 2.15.2 for who tells; it tells when it steps down, which tak
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from streamd.streams.found import consumer_rows
 from streamd.streams.replication.leading import STEP
 from streamd.streams.stream import Stream
 
@@ -53,13 +53,8 @@ class Announcing:
         advisories = self._replication.services.advisories
         for _ in range(min(len(self._lost), STEP)):
             stream = self._lost.popleft()
-            for consumer in ("", *_consumers(stream)):
+            # Of consumers there are rows alone, without a leader.
+            for consumer in ("", *(fields["name"] for fields, _ in consumer_rows(stream))):
                 advisories.of_group(stream, "quorum_lost", consumer)
         if self._lost:
             self._replication.services.clock.call_soon(self._step)
-
-
-def _consumers(stream: Stream) -> list[str]:
-    """Names, from the rows: without a leader there is nothing else of them."""
-    found = [json.loads(definition) for definition, _ in stream.rows.values()]
-    return [fields["config"]["name"] for fields in found if "config" in fields and "service" not in fields]
