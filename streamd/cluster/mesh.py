@@ -24,7 +24,7 @@ from streamd.cluster.route import Route
 from streamd.cluster.tls import Tls
 from streamd.config.cluster import is_address
 from streamd.config.reading import host_port
-from streamd.core.link import listen
+from streamd.core.link import listen, stop_accepting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -124,7 +124,7 @@ class Cluster:
         """Stop taking routes and dialing, close those that there are."""
         self._closing = True
         if self._listener is not None:
-            self._listener.close()
+            await stop_accepting(self._listener)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -18,7 +18,7 @@ from streamd.core.access import DEFAULT_ACCOUNT, Access
 from streamd.core.bus import Bus
 from streamd.core.connection import Connection
 from streamd.core.info import Connect, Identity
-from streamd.core.link import listen
+from streamd.core.link import listen, stop_accepting
 
 if TYPE_CHECKING:
     import logging
@@ -117,7 +117,7 @@ class Core:
     async def close(self, timeout_seconds: float = 2.0) -> None:
         """Stop accepting, write out what is pending, close every client; those that don't read are cut at the timeout."""
         if self._listener is not None:
-            self._listener.close()
+            await stop_accepting(self._listener)
         self.turn(self.engine.flush())
         for connection in list(self._connections.values()):
             connection.close("Server Shutdown")

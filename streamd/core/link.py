@@ -47,6 +47,19 @@ async def listen(
     )
 
 
+async def stop_accepting(listener: asyncio.Server) -> None:
+    """Close a port: whom it had accepted has a link by then.
+
+    asyncio makes the transport in a task of its own, which drops the connection without closing it once the port is closed.
+    """
+    loop = listener.get_loop()
+    for bound in listener.sockets:
+        loop.remove_reader(bound.fileno())
+    for _ in range(2):  # the task begins, the link is made
+        await asyncio.sleep(0)
+    listener.close()
+
+
 class Link(asyncio.BufferedProtocol):
     """The owner that the engine hands output to."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from contextlib import closing
 
@@ -36,3 +37,19 @@ async def test_stale_client_that_takes_nothing_is_cut_at_once() -> None:
             assert not connection._paused
             await until(lambda: core.num_connections == 0)
             assert (connection.reason, core.stale_connections, core.slow_consumers) == ("Stale Connection", 1, 0)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_client_that_comes_as_the_port_closes(turns: int) -> None:
+    """It is told, if it was accepted, and never left to the garbage collector, which would warn."""
+    async with Server(Config(host="127.0.0.1", port=-1)) as server:
+        assert server.core is not None
+        with closing(socket.create_connection(("127.0.0.1", server.port))) as late:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await server.core.close()
+            gc.collect()
+            assert server.core.num_connections == 0
+            if server.core.total_connections:
+                assert late.recv(4096).startswith(b"INFO ")
+    assert turns < 2 or server.core.total_connections == 1

@@ -171,14 +171,28 @@ class Nodes:
         return self.leader(stream)
 
     async def step_down(self, client: Client, stream: str, consumer: str = "") -> str:
-        """Have a stream's leader step down, as such or as its consumer's, and wait for the next one. Returns who that is:
-        perhaps even the one before, as servers give leaderships back among themselves too."""
+        """Have a stream's leader step down, as such or as its consumer's, and wait for the next one. Returns who that is."""
+        await until(lambda: self._stays(stream), what=f"a leader of {stream} that stays")
         before = self._term(stream)
         what = f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}" if consumer else f"STREAM.LEADER.STEPDOWN.{stream}"
         answer = json.loads((await client.request(f"$JS.API.{what}", timeout=5)).data)
         assert answer.get("success") is True, answer
         await until(lambda: self._term(stream) > before and self.leader(stream), what=f"another leader of {stream}")
         return self.leader(stream)
+
+    def _stays(self, stream: str) -> bool:
+        """Whether the leader of a stream is the one that is to lead it, or was moved by hand."""
+        leader = self.leader(stream)
+        if not leader:
+            return False
+        replication = self.replication(leader)
+        plan = replication.meta.state.groups[replication.meta.state.streams[stream].group]
+        preferred = replication.who_leads(plan)
+        return (
+            preferred in (None, replication.net.node)
+            or plan.names[0] not in self.servers
+            or plan.name in replication.membership._wandered
+        )
 
     def _term(self, stream: str) -> int:
         group = self.any.meta.state.streams[stream].group

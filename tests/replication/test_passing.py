@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streamd.streams.replication import lately, ops
+from streamd.streams.replication import lately, ops, passing
 from streamd.streams.replication.ops import Op
 from streamd.streams.replication.passing import PASS
 from tests.replication.nodes import until
@@ -71,8 +71,9 @@ async def hands(shared: Nodes, monkeypatch: pytest.MonkeyPatch) -> Hands:
     return Hands(shared, await shared.client(third), shared.held(leader, "PASS"), (leader, before, third))
 
 
-async def test_own_copy_that_comes_later_counts_once(hands: Hands) -> None:
+async def test_own_copy_that_comes_later_counts_once(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is passed on comes by another connection than the message itself, and may be quicker: it waits for that."""
+    monkeypatch.setattr(passing, "HEARD_NS", 3_600_000_000_000)
     client, stream = hands.client, hands.stream
     acks: list[Msg] = []
 
