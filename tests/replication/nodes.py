@@ -177,14 +177,14 @@ class Nodes:
         what = f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}" if consumer else f"STREAM.LEADER.STEPDOWN.{stream}"
         answer = json.loads((await client.request(f"$JS.API.{what}", timeout=5)).data)
         assert answer.get("success") is True, answer
-        await until(lambda: self._term(stream) > before and self.leader(stream), what=f"another leader of {stream}")
+        await until(lambda: self._term(stream) > before, what=f"another leader of {stream}")
         return self.leader(stream)
 
     def _stays(self, stream: str) -> bool:
         """Whether the leader of a stream is the one that is to lead it, or was moved by hand."""
-        leader = self.leader(stream)
-        if not leader:
+        if not self._term(stream):
             return False
+        leader = self.leader(stream)
         replication = self.replication(leader)
         plan = replication.meta.state.groups[replication.meta.state.streams[stream].group]
         preferred = replication.who_leads(plan)
@@ -195,8 +195,12 @@ class Nodes:
         )
 
     def _term(self, stream: str) -> int:
-        group = self.any.meta.state.streams[stream].group
-        return max(self.replication(name).replicas[group].group.term for name in self.servers)
+        """In which the leader of a stream leads. A later one is known before all of a server has heard that it is over."""
+        leader = self.leader(stream)
+        if not leader:
+            return 0
+        group = self.replication(leader).replicas[self.any.meta.state.streams[stream].group].group
+        return group.term if group.leading else 0
 
     def followers(self, stream: str) -> list[str]:
         """Servers with a replica that don't lead it."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
+    from streamd import Server
     from streamd._engine import Batch
     from streamd.cluster.route import Route
     from streamd.streams.stream import Stream
@@ -29,6 +30,12 @@ def way(nodes: Nodes, sender: str, to: str) -> Route:
     assert cluster is not None
     found = (route for route in cluster.routes.values() if cluster.carries(route) and not route.lane)
     return next(route for route in found if route.info is not None and route.info.server_name == sender)
+
+
+def routes(server: Server) -> int:
+    """How many connections with other servers there are, those that give way to another one included."""
+    assert server.cluster is not None
+    return len(server.cluster.routes)
 
 
 class Hands:
@@ -63,6 +70,9 @@ class Hands:
 async def hands(shared: Nodes, monkeypatch: pytest.MonkeyPatch) -> Hands:
     """Of a leader that has just begun, with a client at a third server."""
     monkeypatch.setattr(lately, "LATELY_NS", 3_600_000_000_000)
+    await until(
+        lambda: all(routes(server) == 4 for server in shared.servers.values()), what="one connection of each kind"
+    )
     js = await shared.js("a")
     await js.add_stream(name="PASS", subjects=["pass"], num_replicas=3)
     await shared.led("PASS")
