@@ -161,3 +161,32 @@ def test_two_make_the_same_consumer() -> None:
                 assert stream.consumers["worker"].consumer_id in stream.rows
             world.run(0.001)
         assert {answer["name"] for answer in found} == {"worker"}
+
+
+def test_a_stepdown_moves_a_leader_once() -> None:
+    """Every server hears the request, and the next leader perhaps only once it leads: that is no request to it."""
+    with World(2) as world:
+        world.until(world.formed)
+        world.create("S")
+
+        def ask(server: Server, **placement: str) -> None:
+            server.request("$JS.API.STREAM.LEADER.STEPDOWN.S", {"placement": placement}, f"{INBOX}.move")
+
+        first = world.leader("S")
+        assert first is not None
+        (other, *_) = (server for server in world.running if server is not first)
+        ask(first, preferred=other.name)
+        second = world.until(lambda: found if (found := world.leader("S")) is not first else None)
+        assert second is other
+        # That it leads already would be no answer either.
+        ask(second, preferred=second.name)
+        world.run(0.9)
+        ask(second)
+        world.run(0.01)
+        assert world.leader("S") is second
+        # A later one is, even if its answer goes to the same subject.
+        world.run(0.2)
+        ask(second)
+        world.until(lambda: world.leader("S") not in (None, second))
+        world.run(0.1)
+        assert [answer.get("success") for answer in answered(world)["move"]] == [True, True]

@@ -301,6 +301,8 @@ class ClusterApi:
         request: cluster_wire.LeaderStepdownRequest | None,
         response: Any,
     ) -> None:
+        if self._replication.membership.moved_by(group.name, call.message.reply):
+            return  # by the leader before, who answers
         placement = None if request is None else request.placement
         to = None
         if placement is not None and placement.preferred:
@@ -320,7 +322,7 @@ class ClusterApi:
             if not chosen:
                 raise NO_PEERS(err="no replacement peer that fits the placement can be reached")
             to = chosen[0]
-        self._replication.membership.wanders(group.name)
+        self._replication.membership.wanders(group.name, call.message.reply)
 
         def done(moved: bool) -> None:
             if moved:

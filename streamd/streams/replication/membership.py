@@ -43,6 +43,7 @@ class Membership:
         self._timer: Timer | None = None
         self._handing: set[str] = set()
         self._wandered: set[str] = set()  # groups whose leader somebody moved by hand
+        self._moved: dict[str, tuple[str, int]] = {}  # where another server answers that, and when it said so
         replication.net.serve(WANDERS, self._serve_wanders)
 
     def look(self) -> None:
@@ -65,15 +66,25 @@ class Membership:
         if busy and self._timer is None:
             self._timer = self._clock.call_later(STEP_NS, self._due)
 
-    def wanders(self, group: str) -> None:
-        """Somebody moves the leader of a group: nobody who leads it next moves it back, as far as they hear of it."""
+    def wanders(self, group: str, reply: str) -> None:
+        """Somebody moves the leader of a group, and hears of it at `reply`: nobody who leads it next moves it back, if they
+        are told."""
         self._wandered.add(group)
+        payload = f"{group}\0{reply}".encode(errors="surrogateescape")
         net = self._replication.net
         for node in sorted(net.linked()):
-            net.call(node, WANDERS, group.encode(), lambda _answer: None, timeout_ns=TOLD_NS)
+            net.call(node, WANDERS, payload, lambda _answer: None, timeout_ns=TOLD_NS)
+
+    def moved_by(self, group: str, reply: str) -> bool:
+        """Whether this very request has moved the leader already: it reaches all servers, the next leader perhaps only when it
+        leads."""
+        other, at_ns = self._moved.get(group, ("", 0))
+        return bool(reply) and reply == other and self._clock.monotonic_ns() - at_ns < TOLD_NS
 
     def _serve_wanders(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
-        self._wandered.add(payload.decode())
+        group, _, reply = payload.decode(errors="surrogateescape").partition("\0")
+        self._wandered.add(group)
+        self._moved[group] = (reply, self._clock.monotonic_ns())
         answer(b"ok")
 
     def _due(self) -> None:
