@@ -172,27 +172,13 @@ class Nodes:
 
     async def step_down(self, client: Client, stream: str, consumer: str = "") -> str:
         """Have a stream's leader step down, as such or as its consumer's, and wait for the next one. Returns who that is."""
-        await until(lambda: self._stays(stream), what=f"a leader of {stream} that stays")
+        await until(lambda: self._term(stream), what=f"a leader of {stream}")
         before = self._term(stream)
         what = f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}" if consumer else f"STREAM.LEADER.STEPDOWN.{stream}"
         answer = json.loads((await client.request(f"$JS.API.{what}", timeout=5)).data)
         assert answer.get("success") is True, answer
         await until(lambda: self._term(stream) > before, what=f"another leader of {stream}")
         return self.leader(stream)
-
-    def _stays(self, stream: str) -> bool:
-        """Whether the leader of a stream is the one that is to lead it, or was moved by hand."""
-        if not self._term(stream):
-            return False
-        leader = self.leader(stream)
-        replication = self.replication(leader)
-        plan = replication.meta.state.groups[replication.meta.state.streams[stream].group]
-        preferred = replication.who_leads(plan)
-        return (
-            preferred in (None, replication.net.node)
-            or plan.names[0] not in self.servers
-            or plan.name in replication.membership._wandered
-        )
 
     def _term(self, stream: str) -> int:
         """In which the leader of a stream leads. A later one is known before all of a server has heard that it is over."""
