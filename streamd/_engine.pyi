@@ -268,8 +268,8 @@ class Batch:
         """The prefix, the length of what `encode` gives as u32 (little endian), and that."""
 
     @classmethod
-    def decode(cls, data: bytes | memoryview) -> Batch:
-        """What `encode` gave. Errors: ValueError for anything else."""
+    def decode(cls, data: Buffer) -> Batch:
+        """What `encode` gave; bytes, and what a view shows of some, aren't copied. Errors: ValueError for anything else."""
 
 def subject_valid(subject: str, *, wildcards: bool) -> bool:
     """Tokens non-empty, no whitespace or NUL; `*` and `>` as whole tokens only count as wildcards (else: literals),
@@ -361,9 +361,9 @@ class Records:
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) of each record; made as the walk goes."""
 
-    def packs(self, bytes_max: int) -> Iterator[tuple[bytes, bytes]]:
+    def packs(self, bytes_max: int) -> Iterator[tuple[bytes, Buffer]]:
         """(key, value) of each entry of a log, as `lmdb.Cursor.putmulti` takes them: as many records as fit into so many bytes,
-        one at least. Made as the walk goes."""
+        one at least. Made as the walk goes: as bytes, or as a view that stays as it is, of a big one that is alone."""
 
     def read(self, from_seq: int, limit: int) -> list[bytes]:
         """Up to `limit` records from a sequence on."""

@@ -1,6 +1,7 @@
 //! Messages handed to one receiver inside the server: columns over one arena, so that a batch costs two allocations.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,12 +41,24 @@ struct Columns {
     entries: Vec<Entry>,
 }
 
+/// Bytes that somebody else holds as well, such as those of a Python object.
+pub trait Held: AsRef<[u8]> + Debug + Send + Sync {}
+
+impl<T: AsRef<[u8]> + Debug + Send + Sync> Held for T {}
+
+/// Columns that don't grow any more.
+#[derive(Debug)]
+struct Shared {
+    arena: Box<dyn Held>,
+    entries: Vec<Entry>,
+}
+
 /// A queue of messages in the order of arrival.
 #[derive(Debug, Default)]
 pub struct Batch {
     own: Columns,
-    // Instead, once it was split: what all of its parts share, and which messages are this one's.
-    shared: Option<(Arc<Columns>, Range<usize>)>,
+    // Instead, once it was split, or was decoded: what all of its parts share, and which messages are this one's.
+    shared: Option<(Arc<Shared>, Range<usize>)>,
     // Room that the first message makes: so many messages and bytes.
     expected: (usize, usize),
 }
@@ -102,10 +115,7 @@ impl Batch {
     /// Take the first messages, of about so many bytes and at least one. Both parts stay where they are.
     pub fn split(&mut self, limit: usize) -> Batch {
         let own = std::mem::take(&mut self.own);
-        let (columns, range) = self.shared.take().unwrap_or_else(|| {
-            let end = own.entries.len();
-            (Arc::new(own), 0..end)
-        });
+        let (columns, range) = self.shared.take().unwrap_or_else(|| shared(own.arena, own.entries));
         let entries = columns.entries.get(range.clone()).unwrap_or_default();
         let from = entries.first().map_or(0, |first| first.start);
         let within = entries.partition_point(|entry| entry.end.saturating_sub(from) <= limit);
@@ -129,7 +139,7 @@ impl Batch {
     }
 
     fn arena(&self) -> &[u8] {
-        self.shared.as_ref().map_or(&self.own.arena, |(columns, _)| &columns.arena)
+        self.shared.as_ref().map_or(&self.own.arena, |(columns, _)| (*columns.arena).as_ref())
     }
 
     /// As bytes, for a log that other servers read: the number of messages, the lengths of each one's parts, then the parts.
@@ -148,9 +158,9 @@ impl Batch {
         (out, self.arena().get(self.span()).unwrap_or_default())
     }
 
-    /// What `encode` gave. None: it is something else, or cut short.
-    pub fn decode(data: Vec<u8>) -> Option<Batch> {
-        let mut input = data.as_slice();
+    /// What `encode` gave; it stays where it is. None: it is something else, or cut short.
+    pub fn decode(data: impl Held + 'static) -> Option<Batch> {
+        let mut input = data.as_ref();
         let count = varint::take(&mut input)?;
         // Each takes five bytes at least, so a wrong number can't ask for much memory.
         let mut entries = Vec::with_capacity(usize::try_from(count).ok()?.min(input.len() / 5));
@@ -168,7 +178,7 @@ impl Batch {
             return None;
         }
         // The parts stay where they are, behind the lengths.
-        let head = data.len() - end;
+        let head = data.as_ref().len() - end;
         for entry in &mut entries {
             let edges = [
                 &mut entry.start,
@@ -180,7 +190,7 @@ impl Batch {
             ];
             edges.into_iter().for_each(|edge| *edge += head);
         }
-        Some(Batch { own: Columns { arena: data, entries }, ..Batch::default() })
+        Some(Batch { shared: Some(shared(data, entries)), ..Batch::default() })
     }
 
     /// The messages that the others don't have, in order: each of theirs stands for one of these. Who published, and in which
@@ -245,6 +255,11 @@ impl Batch {
             guid: &arena[entry.guid..entry.end],
         }
     }
+}
+
+fn shared(arena: impl Held + 'static, entries: Vec<Entry>) -> (Arc<Shared>, Range<usize>) {
+    let end = entries.len();
+    (Arc::new(Shared { arena: Box::new(arena), entries }), 0..end)
 }
 
 #[cfg(test)]

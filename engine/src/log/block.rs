@@ -1,5 +1,7 @@
 //! Records one behind the other in one piece of memory: what a commit appends to a log, and the tail of it in a cache.
 
+use std::ops::Range;
+
 use crate::codec::pack;
 use crate::codec::record::{self, Corrupt, Record};
 use crate::log::index::Filters;
@@ -16,6 +18,8 @@ struct Place {
 pub struct Entry {
     /// How many.
     pub count: usize,
+    /// Where the first one lies in the block; one that is alone ends `bytes` behind that.
+    pub start: usize,
     /// Bytes of all of them.
     pub bytes: usize,
     /// The last sequence.
@@ -25,7 +29,7 @@ pub struct Entry {
 }
 
 /// Records by ascending sequence.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Block {
     arena: Vec<u8>,
     places: Vec<Place>,
@@ -140,13 +144,14 @@ impl Block {
     /// What the next entry of a store takes from a place on, so that it has at most so many bytes. One record is always taken.
     pub fn entry(&self, place: usize, bytes_max: usize) -> Option<Entry> {
         let (last, value, behind) = self.next(place)?;
-        let mut entry = Entry { count: 1, bytes: value.len(), last, behind };
+        let start = self.places[behind - 1].end - value.len();
+        let mut entry = Entry { count: 1, start, bytes: value.len(), last, behind };
         while let Some((last, value, behind)) = self.next(entry.behind) {
             let (count, bytes) = (entry.count + 1, entry.bytes + value.len());
             if bytes + pack::overhead(count) > bytes_max.min(pack::BYTES_MAX) {
                 break;
             }
-            entry = Entry { count, bytes, last, behind };
+            entry = Entry { count, start, bytes, last, behind };
         }
         Some(entry)
     }
@@ -207,6 +212,11 @@ impl Block {
                 self.dead += 1;
             }
         }
+    }
+
+    /// What lies somewhere in it; nothing, if that isn't in it.
+    pub fn bytes(&self, place: Range<usize>) -> &[u8] {
+        self.arena.get(place).unwrap_or_default()
     }
 
     fn value(&self, place: usize) -> &[u8] {

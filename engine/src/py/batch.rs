@@ -1,10 +1,12 @@
 //! Messages on their way between the hub and Python: `Batch`, `Message`, `Payload`.
 
+use std::ops::Range;
+
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyMemoryView, PyType};
 
 use super::engine::str_of;
 
@@ -78,9 +80,41 @@ impl Batch {
     }
 
     #[classmethod]
-    fn decode(_class: &Bound<'_, PyType>, py: Python<'_>, data: PyBuffer<u8>) -> PyResult<Batch> {
-        let inner = crate::batch::Batch::decode(data.to_vec(py)?);
+    fn decode(_class: &Bound<'_, PyType>, data: &Bound<'_, PyAny>) -> PyResult<Batch> {
+        let inner = match Slice::of(data)? {
+            Some(slice) => crate::batch::Batch::decode(slice),
+            None => crate::batch::Batch::decode(PyBuffer::<u8>::get(data)?.to_vec(data.py())?),
+        };
         Ok(Batch { inner: inner.ok_or_else(|| PyValueError::new_err("not an encoded batch"))? })
+    }
+}
+
+/// A part of a bytes object, which never changes and so needn't be copied.
+#[derive(Debug)]
+struct Slice {
+    whole: PyBackedBytes,
+    place: Range<usize>,
+}
+
+impl Slice {
+    /// Of bytes, or of a view of some; None for what is neither.
+    fn of(data: &Bound<'_, PyAny>) -> PyResult<Option<Slice>> {
+        if let Ok(bytes) = data.downcast::<PyBytes>() {
+            return Ok(Some(Slice { place: 0..bytes.as_bytes().len(), whole: bytes.clone().into() }));
+        }
+        let Ok(view) = data.downcast::<PyMemoryView>() else { return Ok(None) };
+        let (owner, buffer) = (view.getattr("obj")?, PyBuffer::<u8>::get(view)?);
+        let Ok(bytes) = owner.downcast::<PyBytes>() else { return Ok(None) };
+        let start = (buffer.buf_ptr() as usize).checked_sub(bytes.as_bytes().as_ptr() as usize);
+        let place = start.map(|start| start..start + buffer.len_bytes());
+        let place = place.filter(|place| buffer.is_c_contiguous() && bytes.as_bytes().get(place.clone()).is_some());
+        Ok(place.map(|place| Slice { whole: bytes.clone().into(), place }))
+    }
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        self.whole.get(self.place.clone()).unwrap_or_default()
     }
 }
 

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::batch::{Batch, Pieces};
-use super::output::Returned;
+use super::view::Returned;
 use crate::hub::{Event, Hub, Lane, Limits, Options, Traffic};
 use crate::publish::{Outgoing, Publisher};
 use crate::subject;

@@ -6,9 +6,9 @@ mod batch;
 mod consumer;
 mod engine;
 mod log;
-mod output;
 mod raft;
 mod stan;
+mod view;
 
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -20,7 +20,7 @@ pub(super) struct Admission {
 impl Admission {
     pub(super) fn new(py: Python<'_>, mut inner: log::Admission) -> PyResult<Admission> {
         let block = std::mem::take(&mut inner.block);
-        Ok(Admission { inner, records: Py::new(py, Records { block })? })
+        Ok(Admission { inner, records: Py::new(py, Records::from(block))? })
     }
 }
 

@@ -1,5 +1,7 @@
 //! A block of records, to Python.
 
+use std::sync::Arc;
+
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -11,11 +13,22 @@ use super::corrupt;
 use crate::codec::{pack, record, seal};
 use crate::log::block::{Block, Entry};
 use crate::pages::Source;
+use crate::py::view::View;
+
+/// A record of so many bytes, alone in its entry, isn't copied for it.
+const VIEW_BYTES_MIN: usize = 64 << 10;
 
 /// Records of one commit.
 #[pyclass(module = "streamd._engine")]
 pub(super) struct Records {
-    pub(super) block: Block,
+    // Views share it: whoever changes it then has a copy.
+    block: Arc<Block>,
+}
+
+impl From<Block> for Records {
+    fn from(block: Block) -> Records {
+        Records { block: Arc::new(block) }
+    }
 }
 
 #[pymethods]
@@ -33,15 +46,17 @@ impl Records {
                 }
             }
         }
-        Ok(Records { block })
+        Ok(block.into())
     }
 
     #[staticmethod]
     fn entries(entries: &Bound<'_, PyAny>) -> PyResult<Records> {
-        let mut block = Block::default();
+        let given = entries.try_iter()?.map(|entry| entry?.extract());
+        let entries: Vec<(u64, i64, Bound<'_, PyBytes>)> = given.collect::<PyResult<_>>()?;
+        let bytes = entries.iter().map(|(.., payload)| record::FIXED + payload.as_bytes().len()).sum();
+        let mut block = Block::with_capacity(entries.len(), bytes);
         let mut last = None;
-        for entry in entries.try_iter()? {
-            let (sequence, timestamp_ns, payload): (u64, i64, Bound<'_, PyBytes>) = entry?.extract()?;
+        for (sequence, timestamp_ns, payload) in entries {
             if last.is_some_and(|last| last >= sequence) {
                 return Err(PyValueError::new_err("sequences ascend"));
             }
@@ -49,12 +64,12 @@ impl Records {
             let (subject, headers, payload) = (&b""[..], &b""[..], payload.as_bytes());
             block.push(&record::Record { sequence, timestamp_ns, subject, headers, payload });
         }
-        Ok(Records { block })
+        Ok(block.into())
     }
 
     #[staticmethod]
     fn unpacked(entry: &[u8]) -> PyResult<Records> {
-        Ok(Records { block: Block::unpacked(entry).map_err(corrupt)? })
+        Ok(Block::unpacked(entry).map_err(corrupt)?.into())
     }
 
     #[getter]
@@ -99,7 +114,7 @@ impl Records {
     }
 
     fn extend(&mut self, more: &Records) -> PyResult<()> {
-        if !self.block.extend(&more.block) {
+        if !Arc::make_mut(&mut self.block).extend(&more.block) {
             return Err(PyValueError::new_err("records ascend"));
         }
         Ok(())
@@ -107,17 +122,18 @@ impl Records {
 
     fn sealed(&self, cipher: &Cipher) -> PyResult<Records> {
         let block = self.block.changed(seal::OVERHEAD, |out, value| cipher.inner.seal_into(out, value));
-        Ok(Records { block: block.map_err(corrupt)? })
+        Ok(block.map_err(corrupt)?.into())
     }
 
     fn discard(&mut self, keys: Vec<Bound<'_, PyBytes>>) {
+        let block = Arc::make_mut(&mut self.block);
         for sequence in keys.iter().filter_map(|key| record::key_sequence(key.as_bytes())) {
-            self.block.remove(sequence);
+            block.remove(sequence);
         }
     }
 
     fn discard_range(&mut self, low: u64, high: u64) {
-        self.block.remove_range(low, high);
+        Arc::make_mut(&mut self.block).remove_range(low, high);
     }
 }
 
@@ -138,14 +154,19 @@ impl Packs {
     fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let records = self.records.try_borrow(py)?;
         let block = &records.block;
-        let Some(Entry { count, bytes, last, behind }) = block.entry(self.place, self.bytes_max) else {
+        let Some(Entry { count, start, bytes, last, behind }) = block.entry(self.place, self.bytes_max) else {
             return Ok(None);
         };
         let place = std::mem::replace(&mut self.place, behind);
         let mut values = block.from_place(place).map(|(_, value)| value);
         if count == 1 {
+            let key = PyBytes::new(py, &record::key(last)).into_any();
+            if bytes >= VIEW_BYTES_MIN && self.bytes_max > 0 {
+                let view = View::of_records(Arc::clone(block), start..start + bytes);
+                return PyTuple::new(py, [key, Bound::new(py, view)?.into_any()]).map(Some);
+            }
             let value = values.next().unwrap_or_default();
-            return PyTuple::new(py, [PyBytes::new(py, &record::key(last)), PyBytes::new(py, value)]).map(Some);
+            return PyTuple::new(py, [key, PyBytes::new(py, value).into_any()]).map(Some);
         }
         let entry = PyBytes::new_with(py, pack::overhead(count) + bytes, |out| {
             pack::write(out, last, count, values);

@@ -200,6 +200,8 @@ impl Parser {
         if torn(rest, &message) {
             return Step::Malformed;
         }
+        // Room for all of it, as growing step by step copies what is there each time.
+        self.tail.reserve_exact(total);
         self.tail.extend_from_slice(rest);
         self.open = Some(message);
         cursor.place = cursor.input.len();
@@ -240,7 +242,9 @@ impl Parser {
             }
         };
         let rest = cursor.rest();
-        let missing = message.total().saturating_sub(self.tail.len()).min(rest.len());
+        let missing = message.total().saturating_sub(self.tail.len());
+        self.tail.reserve_exact(missing);
+        let missing = missing.min(rest.len());
         self.tail.extend_from_slice(part(rest, (0, missing)));
         cursor.place += missing;
         if self.tail.len() < message.total() {

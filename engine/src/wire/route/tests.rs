@@ -184,3 +184,19 @@ fn a_flood_without_a_line_end_is_cut_at_the_limit() {
         assert!(parser.kept() <= limit + 10);
     }
 }
+
+#[test]
+fn a_message_in_pieces_has_room_at_once() {
+    let message = [b"RMSG A s 100000\r\n".as_slice(), &vec![b'a'; 100_000], b"\r\n"].concat();
+    for first in [5, 17, 1000] {
+        let mut parser = Parser::default();
+        let (front, rest) = message.split_at(first);
+        assert_eq!(parser.next(&mut Cursor::new(front), true), Step::More);
+        assert_eq!(parser.next(&mut Cursor::new(&rest[..1000]), true), Step::More);
+        let room = parser.tail.capacity();
+        assert!(room >= message.len());
+        let mut cursor = Cursor::new(&rest[1000..]);
+        assert!(matches!(parser.next(&mut cursor, true), Step::Op(Op::Message(_))));
+        assert_eq!(parser.tail.capacity(), room);
+    }
+}
