@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from streamd.streams.sources import Source
     from streamd.streams.stream import Stream
 
-#: Entries on their way: one is written while the one before is acknowledged.
-UNDER_WAY_MAX: Final = 2
+#: Entries on their way: while one is applied, the next is acknowledged, one is written and one sent.
+UNDER_WAY_MAX: Final = 4
 #: An entry holds about this much at most, but for a single message that is bigger.
 ENTRY_BYTES_MAX: Final = 1 << 20
 #: Publishes that go into one call to another server.
