@@ -48,6 +48,15 @@ def test_what_is_given_back_can_be_read_again(store: Store) -> None:
     assert log.read(1) == values
 
 
+def test_a_directory_that_is_gone_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer's thread would end with it, and a server that stops would wait for it."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert not give_back(Path("data.mdb"))
+
+
 def test_quiet_writer_gives_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STORE_LOOK_SECONDS", 0.01)
     given: queue.Queue[Path] = queue.Queue()
