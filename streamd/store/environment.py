@@ -151,6 +151,8 @@ class Environment:
         Errors: StoreLocked, StoreForeign, StoreNewer, StoreUnavailable, StoreCorrupt, StoreFull.
         """
         sync = sync or Sync()
+        # Whoever embeds a server may go elsewhere, and what it was started in may be removed.
+        directory = directory.absolute()
         lock = lock_directory(directory)
         env = None
         try:

@@ -18,10 +18,9 @@ _MADV_DONTNEED: Final = 4  # on Linux
 
 
 def give_back(path: Path) -> bool:
-    """Unmap the pages of a mapped file until they are looked at again. Returns False where the system has no such thing, or the
-    file's directory is gone."""
+    """Unmap the pages of a mapped file until they are looked at again. Returns False where the system has no such thing."""
+    name = os.path.realpath(path)
     try:
-        name = os.path.realpath(path)
         lines = _MAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         madvise = ctypes.CDLL(None).madvise
     except (OSError, AttributeError):

@@ -48,13 +48,23 @@ def test_what_is_given_back_can_be_read_again(store: Store) -> None:
     assert log.read(1) == values
 
 
-def test_a_directory_that_is_gone_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer's thread would end with it, and a server that stops would wait for it."""
+def test_a_store_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the process goes elsewhere, to a directory that is removed: the writer's thread ended there, and a server that
+    was to stop waited for it."""
     gone = tmp_path / "gone"
     gone.mkdir()
+    monkeypatch.chdir(tmp_path)
+    environment = Environment.open(Path("store"))
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert not give_back(Path("data.mdb"))
+    with environment.read() as txn:
+        assert txn.stat(environment.meta)["entries"]
+    data = tmp_path / "store" / DATA_FILE
+    assert mapped_bytes(data) > 0
+    environment.give_back()
+    assert mapped_bytes(data) == 0
+    assert environment.hold_room(1 << 16)
+    environment.close()
 
 
 def test_quiet_writer_gives_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
