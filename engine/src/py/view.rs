@@ -27,7 +27,7 @@ impl Returned {
             Cow::Borrowed(bytes) => Ok(PyBytes::new(py, bytes).into_any()),
             Cow::Owned(bytes) => {
                 let loan = Loan { bytes, returned: self.clone() };
-                Ok(PyMemoryView::from(Bound::new(py, View(Held::Output(loan)))?.as_any())?.into_any())
+                Ok(PyMemoryView::from(Bound::new(py, View(Memory::Output(loan)))?.as_any())?.into_any())
             }
         }
     }
@@ -45,25 +45,25 @@ impl Drop for Loan {
     }
 }
 
-enum Held {
+enum Memory {
     Output(Loan),
     Records(Arc<Block>, Range<usize>),
 }
 
 /// Read-only memory to Python.
 #[pyclass(module = "streamd._engine", frozen)]
-pub(super) struct View(Held);
+pub(super) struct View(Memory);
 
 impl View {
     /// A part of a block, which whoever changes it copies first.
     pub(super) fn of_records(block: Arc<Block>, place: Range<usize>) -> View {
-        View(Held::Records(block, place))
+        View(Memory::Records(block, place))
     }
 
     fn bytes(&self) -> &[u8] {
         match &self.0 {
-            Held::Output(loan) => &loan.bytes,
-            Held::Records(block, place) => block.bytes(place.clone()),
+            Memory::Output(loan) => &loan.bytes,
+            Memory::Records(block, place) => block.bytes(place.clone()),
         }
     }
 }
