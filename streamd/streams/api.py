@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from streamd.api.subjects import Endpoint
     from streamd.streams.jetstream import JetStream
     from streamd.streams.replication.api import ClusterApi
+    from streamd.streams.replication.keeping import Kept
+    from streamd.streams.replication.request import Request
     from streamd.streams.stream import Stream
 
 #: Everything under $JS.API that an answer is owed for; pulls and direct gets are bound by whoever serves them.
@@ -72,10 +74,15 @@ SYSTEM_QUEUE: Final = "_sys_"
 class Call:
     """One request and the way back to who asked."""
 
-    __slots__ = ("_account", "_api", "arguments", "confirmed", "endpoint", "message", "since_ns")
+    __slots__ = ("_account", "_api", "arguments", "confirmed", "endpoint", "held", "kept", "message", "since_ns")
 
     def __init__(
-        self, api: Api, endpoint: Endpoint, arguments: list[str], message: Message, account: str = DEFAULT_ACCOUNT
+        self,
+        api: Api,
+        endpoint: Endpoint,
+        arguments: list[str],
+        message: Message | Request,
+        account: str = DEFAULT_ACCOUNT,
     ) -> None:
         self._api = api
         self._account = account
@@ -83,6 +90,9 @@ class Call:
         self.arguments = arguments
         self.message = message
         self.confirmed = False  # a quorum has said since it came that this server leads the meta group
+        #: How it came to wait for somebody who serves it; None: it hasn't.
+        self.kept: Kept | None = None
+        self.held = False  # this server is to see that it is answered: others may have left it to the leader
         #: Since when it waits for its stream to be served, by the clock that never jumps; 0: it doesn't.
         self.since_ns = 0
 
@@ -97,13 +107,13 @@ class Call:
             self._send(self.endpoint.answer.failure(error))
 
     def ask_again(self, error: ApiError) -> None:
-        """This server leads no more, and can't say what has become of the request: in a cluster the next leader does it,
-        perhaps once more."""
+        """This server leads no more, and can't say what has become of the request: in a cluster who leads next does it, perhaps
+        once more."""
         cluster = self._api.cluster
         if cluster is None:
             self.fail(error)
         else:
-            cluster.ask_again(self.message)
+            cluster.ask_again(self)
 
     def stream(self) -> Stream:
         """The stream named in the subject. Errors: ApiError 10059, 10118."""
@@ -138,10 +148,11 @@ class Api:
         for part in (self.streams, self.consumers, MessageApi(jetstream)):
             self._take(part)
 
-    def join(self, cluster: ClusterApi) -> None:
-        """This server is one of a cluster."""
+    def join(self, cluster: ClusterApi) -> ClusterApi:
+        """This server is one of a cluster. Returns its part of the API."""
         self.cluster = cluster
         self._take(cluster)
+        return cluster
 
     def _take(self, part: object) -> None:
         for endpoint in (*subjects.ENDPOINTS, *subjects.SYSTEM_ENDPOINTS):
@@ -163,6 +174,14 @@ class Api:
             found = subjects.find(message.subject)
             if found is not None:
                 self.serve(Call(self, *found, message))
+
+    def serve_handed(self, request: Request) -> None:
+        """Another server, which has served it, hands a request to this one."""
+        found = subjects.find(request.subject)
+        if found is not None:
+            call = Call(self, *found, request)
+            call.held = True
+            self.serve(call)
 
     def receive_system(self, batch: Batch) -> None:
         """Requests of the system account that are about all accounts. Alone, a server is silent about the cluster's."""

@@ -24,7 +24,7 @@ from streamd.streams.found import Followed, followed
 from streamd.tokens import token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streamd.errors import StoreError
     from streamd.streams.api import Call
@@ -72,7 +72,10 @@ class ConsumerApi:
 
         if existing is not None:
             if settled is existing.config:
-                existing.made.when(partial(done, existing))
+                made = partial(done, existing)
+                existing.made.when(
+                    lambda error: made(error) if error else self._surely(call, stream, partial(made, None))
+                )
                 return
             if existing.push_bound and settled.deliver_subject != existing.config.deliver_subject:
                 raise CONSUMER_NAME_EXISTS()
@@ -104,23 +107,21 @@ class ConsumerApi:
         """One info. An ack floor that was told doesn't go back: of a replicated consumer nothing is told that another server
         wouldn't know if it led next, and nobody tells it who leads no more."""
         consumer = self._consumer(call)
-        stream, reads = consumer.stream, self._jetstream.reads
+        stream = consumer.stream
 
         def counted() -> None:
             answer = wire.ConsumerInfoResponse.of(self.info(consumer))
-            if stream.replica is None or reads is None:
-                call.answer(answer)
-                return
-
-            def confirmed(leading: bool) -> None:
-                if leading:
-                    call.answer(answer)
-                else:
-                    call.ask_again(NOT_AVAILABLE())
-
-            stream.changes.settle(consumer, lambda: reads.confirm(stream, confirmed))
+            stream.changes.settle(consumer, lambda: self._surely(call, stream, lambda: call.answer(answer)))
 
         consumer.pending.when_counted(counted)
+
+    def _surely(self, call: Call, stream: Stream, answer: Callable[[], None]) -> None:
+        """Answer without a change once a quorum has confirmed that this server leads; if another one does, that one answers."""
+        reads = self._jetstream.reads
+        if stream.replica is None or reads is None:
+            answer()
+        else:
+            reads.confirm(stream, lambda leading: answer() if leading else call.ask_again(NOT_AVAILABLE()))
 
     def consumer_delete(self, call: Call, _request: None) -> None:
         """Remove a consumer."""

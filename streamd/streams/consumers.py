@@ -72,7 +72,7 @@ def update_consumer(consumer: Consumer, config: ConsumerConfig, done: Callable[[
 
     def change(rows: Rows) -> After:
         if consumer.closed:
-            return lambda _error: done(CONSUMER_NOT_FOUND())
+            return lambda error: done(CONSUMER_NOT_FOUND() if error is None else storage_error(error))
         definition = consumer_definition(config, consumer.created_ns, 1, consumer.lasts_until)
         rows.put(consumer.stream, consumer.consumer_id, definition, consumer.state.encode())
         return after

@@ -13,7 +13,8 @@ from streamd.api.metadata import level_refused
 from streamd.api.wire import time_parse
 from streamd.streams.direct_batch import DirectBatch
 from streamd.streams.records import header, stored_headers
-from streamd.streams.replication.reads import Request, wanted
+from streamd.streams.replication.reads import wanted
+from streamd.streams.replication.request import Request
 
 if TYPE_CHECKING:
     from streamd._engine import Batch, Message

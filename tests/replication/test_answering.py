@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from streamd.streams.replication import leading
+from streamd.sim.clock import MS, SECOND
+from streamd.streams.replication import keeping, leading
 from streamd.streams.replication.leading import Leading
-from streamd.streams.replication.serving import Serving
 from tests.replication.world import INBOX, World
 
 if TYPE_CHECKING:
-    from streamd._engine import Message
     from tests.replication.world import Server
 
-
-def durable(name: str) -> dict[str, Any]:
-    return {"durable_name": name, "ack_policy": "explicit"}
+GROUP = "G.a.b.c"
 
 
-def consumer(stream: str, name: str) -> dict[str, Any]:
-    return {"stream_name": stream, "config": durable(name), "action": ""}
+def consumer(stream: str, name: str, max_deliver: int = -1) -> dict[str, Any]:
+    config = {"durable_name": name, "ack_policy": "explicit", "max_deliver": max_deliver}
+    return {"stream_name": stream, "config": config, "action": ""}
 
 
 def everywhere(world: World, subject: str, body: bytes | dict[str, Any], name: str) -> None:
@@ -38,6 +37,16 @@ def answered(world: World) -> dict[str, list[Any]]:
         for reply, answer in server.answers:
             found[reply.rsplit(".", 1)[1]].append(answer)
     return found
+
+
+def hear_late(server: Server, milliseconds: int) -> None:
+    """What is agreed on in the meta group gets to a server later."""
+    meta, committed = server.replication.meta, server.replication.meta.committed
+
+    def late(index: int, term: int, command: bytes) -> None:
+        server.clock.call_later(milliseconds * MS, partial(committed, index, term, bytes(command)))
+
+    meta.committed = late  # type: ignore[method-assign]
 
 
 def test_a_leader_that_takes_up_its_streams_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,13 +88,23 @@ def test_a_leader_that_takes_up_its_streams_one_by_one(monkeypatch: pytest.Monke
         assert world.ask(f"$JS.API.CONSUMER.NAMES.{last}")["consumers"] == ["other", "worker"]
 
 
+@pytest.mark.parametrize("late_ms", [0, 30])
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_a_stream_that_moves(replicas: int) -> None:
-    """No request about it is left without an answer."""
-    with World(2, "abcd") as world:
+@pytest.mark.parametrize("seed", range(2, 8))
+def test_a_stream_that_moves(seed: int, replicas: int, late_ms: int) -> None:
+    """Each request about it is answered, once, even while others have yet to hear of what its leader knows."""
+    with World(seed, "abcd") as world:
         world.until(world.formed)
         world.create("M", replicas=replicas)
         world.store("M", 20, size=100_000)
+        world.run(1)
+        if replicas == 3:
+            # From one that isn't to have it.
+            world.ask("$JS.API.STREAM.LEADER.STEPDOWN.M")
+            world.until(lambda: world.leader("M"))
+        for server in world.running:
+            if late_ms and server is not world.leader("M"):
+                hear_late(server, late_ms)
         world.ask("$JS.API.CONSUMER.CREATE.M.worker", consumer("M", "worker"))
         body = {"name": "M", "subjects": ["M.>"], "num_replicas": 4 - replicas}
         everywhere(world, "STREAM.UPDATE.M", body, "update")
@@ -96,7 +115,7 @@ def test_a_stream_that_moves(replicas: int) -> None:
         found = answered(world)
 
         assert found["update"]
-        assert [number for number in range(150) if not found[f"i{number}"]] == []
+        assert [number for number in range(150) if len(found[f"i{number}"]) != 1] == []
         assert {answer["name"] for number in range(150) for answer in found[f"i{number}"] if "error" not in answer} == {
             "worker"
         }
@@ -121,15 +140,9 @@ def test_a_server_that_has_no_replica_and_no_meta_leader() -> None:
             assert "no meta leader, 1 of 4 servers" in answer["error"]["description"]
 
 
-def test_a_request_under_way_at_a_stepdown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_under_way_at_a_stepdown() -> None:
     """Who leads no more when it would answer asks the next leader to."""
     with World(2) as world:
-
-        def ask_again(_serving: Serving, message: Message) -> None:
-            for server in world.running:
-                server.request(message.subject, message.payload, message.reply)
-
-        monkeypatch.setattr(Serving, "ask_again", ask_again)
         world.until(world.formed)
         world.create("S")
         world.ask("$JS.API.CONSUMER.CREATE.S.worker", consumer("S", "worker"))
@@ -143,6 +156,25 @@ def test_a_request_under_way_at_a_stepdown(monkeypatch: pytest.MonkeyPatch) -> N
         found = answered(world)
 
         assert [name for turn in range(6) for number in range(60) if not found[name := f"t{turn}n{number}"]] == []
+
+
+def test_changes_under_way_at_a_stepdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is answered once, by who has made it, though both leaders have heard of it."""
+    monkeypatch.setattr(keeping, "AGAIN_NS", 10 * SECOND)
+    with World(2) as world:
+        world.until(world.formed)
+        world.create("S")
+        for turn in range(6):
+            everywhere(world, "STREAM.LEADER.STEPDOWN.S", b"", f"down{turn}")
+            wanted = range(60 * turn + 1, 60 * turn + 61)
+            for number in wanted:
+                world.run(0.0005)
+                everywhere(world, "CONSUMER.CREATE.S.worker", consumer("S", "worker", number), f"c{number}")
+            world.run(4)
+            found = answered(world)
+            assert [[answer["config"]["max_deliver"] for answer in found[f"c{number}"]] for number in wanted] == [
+                [number] for number in wanted
+            ]
 
 
 def test_two_make_the_same_consumer() -> None:
@@ -190,3 +222,103 @@ def test_a_stepdown_moves_a_leader_once() -> None:
         world.until(lambda: world.leader("S") not in (None, second))
         world.run(0.1)
         assert [answer.get("success") for answer in answered(world)["move"]] == [True, True]
+
+
+def test_what_the_leader_has_done_isnt_done_again() -> None:
+    """Even if a server that had yet to get the stream, and so its share of the requests, leads it in the next moment."""
+    with World(3) as world:
+        world.until(world.formed)
+        world.create("FIRST")
+        world.run(1)
+        moved = 0
+        for number in range(40):
+            name = f"S{number}"
+            everywhere(
+                world, f"STREAM.CREATE.{name}", {"name": name, "subjects": [name], "num_replicas": 3}, f"make{number}"
+            )
+            world.step_until(lambda asked=f"make{number}": answered(world)[asked])  # type: ignore[misc]
+            late = next((server for server in world.running if server.stream(name) is None), None)
+            everywhere(world, f"CONSUMER.CREATE.{name}.worker", consumer(name, "worker"), f"first{number}")
+            world.step_until(lambda asked=f"first{number}": answered(world)[asked])  # type: ignore[misc]
+            if late is None:
+                continue
+            moved += 1
+            leader = world.leader(name)
+            assert leader is not None
+            to = {"placement": {"preferred": late.name}}
+            leader.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{name}", to, f"{INBOX}.down{number}")
+            world.step_until(lambda name=name, late=late: world.leader(name) is late)  # type: ignore[misc]
+            everywhere(world, f"CONSUMER.CREATE.{name}.worker", consumer(name, "worker", 3), f"then{number}")
+            world.run(0.2)
+            assert world.ask(f"$JS.API.CONSUMER.INFO.{name}.worker")["config"]["max_deliver"] == 3
+        assert moved
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_who_led_between_has_done_what_was_kept(noticed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came while nobody led is done by who leads next, and by nobody behind it."""
+    monkeypatch.setattr(keeping, "AGAIN_NS", 10 * SECOND)
+    with World(4) as world:
+        world.until(world.formed)
+        world.create("S")
+        world.ask("$JS.API.CONSUMER.CREATE.S.worker", consumer("S", "worker"))
+        world.run(1)
+        first = world.leader("S")
+        assert first is not None
+        first.kill()
+        for server in world.running if not noticed else ():
+            server.replication.replicas[GROUP].lead.led = lambda: None
+        world.step_until(lambda: all(server.replication.replicas[GROUP].lead.leaderless_ns for server in world.running))
+        asked = 0
+        while world.leader("S") is None:
+            everywhere(world, "CONSUMER.CREATE.S.worker", consumer("S", "worker", 10 + asked), f"k{asked}")
+            asked += 1
+            world.run(0.001)
+        second = world.leader("S")
+        assert second is not None
+        (third,) = (server for server in world.running if server is not second)
+        world.step_until(lambda: answered(world)[f"k{asked - 1}"])
+        second.request("$JS.API.STREAM.LEADER.STEPDOWN.S", {"placement": {"preferred": third.name}}, f"{INBOX}.down")
+        world.step_until(lambda: world.leader("S") is third)
+        everywhere(world, "CONSUMER.CREATE.S.worker", consumer("S", "worker", 6), "then")
+        world.run(0.5)
+        found = answered(world)
+        assert [len(found[name]) for name in [*[f"k{number}" for number in range(asked)], "then"]] == [1] * (asked + 1)
+        assert world.ask("$JS.API.CONSUMER.INFO.S.worker")["config"]["max_deliver"] == 6
+
+
+def test_a_leader_that_leads_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does what it couldn't answer in between."""
+    with World(4) as world:
+        world.until(world.formed)
+        world.create("S")
+        world.ask("$JS.API.CONSUMER.CREATE.S.worker", consumer("S", "worker"))
+        leader = world.leader("S")
+        assert leader is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(leader.replication.reads, "confirm", lambda _stream, done: done(False))
+            everywhere(world, "CONSUMER.INFO.S.worker", b"", "info")
+            world.run(0.01)
+        assert not answered(world)["info"]
+        world.run(0.1)
+        assert [answer["name"] for answer in answered(world)["info"]] == ["worker"]
+
+
+@pytest.mark.parametrize("late_ms", [0, 30])
+@pytest.mark.parametrize("seed", range(5, 9))
+def test_a_stream_that_is_being_made(seed: int, late_ms: int) -> None:
+    """What is asked about it before it is there has one answer, be it that there is none."""
+    with World(seed) as world:
+        world.until(world.formed)
+        for server in world.running:
+            if late_ms and not server.meta:
+                hear_late(server, late_ms)
+        for number in range(400):
+            if number == 10:
+                everywhere(world, "STREAM.CREATE.S", {"name": "S", "subjects": ["S"], "num_replicas": 3}, "make")
+            everywhere(world, "CONSUMER.CREATE.S.worker", consumer("S", "worker"), f"c{number}")
+            world.run(0.00025)
+        world.run(5)
+        found = answered(world)
+        assert [number for number in range(400) if len(found[f"c{number}"]) != 1] == []
+        assert found["c399"][0]["name"] == "worker"

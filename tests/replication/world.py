@@ -243,6 +243,13 @@ class World:
             self.time.run(self.time.now_ns + 10 * MS)
         return found
 
+    def step_until(self, condition: Callable[[], Any]) -> None:
+        """Let as little time pass as that takes."""
+        end_ns = self.time.now_ns + SECOND
+        while not condition():
+            assert self.time.now_ns < end_ns, self.told()
+            self.time.run(self.time.now_ns + MS // 10)
+
     def told(self) -> str:
         """What each server has, for people."""
         lines = []

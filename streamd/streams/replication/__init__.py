@@ -9,6 +9,7 @@ Not here:     consensus (raft), routes (cluster).
       metagroup, joining, bringing          which servers and streams there are, and how both come in
       assigned, mover, answers, membership  streams made, moved and removed; members of groups
       api, infos, view, reads               what clients ask for, and are shown
+        serving, keeping, handing             who answers what, and what becomes of it while nobody can
     replica                               one group on this node: its entries, applied to
       holding, channels                     its streams, and those of NATS Streaming
       proposals, ops, lately                what its leader puts into the log

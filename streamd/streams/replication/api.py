@@ -36,7 +36,6 @@ from streamd.streams.replication.view import name_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from streamd._engine import Message
     from streamd.api.stream import StreamConfig
     from streamd.raft.group import Group
     from streamd.state.meta import Assignment, Change
@@ -59,9 +58,17 @@ class ClusterApi:
         """Whether this server answers a request. Errors: ApiError if nobody could."""
         return self._serving.serves(call)
 
-    def ask_again(self, message: Message) -> None:
-        """Tell all servers of a request that one which leads no more had begun."""
-        self._serving.ask_again(message)
+    def ask_again(self, call: Call) -> None:
+        """Have a request answered that this server can't answer as it leads no more."""
+        self._serving.ask_again(call)
+
+    def look(self, group: str) -> None:
+        """Somebody leads a group from now on, this server or another one."""
+        self._serving.look(group)
+
+    def close(self) -> None:
+        """The server stops."""
+        self._serving.close()
 
     # streams
 

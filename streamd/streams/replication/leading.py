@@ -59,6 +59,8 @@ class Leading:
         self.told: Callable[[], None] = lambda: None
         #: Told when this server begins to lead.
         self.began: Callable[[], None] = lambda: None
+        #: Told when another one leads, perhaps more than once.
+        self.led: Callable[[], None] = lambda: None
         self._replica = replica
         self._clock = replica.services.clock
         self._begin_at: int | None = None
@@ -215,6 +217,7 @@ class Leading:
     def _led_by_another(self) -> None:
         self._leaderless_ns = 0
         self._stop_timer()
+        self.led()
         replica = self._replica
         if not self._listening:
             return

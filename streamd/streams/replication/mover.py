@@ -315,6 +315,10 @@ class Mover:
             self._left[stream.uid] = stream, binding
             self._clock.call_later(LEFT_NS, lambda: self._drop_left(stream.uid))
 
+    def left(self, uid: int) -> bool:
+        """Whether this server led a stream that has moved, and its new leader hasn't asked for what came meanwhile."""
+        return uid in self._left
+
     def _drop_left(self, uid: int) -> None:
         stream = self._left[uid][0] if uid in self._left else None
         batch = self._take_left(uid)

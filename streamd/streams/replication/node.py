@@ -119,8 +119,7 @@ class Replication:
             self._open_group(group, jetstream.journals[group])
         self.view = jetstream.view = self.services.advisories.view = View(self)
         self.announcing = Announcing(self)
-        self.cluster_api = ClusterApi(self)
-        jetstream.api.join(self.cluster_api)
+        self.cluster_api = jetstream.api.join(ClusterApi(self))
         self._leaderless_ns = self.services.clock.monotonic_ns()
         self._tend_timer = self.services.clock.call_later(TEND_NS, self._tend_due)
 
@@ -192,6 +191,7 @@ class Replication:
         if (told := self._told.get(name)) is not None:
             told(replica)
         replica.lead.began = partial(self._leads, replica)
+        replica.lead.led = lambda: self.cluster_api.look(name)
         replica.lead.pass_publishes = partial(self.passing.on, replica)
         replica.lead.pulled, replica.lead.told = self.waiting.note, partial(self.waiting.told, replica)
         replica.failed = self.standing.fail
@@ -309,6 +309,7 @@ class Replication:
     def _leads(self, replica: Replica) -> None:
         """This server leads a group now, and serves it: what it lacks is proposed."""
         self.waiting.end(replica)
+        self.cluster_api.look(replica.name)
         for wanted in list(self.meta.state.streams.values()):
             if wanted.group == replica.name:
                 self.assigned.look_at(wanted)
@@ -334,6 +335,7 @@ class Replication:
             self._leaderless_ns = self._leaderless_ns or self.services.clock.monotonic_ns()
         else:
             self._leaderless_ns = 0
+            self.cluster_api.look(META)
         self.membership.look()
 
     def _tend_due(self) -> None:
@@ -437,6 +439,7 @@ class Replication:
     def close(self) -> None:
         """The server stops."""
         self._tend_timer.cancel()
+        self.cluster_api.close()
         for replica in self.replicas.values():
             replica.close()
         self.host.close()

@@ -6,11 +6,10 @@ A request asks for that by the header `Nats-Read: linearizable`. A replica that 
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from streamd.streams.records import header
+from streamd.streams.replication.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,16 +27,6 @@ LINEARIZABLE: Final = "linearizable"
 def wanted(headers: bytes) -> bool:
     """Whether a request asks for that."""
     return bool(headers) and header(headers, HEADER) == LINEARIZABLE
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A direct get that came from another server."""
-
-    subject: str
-    reply: str
-    headers: bytes
-    payload: bytes
 
 
 class Reads:
@@ -69,8 +58,7 @@ class Reads:
         if leader is None or leader == stream.replica.group.node:
             failed()
             return
-        fields = [stream.name, request.subject, request.reply, request.headers.decode("latin-1")]
-        payload = json.dumps(fields).encode() + b"\0" + request.payload
+        payload = b"\0".join([stream.name.encode(errors="surrogateescape"), request.encode()])
 
         def answered(answer: bytes | None) -> None:
             if answer != b"ok":
@@ -79,11 +67,10 @@ class Reads:
         self._replication.net.call(leader, READ, payload, answered, timeout_ns=TIMEOUT_NS)
 
     def _serve(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
-        text, _, body = payload.partition(b"\0")
-        name, subject, reply, headers = json.loads(text)
-        stream = self._replication.jetstream.streams.get(name)
+        name, _, request = payload.partition(b"\0")
+        stream = self._replication.jetstream.streams.get(name.decode(errors="surrogateescape"))
         if stream is None or not stream.leads:
             answer(b"no")
             return
         answer(b"ok")
-        stream.direct.answer_linearizable(Request(subject, reply, headers.encode("latin-1"), body))
+        stream.direct.answer_linearizable(Request.decode(request))
