@@ -286,18 +286,28 @@ class Writer:
 
     # --- the writer's thread
 
-    def _run(self) -> None:
+    def _meanwhile(self, call: Callable[[], object]) -> None:
+        """Between commits: a mistake of ours doesn't end the thread there, as others wait for what it does next."""
+        try:
+            call()
+        except Exception as error:
+            _log.critical("store.writer_failed directory=%s", self.environment.directory, exc_info=error)
+
+    def _tell(self, call: Callable[[], None]) -> None:
         assert self._notify is not None
+        self._notify(call)
+
+    def _run(self) -> None:
         journaled, looked = False, True  # looked: at pages of the map
         while True:
             patience = limits.JOURNAL_SECONDS_MAX if journaled else limits.STORE_LOOK_SECONDS if looked else -1
             if not self._handed.acquire(timeout=patience):
                 if journaled:
                     journaled = False
-                    self._notify(self._take_over)
+                    self._meanwhile(lambda: self._tell(self._take_over))
                 else:
                     looked = False
-                    self.environment.give_back()
+                    self._meanwhile(self.environment.give_back)
                 continue
             group = self._flying
             if group is None:
@@ -310,7 +320,7 @@ class Writer:
             self._landed = group
             group = None  # or all that it holds would stay until the next one
             self._ended.release()
-            self._notify(self._land)
+            self._meanwhile(lambda: self._tell(self._land))
 
     def _release_loop(self) -> None:
         """Let the loop thread go on, once a commit."""
@@ -338,17 +348,18 @@ class Writer:
 
     def _fail(self, group: Group, error: Exception) -> None:
         """What an error means for a group, and for what comes behind it."""
-        directory = self.environment.directory
-        if isinstance(error, (lmdb.Error, OSError)):
-            group.error = self.environment.explain(error)
-        elif isinstance(error, StoreError):
-            group.error = error
-        else:
-            # A bug. Nobody may wait for ever for a commit that never ends, nor write on behind it.
-            _log.critical("store.writer_failed directory=%s", directory, exc_info=error)
-            group.error = StoreFailed(directory, f"writer: {error!r}")
+        group.error = self._explained(error)
         if not isinstance(group.error, StoreFull):
             self.failed = group.error
+
+    def _explained(self, error: Exception) -> StoreError:
+        if isinstance(error, (lmdb.Error, OSError)):
+            return self.environment.explain(error)
+        if isinstance(error, StoreError):
+            return error
+        # A bug. Nobody may wait for ever for a commit that never ends, nor write on behind it.
+        _log.critical("store.writer_failed directory=%s", self.environment.directory, exc_info=error)
+        return StoreFailed(self.environment.directory, f"writer: {error!r}")
 
     def _commit_pages(self, group: Group) -> None:
         """Apply and commit a group to LMDB, growing the map as often as needed."""
@@ -403,7 +414,6 @@ class Writer:
 
     def _run_relaxed(self) -> None:
         """The thread while the loop thread commits: sync now and then, and say that the journal waits to be taken over."""
-        assert self._notify is not None
         sync = self.environment.sync
         sync_seconds = sync.interval_ns / 1e9 if sync.mode == "interval" else math.inf
         synced_at, commits, looked = self._seconds(), self.commits, True
@@ -417,18 +427,18 @@ class Writer:
             if not idle:
                 looked = True
             elif self.journaled.logs:
-                self._notify(self._take_over)
+                self._meanwhile(lambda: self._tell(self._take_over))
             elif looked:
                 looked = False
-                self.environment.give_back()
+                self._meanwhile(self.environment.give_back)
 
     def _sync_now(self) -> None:
         # Cleared first: what is committed while this runs may or may not be in it.
         self._unsynced = False
         try:
             self.environment.flush()
-        except (lmdb.Error, OSError) as error:
-            explained = self.environment.explain(error)
+        except Exception as error:
+            explained = self._explained(error)
             if isinstance(explained, StoreFull):
                 # What it had no room for was acked, and the system has given it up: room mends nothing.
                 explained = StoreFailed(self.environment.directory, str(error))

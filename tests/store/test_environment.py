@@ -15,7 +15,7 @@ import pytest
 
 from streamd import Server, limits
 from streamd.config.models import Config, JetStreamConfig
-from streamd.errors import StoreError, StoreForeign, StoreFull, StoreLocked, StoreNewer
+from streamd.errors import StoreError, StoreFailed, StoreForeign, StoreFull, StoreLocked, StoreNewer
 from streamd.store import Environment, Outcome, StreamLog, Sync, Work, Writer
 from streamd.store.directory import VERSION
 from tests.store.conftest import Store, error_of
@@ -232,6 +232,30 @@ def test_dead_writer_fails_what_comes(
     again = Environment.open(tmp_path)
     assert again.clean  # nothing was ever written
     again.close()
+
+
+def test_a_sync_that_fails_for_no_known_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What was acked before may be lost: nothing more is accepted."""
+    environment = Environment.open(tmp_path, sync=Sync("interval", 10**6))
+
+    def wrong() -> None:
+        raise ZeroDivisionError
+
+    flush, environment.flush = environment.flush, wrong  # type: ignore[method-assign]
+    writer = Writer(environment, notify=lambda call: None)
+    outcomes: list[Outcome] = []
+    deadline = time.monotonic() + 10
+    while not outcomes or outcomes[-1].error is None:
+        assert time.monotonic() < deadline
+        work = Work()
+        work.of(1).definition = b"{}"
+        writer.submit(work, outcomes.append)
+    assert isinstance(outcomes[-1].error, StoreFailed)
+    assert "ZeroDivisionError" in str(outcomes[-1].error)
+    assert "store.writer_failed" in caplog.text
+    environment.flush = flush  # type: ignore[method-assign]
+    writer.close()
+    environment.close()
 
 
 def test_unclean_end_is_noticed(tmp_path: Path) -> None:

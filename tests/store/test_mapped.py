@@ -6,12 +6,12 @@ import queue
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from streamd import limits
-from streamd.store import Environment, StreamLog, TailCache, Work, Writer
+from streamd.store import Environment, StreamLog, Sync, TailCache, Work, Writer
 from streamd.store.directory import DATA_FILE
 from streamd.store.mapped import give_back
 from tests.store.records import records, sequence
@@ -19,6 +19,7 @@ from tests.store.records import records, sequence
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamd.store import Outcome
     from tests.store.conftest import Store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the system has no /proc")
@@ -93,6 +94,39 @@ def test_quiet_writer_gives_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         given.get(timeout=0.1)
     writer.close()
     environment.close()
+
+
+@pytest.mark.parametrize("mode", ["always", "interval"])
+def test_a_mistake_while_nothing_is_committed(
+    tmp_path: Path,
+    mode: Literal["always", "interval"],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is told, and the writer goes on: who submits something else, or closes, would wait for a thread that is no more."""
+    monkeypatch.setattr(limits, "STORE_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "JOURNAL_SECONDS_MAX", 0.01)
+    tried: queue.Queue[Path] = queue.Queue()
+
+    def wrong(data: Path) -> None:
+        tried.put(data)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("streamd.store.environment.give_back", wrong)
+    environment = Environment.open(tmp_path / "store", sync=Sync(mode, 10**9))
+    calls: queue.Queue[Callable[[], None]] = queue.Queue()
+    writer = Writer(environment, notify=calls.put)
+    outcomes: list[Outcome] = []
+    for number in range(2):
+        tried.get(timeout=20)
+        work = Work()
+        StreamLog(environment, TailCache(0), 1).of(work).definition = b"{%d}" % number
+        writer.submit(work, outcomes.append)
+        writer.settle()
+    writer.close()
+    environment.close()
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert "store.writer_failed" in caplog.text
 
 
 def test_map_stays_where_it_is_while_it_is_given_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
