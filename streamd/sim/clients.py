@@ -9,6 +9,8 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from streamd.config.models import SYSTEM_ACCOUNT
+from streamd.core.access import DEFAULT_ACCOUNT
 from streamd.sim.clock import MS, SECOND
 
 if TYPE_CHECKING:
@@ -27,13 +29,15 @@ PULL_NS: Final = 400 * MS
 
 
 class Client:
-    """A connection to one server at a time, with an inbox."""
+    """A connection to one server at a time, with an inbox in each of its accounts."""
+
+    accounts: tuple[str, ...] = (DEFAULT_ACCOUNT,)
 
     def __init__(self, world: FullWorld, name: str) -> None:
         self.world = world
         self.name = name
         self._node: FullNode | None = None
-        self._binding: Binding | None = None
+        self._bindings: list[Binding] = []
         self._waiting: dict[str, Callable[[Message | None], None]] = {}
         self._count = 0
 
@@ -53,13 +57,14 @@ class Client:
         done: Callable[[Message | None], None],
         *,
         headers: bytes = b"",
+        account: str = DEFAULT_ACCOUNT,
         timeout_ns: int = TIMEOUT_NS,
     ) -> None:
         """Ask; `done` hears the answer, or None."""
         inbox = self._inbox()
         self._waiting[inbox] = done
         self.world.time.after(timeout_ns, partial(self._answered, inbox, None))
-        self._publish(subject, payload, inbox, headers)
+        self._publish(subject, payload, inbox, headers, account)
 
     def listen(self, subject: str, payload: bytes, heard: Callable[[Message], None], *, for_ns: int) -> None:
         """Ask, and hear what comes for a while, whatever its subject is."""
@@ -85,23 +90,27 @@ class Client:
         self._count += 1
         return f"_INBOX.{self.name}.{self._count}"
 
-    def _publish(self, subject: str, payload: bytes, reply: str, headers: bytes) -> None:
+    def _publish(
+        self, subject: str, payload: bytes, reply: str, headers: bytes, account: str = DEFAULT_ACCOUNT
+    ) -> None:
         node = self._connected()
         if node is not None and node.clock.running:
-            node.bus.publish(subject, payload, reply=reply, headers=headers)
+            node.bus.publish(subject, payload, reply=reply, headers=headers, account=account)
 
     def _connected(self) -> FullNode | None:
         """The server, another one if that is gone, or sometimes just so."""
         world = self.world
         if self._node is not None and self._node.machine.process is self._node and world.rng.random() > 0.02:
             return self._node
-        if self._binding is not None and self._node is not None and self._node.machine.process is self._node:
-            self._binding.close()
+        if self._node is not None and self._node.machine.process is self._node:
+            for binding in self._bindings:
+                binding.close()
         nodes = world.nodes()
         self._node = world.rng.choice(nodes) if nodes else None
-        self._binding = None
+        self._bindings = []
         if self._node is not None:
-            self._binding = self._node.bus.bind([f"_INBOX.{self.name}.*"], self._heard)
+            bind, inboxes = self._node.bus.bind, [f"_INBOX.{self.name}.*"]
+            self._bindings = [bind(inboxes, self._heard, account=account) for account in self.accounts]
         return self._node
 
     def _heard(self, batch: Batch) -> None:
@@ -190,6 +199,8 @@ class Consumer(Client):
 class Operator(Client):
     """Makes the stream and its consumer, then moves leaders about and makes and removes other streams."""
 
+    accounts = (DEFAULT_ACCOUNT, SYSTEM_ACCOUNT)
+
     def __init__(self, world: FullWorld, name: str) -> None:
         super().__init__(world, name)
         self._streams = 0
@@ -220,9 +231,12 @@ class Operator(Client):
             answer = json.loads(message.payload) if message is not None and message.payload else None
             kind = "unanswered" if answer is None else "refused" if "error" in answer else "answered"
             self.world.counts[f"requests {kind}"] += 1
+            if kind == "answered" and "LEADER.STEPDOWN" in what:
+                self.world.counts["leaders moved" if what.startswith("STREAM.") else "meta leaders moved"] += 1
             done(answer)
 
-        self.request(f"$JS.API.{what}", payload, answered, timeout_ns=API_NS)
+        account = SYSTEM_ACCOUNT if what.startswith("META.") else DEFAULT_ACCOUNT
+        self.request(f"$JS.API.{what}", payload, answered, account=account, timeout_ns=API_NS)
 
     def _next(self) -> None:
         if self.done:

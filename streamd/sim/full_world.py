@@ -43,6 +43,8 @@ MUST_HAPPEN: Final = (
     "acks confirmed",
     "acks missing",
     "delivered",
+    "leaders moved",
+    "meta leaders moved",
     "publishes refused",
     "requests answered",
 )
