@@ -74,7 +74,18 @@ SYSTEM_QUEUE: Final = "_sys_"
 class Call:
     """One request and the way back to who asked."""
 
-    __slots__ = ("_account", "_api", "arguments", "confirmed", "endpoint", "held", "kept", "message", "since_ns")
+    __slots__ = (
+        "_account",
+        "_api",
+        "arguments",
+        "confirmed",
+        "endpoint",
+        "held",
+        "kept",
+        "known",
+        "message",
+        "since_ns",
+    )
 
     def __init__(
         self,
@@ -89,6 +100,7 @@ class Call:
         self.endpoint = endpoint
         self.arguments = arguments
         self.message = message
+        self.known = False  # it has been looked at before, here or at another server
         self.confirmed = False  # a quorum has said since it came that this server leads the meta group
         #: How it came to wait for somebody who serves it; None: it hasn't.
         self.kept: Kept | None = None
@@ -176,11 +188,11 @@ class Api:
                 self.serve(Call(self, *found, message))
 
     def serve_handed(self, request: Request) -> None:
-        """Another server, which has served it, hands a request to this one."""
+        """Another server, which others left a request to, hands it to this one."""
         found = subjects.find(request.subject)
         if found is not None:
             call = Call(self, *found, request)
-            call.held = True
+            call.held = call.known = True
             self.serve(call)
 
     def receive_system(self, batch: Batch) -> None:

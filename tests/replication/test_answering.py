@@ -140,6 +140,27 @@ def test_a_server_that_has_no_replica_and_no_meta_leader() -> None:
             assert "no meta leader, 1 of 4 servers" in answer["error"]["description"]
 
 
+def test_too_many_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks hears at once that it is one too many."""
+    monkeypatch.setattr(keeping, "KEPT_MAX", 2)
+    with World(4) as world:
+        world.until(world.formed)
+        world.create("S")
+        first = world.leader("S")
+        assert first is not None
+        left = next(server for server in world.running if server is not first)
+        for server in list(world.running):
+            if server is not left:
+                server.kill()
+        world.run(0.1)
+        for number in range(3):
+            left.request("$JS.API.STREAM.INFO.S", b"", f"{INBOX}.i{number}")
+        world.run(0.1)
+        found = answered(world)
+        assert [len(found[f"i{number}"]) for number in range(3)] == [0, 0, 1]
+        assert "too many requests wait here already" in found["i2"][0]["error"]["description"]
+
+
 def test_a_request_under_way_at_a_stepdown() -> None:
     """Who leads no more when it would answer asks the next leader to."""
     with World(2) as world:
@@ -322,3 +343,22 @@ def test_a_stream_that_is_being_made(seed: int, late_ms: int) -> None:
         found = answered(world)
         assert [number for number in range(400) if len(found[f"c{number}"]) != 1] == []
         assert found["c399"][0]["name"] == "worker"
+
+
+def test_a_copy_that_is_quicker_than_the_request_itself() -> None:
+    """Who has done what another server has handed to it doesn't do it again when it hears of it, but what is asked again."""
+    with World(4) as world:
+        world.until(world.formed)
+        meta = world.meta_leader()
+        assert meta is not None
+        number = 0
+        while (leader := world.leader(f"S{number}")) in (None, meta):
+            number += 1
+            world.create(f"S{number}")
+        assert leader is not None
+        body = consumer(f"S{number}", "worker")
+        # The stream is new: the meta leader sees to it that it is answered.
+        for number_of_answers, server in [(1, meta), (1, leader), (2, leader), (3, leader)]:
+            server.request(f"$JS.API.CONSUMER.CREATE.S{number}.worker", body, f"{INBOX}.same")
+            world.run(0.05)
+            assert len(answered(world)["same"]) == number_of_answers

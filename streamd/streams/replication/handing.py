@@ -1,6 +1,6 @@
-"""Requests of the JetStream API that one server hands to another one: its leader can't answer them any more.
+"""Requests of the JetStream API that one server hands to another one: others left them to it, and it doesn't lead any more.
 
-Guarantee:  the next leader does what it is handed unless it has heard the very same request itself, and has done it.
+Guarantee:  who leads does what it is handed, unless it has heard the very same request itself and has done it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,45 @@ from streamd.streams.replication.request import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from streamd.clock import Clock
     from streamd.raft.net import NodeId
     from streamd.streams.api import Call
     from streamd.streams.replication.node import Replication
 
 REQUEST: Final = "api.request"
 TIMEOUT_NS: Final = 1_000_000_000
-#: What was served is remembered so long, and so much of it.
-SERVED_NS: Final = 5_000_000_000
-SERVED_MAX: Final = 20_000
+#: Requests are remembered so long, and so many of them.
+RECENT_NS: Final = 5_000_000_000
+RECENT_MAX: Final = 20_000
+
+
+class Recent:
+    """Requests by subject and reply, as far as that is not long ago."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._at_ns: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def note(self, call: Call) -> None:
+        """This one, now."""
+        key, now_ns = _key(call), self._clock.monotonic_ns()
+        self._at_ns[key] = now_ns
+        self._at_ns.move_to_end(key)
+        while len(self._at_ns) > RECENT_MAX or now_ns - next(iter(self._at_ns.values())) >= RECENT_NS:
+            self._at_ns.popitem(last=False)
+
+    def since(self, call: Call, at_ns: int) -> bool:
+        """Whether this one was noted at a time or later."""
+        noted_ns = self._at_ns.get(_key(call))
+        return noted_ns is not None and noted_ns >= at_ns and self._clock.monotonic_ns() - noted_ns < RECENT_NS
+
+    def take(self, call: Call) -> bool:
+        """Forget this one. Returns whether it was there."""
+        return self._at_ns.pop(_key(call), None) is not None
+
+
+def _key(call: Call) -> tuple[str, str]:
+    return call.message.subject, call.message.reply
 
 
 class Handing:
@@ -33,31 +63,39 @@ class Handing:
         self._net = replication.net
         self._clock = replication.services.clock
         self._serve = serve
-        self._served: OrderedDict[tuple[str, str], int] = OrderedDict()  # when, by subject and reply
+        self._heard = Recent(self._clock)  # by this server itself
+        self._served = Recent(self._clock)
+        self._ahead = Recent(self._clock)  # served as it was handed, before this server heard it itself
         self._net.serve(REQUEST, self._come)
 
-    # what was served
+    # copies of a request
+
+    def hears(self, call: Call) -> bool:
+        """A request came from a client. Returns whether that is news: another copy may have been quicker. A client may ask the
+        same again, and have the answer where it had the last."""
+        if not call.message.reply:
+            return True
+        if self._ahead.take(call):
+            return False
+        self._heard.note(call)
+        return True
 
     def first(self, call: Call) -> bool:
         """Whether a request that is about to be served hasn't been yet, in another copy."""
-        message, now_ns = call.message, self._clock.monotonic_ns()
-        if not message.reply:
+        if not call.message.reply:
             return True
-        key = message.subject, message.reply
-        served_ns = self._served.get(key, -SERVED_NS)
-        # Only of these there may be two: a client may ask the same again, and have the answer where it had the last.
-        other = call.held or (call.kept is not None and served_ns >= call.kept.since_ns)
-        if other and now_ns - served_ns < SERVED_NS:
+        kept_ns = None if call.kept is None else call.kept.since_ns
+        since_ns = 0 if call.held else kept_ns
+        if since_ns is not None and self._served.since(call, since_ns):
             return False
-        self._served[key] = now_ns
-        self._served.move_to_end(key)
-        while len(self._served) > SERVED_MAX or now_ns - next(iter(self._served.values())) >= SERVED_NS:
-            self._served.popitem(last=False)
+        self._served.note(call)
+        if call.held and not self._heard.since(call, 0):
+            self._ahead.note(call)
         return True
 
     def undone(self, call: Call) -> None:
         """What was served came to nothing."""
-        self._served.pop((call.message.subject, call.message.reply), None)
+        self._served.take(call)
 
     # handing over
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from streamd.api.errors import NOT_AVAILABLE, STREAM_OFFLINE, ApiError
+from streamd.api.errors import STREAM_OFFLINE, ApiError
 from streamd.streams.journals import META
 from streamd.streams.replication.handing import Handing
 from streamd.streams.replication.keeping import Keeping
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from streamd.streams.replication.node import Replication
     from streamd.streams.stream import Stream
 
+TOO_MANY: Final = "too many requests wait here already"
 #: What the meta leader has agreed on is known everywhere by then.
 NEW_NS: Final = 500_000_000
 #: Requests that the meta leader answers; all others with a stream in their subject are its leader's.
@@ -57,6 +58,9 @@ class Serving:
     def serves(self, call: Call) -> bool:
         """Whether this server answers a request now. Errors: ApiError if nobody could, or not in time."""
         meta = self._replication.meta
+        if not (call.known or self._handing.hears(call)):
+            return False
+        call.known = True
         if call.endpoint.handler in OF_META:
             here = meta.leading or self._keep_for_meta(call)
         elif not call.arguments:
@@ -187,7 +191,8 @@ class Serving:
         """Look at a request again while something is missing. Returns False. Errors: ApiError when that takes too long."""
         if for_ns > PATIENCE_NS:
             raise unavailable(why())
-        self._keeping.keep(call, group, self._last_term(group))
+        if not self._keeping.keep(call, group, self._last_term(group)):
+            raise unavailable(TOO_MANY)
         return False
 
     def _last_term(self, group: str) -> int:
@@ -212,7 +217,7 @@ class Serving:
     def _hold(self, call: Call, group: Group | None) -> None:
         name = "" if group is None else group.name
         if not self._keeping.keep(call, name, self._last_term(name)):
-            call.fail(NOT_AVAILABLE())
+            call.fail(unavailable(TOO_MANY))
 
     def close(self) -> None:
         """The server stops."""
