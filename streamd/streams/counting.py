@@ -66,7 +66,7 @@ class Counting:
 class PendingCount:
     """The count of one consumer, which is brought into `ConsumerState.num_pending`."""
 
-    __slots__ = ("_again", "_expected", "_known", "_steps", "_then", "consumer", "upto")
+    __slots__ = ("_again", "_behind", "_expected", "_known", "_steps", "_then", "consumer", "upto")
 
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
@@ -78,13 +78,14 @@ class PendingCount:
         self._known = False
         self._again = False
         self._then: list[Callable[[], None]] = []
+        self._behind: list[Callable[[], None]] = []  # who asked since it is to be counted once more
 
     def when_counted(self, then: Callable[[], None]) -> None:
         """Call as soon as what is pending is known; at once if it is."""
         if self._steps is None:
             then()
         else:
-            self._then.append(then)
+            (self._behind if self._again else self._then).append(then)
 
     def begin(self, *, anew: bool = False) -> None:
         """Count. If that is under way it goes on, and is done once more behind it; `anew`: it is worth nothing any more.
@@ -104,11 +105,17 @@ class PendingCount:
             self._again = True
             return
         if anew or not self._known:
-            state.num_pending = ahead + stream.state.bounds(consumer.filters)[2]
-        self._expected, self.upto = state.num_pending - ahead, stream.committed_seq
-        self._steps = stream.count_pending(consumer.filters, from_seq)
+            state.num_pending, self.upto = ahead + stream.state.bounds(consumer.filters)[2], stream.committed_seq
+        self._steps = self._count()
         if not under_way:
             stream.services.counting.take(self)
+
+    def _count(self) -> Generator[int, None, int]:
+        """Its first step may come long after `begin`: until then what is new adds to what was taken as pending."""
+        consumer = self.consumer
+        ahead, from_seq = consumer.ordinary()
+        self._expected, self.upto = consumer.state.num_pending - ahead, consumer.stream.committed_seq
+        return (yield from consumer.stream.count_pending(consumer.filters, from_seq))
 
     def step(self) -> int | None:
         """Count on. Returns how many records were looked at, None at the end. Errors: CorruptRecord."""
@@ -122,14 +129,15 @@ class PendingCount:
         except CorruptRecord:
             self._end()
             raise
-        self._end()
-        if self._again and not self.consumer.closed:
-            self._again = False
+        again, self._again = self._again and not self.consumer.closed, False
+        self._end(again=again)
+        if again:
             self.begin()
         return None
 
-    def _end(self) -> None:
+    def _end(self, *, again: bool = False) -> None:
         self._steps = None
-        then, self._then = self._then, []
-        for call in then:
+        then, behind = self._then, self._behind
+        self._then, self._behind = (behind, []) if again else ([], [])
+        for call in then if again else [*then, *behind]:
             call()

@@ -93,6 +93,30 @@ async def test_many_are_counted_in_pieces(small_pieces: list[int], client: Clien
     assert (await js.consumer_info("S", "c")).num_pending == 50
 
 
+async def test_what_comes_before_a_count_has_begun_counts_once(
+    small_pieces: list[int], monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
+    """Its turn comes behind that of another one."""
+    js = client.jetstream()
+    await js.add_stream(StreamConfig(name="S", subjects=["s.*"]))
+    await fill(client, js, 300)
+    stopped: list[Counting] = []
+    turn = Counting._turn
+    monkeypatch.setattr(Counting, "_turn", lambda self: stopped.append(self))
+    made = [asyncio.ensure_future(js.add_consumer("S", from_seq(151, name, "s.1"))) for name in ("c", "d")]
+    await client.flush()
+    async with asyncio.timeout(10):
+        while not stopped or len(stopped[0]._under_way) < 2:
+            await asyncio.sleep(0)
+    await asyncio.gather(*[js.publish("s.1", b"more") for _ in range(30)])
+    monkeypatch.setattr(Counting, "_turn", turn)
+    turn(stopped[0])
+
+    await asyncio.gather(*made)
+    assert [(await js.consumer_info("S", name)).num_pending for name in ("c", "d")] == [80, 80]
+    assert small_pieces
+
+
 async def test_a_batch_of_direct_gets_is_of_one_moment(small_pieces: list[int], client: Client) -> None:
     """What is stored while it goes out isn't part of it, and what is left is never less than nothing."""
     js = client.jetstream()
