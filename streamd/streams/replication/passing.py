@@ -3,7 +3,8 @@
 In the walk:  leading (at the one before) → a call → here → proposals (at the next one).
 Guarantee:    a message is stored once though both may have it: whoever stands for leader listens from then on, and the one
               before listens until it hears of that. What both have is the same in every part, and counts once. What is passed
-              on may be quicker than the same message on its own way: it waits until that way is empty.
+              on may be quicker than the same message on its own way: it waits until that way is empty. If the next leader
+              leads no more by then, what it hasn't proposed itself goes on to the one after it.
 Not here:     channels of NATS Streaming, whose service keeps what its clients send.
 """
 
@@ -62,9 +63,13 @@ class Passing:
             self._take(replica, entry, self._clock.monotonic_ns() + TIMEOUT_NS)
 
     def _take(self, replica: Replica, entry: bytes, until_ns: int) -> None:
+        leader = replica.group.leader
         if replica.leading:
-            self.once_heard(lambda: self._heard(replica, entry))
-        elif replica.group.leader == replica.group.node and self._clock.monotonic_ns() < until_ns:
+            self.once_heard(lambda: self._heard(replica, entry, until_ns))
+        elif leader not in (None, replica.group.node):
+            # This server has led for a moment: what it has proposed of this is nothing to pass on.
+            self.on(replica, replica.proposals.unproposed(_publishes(replica, entry)))
+        elif self._clock.monotonic_ns() < until_ns:
             self._clock.call_later(AGAIN_NS, lambda: self._take(replica, entry, until_ns))
 
     def once_heard(self, call: Callable[[], None]) -> Timer:
@@ -91,11 +96,14 @@ class Passing:
             self._clock.call_soon(call)
         return timer
 
-    def _heard(self, replica: Replica, entry: bytes) -> None:
+    def _heard(self, replica: Replica, entry: bytes, until_ns: int) -> None:
         """Nothing is on its way any more that is as old as the entry."""
-        leader = replica.group.leader
         if replica.leading:
-            found = [(replica.owners.get(op.uid), Batch.decode(op.body)) for op in ops.decode(entry)[1]]
-            replica.proposals.passed([(owner, batch) for owner, batch in found if isinstance(owner, Stream)])
-        elif leader is not None and leader != replica.group.node:
-            self._send(leader, replica.name, entry)
+            replica.proposals.passed(_publishes(replica, entry))
+        else:
+            self._take(replica, entry, until_ns)
+
+
+def _publishes(replica: Replica, entry: bytes) -> list[tuple[Stream, Batch]]:
+    found = [(replica.owners.get(op.uid), Batch.decode(op.body)) for op in ops.decode(entry)[1]]
+    return [(owner, batch) for owner, batch in found if isinstance(owner, Stream)]

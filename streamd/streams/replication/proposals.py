@@ -140,6 +140,13 @@ class Proposals:
         self._sources.extend(Held(stream, batch) for stream, batch in [*left, *waiting] if len(batch))
         self._plan()
 
+    def unproposed(self, publishes: list[tuple[Stream, Batch]]) -> list[tuple[Stream, Batch]]:
+        """Those that this server didn't propose when it led last; none if that is too long ago."""
+        if not self._lately.known:
+            return []
+        left = [(stream, batch.without(self._lately.of(stream.uid))) for stream, batch in publishes]
+        return [(stream, batch) for stream, batch in left if len(batch)]
+
     def rows(self, change: Change) -> None:
         """Write rows by way of the log."""
 
@@ -406,7 +413,6 @@ class Proposals:
     def abandon(self) -> list[tuple[Stream, Batch]]:
         """This server doesn't lead any more: what is under way may or may not be committed; what waits won't be proposed.
         Returns the publishes that are under way."""
-        self._lately.forget()
         self._leadership += 1
         under_way, self._under_way, self._freezing = self._under_way, {}, False
         queue, self._queue = self._queue, deque()
