@@ -39,14 +39,22 @@ def answered(world: World) -> dict[str, list[Any]]:
     return found
 
 
-def hear_late(server: Server, milliseconds: int) -> None:
+def until_answered(world: World, name: str) -> None:
+    world.step_until(lambda: answered(world)[name])
+
+
+def until_led(world: World, stream: str, server: Server) -> None:
+    world.step_until(lambda: world.leader(stream) is server)
+
+
+def hear_late(server: Server, milliseconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is agreed on in the meta group gets to a server later."""
     meta, committed = server.replication.meta, server.replication.meta.committed
 
     def late(index: int, term: int, command: bytes) -> None:
         server.clock.call_later(milliseconds * MS, partial(committed, index, term, bytes(command)))
 
-    meta.committed = late  # type: ignore[method-assign]
+    monkeypatch.setattr(meta, "committed", late)
 
 
 def test_a_leader_that_takes_up_its_streams_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +99,7 @@ def test_a_leader_that_takes_up_its_streams_one_by_one(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("late_ms", [0, 30])
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("seed", range(2, 8))
-def test_a_stream_that_moves(seed: int, replicas: int, late_ms: int) -> None:
+def test_a_stream_that_moves(seed: int, replicas: int, late_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request about it is answered, once, even while others have yet to hear of what its leader knows."""
     with World(seed, "abcd") as world:
         world.until(world.formed)
@@ -104,7 +112,7 @@ def test_a_stream_that_moves(seed: int, replicas: int, late_ms: int) -> None:
             world.until(lambda: world.leader("M"))
         for server in world.running:
             if late_ms and server is not world.leader("M"):
-                hear_late(server, late_ms)
+                hear_late(server, late_ms, monkeypatch)
         world.ask("$JS.API.CONSUMER.CREATE.M.worker", consumer("M", "worker"))
         body = {"name": "M", "subjects": ["M.>"], "num_replicas": 4 - replicas}
         everywhere(world, "STREAM.UPDATE.M", body, "update")
@@ -257,10 +265,10 @@ def test_what_the_leader_has_done_isnt_done_again() -> None:
             everywhere(
                 world, f"STREAM.CREATE.{name}", {"name": name, "subjects": [name], "num_replicas": 3}, f"make{number}"
             )
-            world.step_until(lambda asked=f"make{number}": answered(world)[asked])  # type: ignore[misc]
+            until_answered(world, f"make{number}")
             late = next((server for server in world.running if server.stream(name) is None), None)
             everywhere(world, f"CONSUMER.CREATE.{name}.worker", consumer(name, "worker"), f"first{number}")
-            world.step_until(lambda asked=f"first{number}": answered(world)[asked])  # type: ignore[misc]
+            until_answered(world, f"first{number}")
             if late is None:
                 continue
             moved += 1
@@ -268,7 +276,7 @@ def test_what_the_leader_has_done_isnt_done_again() -> None:
             assert leader is not None
             to = {"placement": {"preferred": late.name}}
             leader.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{name}", to, f"{INBOX}.down{number}")
-            world.step_until(lambda name=name, late=late: world.leader(name) is late)  # type: ignore[misc]
+            until_led(world, name, late)
             everywhere(world, f"CONSUMER.CREATE.{name}.worker", consumer(name, "worker", 3), f"then{number}")
             world.run(0.2)
             assert world.ask(f"$JS.API.CONSUMER.INFO.{name}.worker")["config"]["max_deliver"] == 3
@@ -298,9 +306,9 @@ def test_who_led_between_has_done_what_was_kept(noticed: bool, monkeypatch: pyte
         second = world.leader("S")
         assert second is not None
         (third,) = (server for server in world.running if server is not second)
-        world.step_until(lambda: answered(world)[f"k{asked - 1}"])
+        until_answered(world, f"k{asked - 1}")
         second.request("$JS.API.STREAM.LEADER.STEPDOWN.S", {"placement": {"preferred": third.name}}, f"{INBOX}.down")
-        world.step_until(lambda: world.leader("S") is third)
+        until_led(world, "S", third)
         everywhere(world, "CONSUMER.CREATE.S.worker", consumer("S", "worker", 6), "then")
         world.run(0.5)
         found = answered(world)
@@ -327,13 +335,13 @@ def test_a_leader_that_leads_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("late_ms", [0, 30])
 @pytest.mark.parametrize("seed", range(5, 9))
-def test_a_stream_that_is_being_made(seed: int, late_ms: int) -> None:
+def test_a_stream_that_is_being_made(seed: int, late_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked about it before it is there has one answer, be it that there is none."""
     with World(seed) as world:
         world.until(world.formed)
         for server in world.running:
             if late_ms and not server.meta:
-                hear_late(server, late_ms)
+                hear_late(server, late_ms, monkeypatch)
         for number in range(400):
             if number == 10:
                 everywhere(world, "STREAM.CREATE.S", {"name": "S", "subjects": ["S"], "num_replicas": 3}, "make")

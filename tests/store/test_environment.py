@@ -234,14 +234,16 @@ def test_dead_writer_fails_what_comes(
     again.close()
 
 
-def test_a_sync_that_fails_for_no_known_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sync_that_fails_for_no_known_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """What was acked before may be lost: nothing more is accepted."""
     environment = Environment.open(tmp_path, sync=Sync("interval", 10**6))
 
     def wrong() -> None:
         raise ZeroDivisionError
 
-    flush, environment.flush = environment.flush, wrong  # type: ignore[method-assign]
+    monkeypatch.setattr(environment, "flush", wrong)
     writer = Writer(environment, notify=lambda call: None)
     outcomes: list[Outcome] = []
     deadline = time.monotonic() + 10
@@ -253,7 +255,7 @@ def test_a_sync_that_fails_for_no_known_reason(tmp_path: Path, caplog: pytest.Lo
     assert isinstance(outcomes[-1].error, StoreFailed)
     assert "ZeroDivisionError" in str(outcomes[-1].error)
     assert "store.writer_failed" in caplog.text
-    environment.flush = flush  # type: ignore[method-assign]
+    monkeypatch.undo()
     writer.close()
     environment.close()
 
