@@ -143,15 +143,10 @@ class Engine:
         """The peer has shown that it is `server_id`: this connection carries the messages and interest of `account` alone,
         or of all accounts but `without`. All interest of clients and taps here is sent (RS+), then its changes; what the
         peer sent ahead is applied. Whatever account a line of the peer names is accepted. If a connection to the same peer
-        with the same accounts is ready already, nothing more is sent there, and what comes here waits for its end (4 MiB at
-        most, then this one is closed). Called once a connection.
+        with the same accounts is ready already, nothing more is sent there. Called once a connection.
 
         A route that the peer ends with -ERR is closed with its text as the reason; a malformed line with -ERR 'Parser Error'.
         Pending output above max_pending, at least 256 MiB, is a slow consumer."""
-
-    def route_finished(self, conn: int) -> None:
-        """The peer has sent its last on a ready connection, and all its interest: until the one that takes over has been
-        read, what was told here counts as told there. Without it, the interest ends with the connection."""
 
     def routes(self) -> list[dict[str, int]]:
         """Of every route: conn, in_msgs, in_bytes, out_msgs, out_bytes, pending_bytes, subscriptions (interest of the peer)."""

@@ -42,7 +42,7 @@ class Info(_Said):
     """INFO of a server on a route, about itself or, passed on, about another one.
 
     Shapes:  ip: the URL of its route port, where it is known; streamd_routes: ids of the servers it is connected to.
-             streamd_last: nothing more comes on this connection, as another one carries from now on.
+             streamd_carries: this connection carries from now on, as the one server says that chooses.
     """
 
     server_id: StrictStr
@@ -59,7 +59,7 @@ class Info(_Said):
     streamd: StrictStr = ""
     streamd_node: StrictStr = ""
     streamd_lane: StrictBool = False
-    streamd_last: StrictBool = False
+    streamd_carries: StrictBool = False
     streamd_routes: tuple[StrictStr, ...] = ()
 
     @classmethod
@@ -107,7 +107,7 @@ class Myself:
     connect_urls: tuple[str, ...]
     routes: tuple[str, ...] = ()
 
-    def info(self, *, lane: bool, last: bool = False) -> bytes:
+    def info(self, *, lane: bool, carries: bool = False) -> bytes:
         """The INFO line."""
         fields: dict[str, Any] = {
             "server_id": self.server_id,
@@ -133,7 +133,7 @@ class Myself:
             "connect_urls": self.connect_urls,
             "streamd_node": self.node,
             "streamd_lane": lane,
-            "streamd_last": last,
+            "streamd_carries": carries,
             "streamd_routes": self.routes,
         }
         fields |= {name: value for name, value in optional.items() if value}

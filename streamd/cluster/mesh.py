@@ -282,13 +282,10 @@ class Cluster:
         remote = self._remotes.get(info.server_id)
         if remote is None:
             remote = self._remotes[info.server_id] = Remote(self.core, info, self.server_id)
-        slot = remote.lane if route.lane else remote.main
-        before = slot.carrying
+        slot = remote.slot(route)
         if slot.offer(route):
             self._carry(remote, route)
-            if before is not None:
-                before.give_way(route)
-        else:
+        elif slot.carrying is not None:
             self.core.log.debug("rid:%d - Detected duplicate remote route %s", route.conn, info.server_id)
         return None
 
@@ -299,21 +296,38 @@ class Cluster:
             self._implicit(info)
             return
         remote = self._remotes.get(info.server_id)
-        if remote is not None and route is remote.main.carrying:
+        if remote is None:
+            return
+        if info.streamd_carries:
+            self._chosen(remote, route)
+        if route is remote.main.carrying:
             remote.info = route.info = info
             self._changed()
+
+    def _chosen(self, remote: Remote, route: Route) -> None:
+        """The other server says that a connection carries; one that did has ended there."""
+        slot = remote.slot(route)
+        if not slot.waits(route):
+            return
+        before = slot.carrying
+        if before is not None:
+            before.fail(None, "Stale Connection")
+            before.cut("Stale Connection")
+            self.lost(before)
+        slot.chosen(route)
+        self._carry(remote, route)
 
     def lost(self, route: Route) -> None:
         """A connection has gone."""
         self.routes.pop(route.conn, None)
         if route.info is None or (remote := self._remotes.get(route.info.server_id)) is None:
             return
-        slot = remote.lane if route.lane else remote.main
+        slot = remote.slot(route)
         if slot.lost(route):
             self._gone(remote, route)
             if slot.carrying is not None:
                 self._carry(remote, slot.carrying)
-        if remote.main.carrying is None and remote.lane.carrying is None:
+        if remote.empty:
             self._remotes.pop(remote.peer.server_id, None)
 
     def _others_of_node(self, remote: Remote) -> list[Remote]:
@@ -330,6 +344,8 @@ class Cluster:
         for older in self._others_of_node(remote):
             older.cut("Server Restarted")
         engine, peer = self.core.engine, remote.peer
+        if remote.slot(route).says:
+            engine.write(route.conn, self.myself().info(lane=route.lane, carries=True))
         if route.lane:
             engine.route_ready(route.conn, server_id=peer.server_id, account=SYSTEM_ACCOUNT)
             if self.net is not None and peer.node is not None:

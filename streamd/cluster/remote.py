@@ -1,8 +1,9 @@
 """Another server, and its connections to this one: which of them carries, and which are one too many.
 
-Two servers that dial each other at once get two connections, and each must keep the same one. Between streamd servers it is
-the one that the server with the smaller id dialed. A nats-server keeps the one it saw first, and closes others: beside it
-what comes later is held ready for when the first one goes.
+Two servers that dial each other at once get two connections, and both must use the same one from the first message on. Of two
+streamd servers the one with the smaller id chooses: it says on a connection that this one carries before it sends anything
+else there, and the other one sends nothing before it has read that. A nats-server keeps the one it saw first, and closes
+others: beside it what comes later is held ready for when the first one goes.
 """
 
 from __future__ import annotations
@@ -36,25 +37,41 @@ class Slot:
     def __init__(self, core: Core, own_id: str, info: Info) -> None:
         self._core = core
         self._streamd = bool(info.streamd)
-        self._own_dial_wins = own_id < info.server_id
+        self._chooses = not self._streamd or own_id < info.server_id
         self.carrying: Route | None = None
         self._waiting: list[Route] = []
 
+    @property
+    def says(self) -> bool:
+        """Whether the other server has to be told which connection carries."""
+        return self._streamd and self._chooses
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no connection at all."""
+        return self.carrying is None and not self._waiting
+
     def offer(self, route: Route) -> bool:
-        """A connection has made its handshake. True: it is to carry, in place of the one that did."""
+        """A connection has made its handshake. True: it is to carry."""
         before = self.carrying
-        if before is None or (self._streamd and self._wins(route) and not self._wins(before)):
+        if before is None and self._chooses:
             self.carrying = route
             return True
         self._waiting.append(route)
-        same_side = (route.target is None) == (before.target is None)
-        if self._streamd:
-            # Of two that came from one side that side closes one: it alone knows which it holds for the first.
-            decides = not same_side or route.target is not None
+        if before is not None and self.says:
             received = before.ping()
             self._core.flush_soon()
-            self._core.loop.call_later(PROOF_SECONDS, self._settle, before, received, decides)
+            self._core.loop.call_later(PROOF_SECONDS, self._settle, before, received)
         return False
+
+    def waits(self, route: Route) -> bool:
+        """Whether the other server may choose a connection now."""
+        return not self._chooses and route in self._waiting
+
+    def chosen(self, route: Route) -> None:
+        """The other server has chosen a connection that waits; none carries."""
+        self._waiting.remove(route)
+        self.carrying = route
 
     def lost(self, route: Route) -> bool:
         """A connection has gone. True: it carried. The one that carries now, if there is one, is `carrying`."""
@@ -62,7 +79,7 @@ class Slot:
             if route in self._waiting:
                 self._waiting.remove(route)
             return False
-        self.carrying = self._waiting.pop(0) if self._waiting else None
+        self.carrying = self._waiting.pop(0) if self._waiting and self._chooses else None
         return True
 
     def cut(self, reason: str) -> None:
@@ -71,17 +88,13 @@ class Slot:
         for route in waiting if self.carrying is None else (self.carrying, *waiting):
             route.cut(reason)
 
-    def _wins(self, route: Route) -> bool:
-        return (route.target is not None) == self._own_dial_wins
-
-    def _settle(self, carrying: Route, received: int, decides: bool) -> None:
-        """The connection that carries is dead, and another one goes on; or it has answered, and those are one too many, which
-        is for this side to say if it `decides`."""
+    def _settle(self, carrying: Route, received: int) -> None:
+        """The connection that carries is dead, and another one goes on; or it has answered, and those are one too many."""
         if carrying is not self.carrying or not self._waiting:
             return
         if self._core.engine.activity(carrying.conn)[1] == received:
             carrying.cut("Stale Connection")
-        elif decides:
+        else:
             for route in self._waiting:
                 route.fail(None, "Duplicate Route")
 
@@ -96,6 +109,15 @@ class Remote:
         self.lane = Slot(core, own_id, info)
         self.gone = asyncio.Event()  # set when nothing carries its messages any more
         self.lane_dialer: asyncio.Task[None] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no connection to it at all."""
+        return self.main.empty and self.lane.empty
+
+    def slot(self, route: Route) -> Slot:
+        """Where a connection of its own belongs."""
+        return self.lane if route.lane else self.main
 
     def cut(self, reason: str) -> None:
         """Close all its connections at once."""

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 #: However rarely clients are asked, another server is asked so often at least.
 PING_SECONDS_MAX: Final = 30.0
 FIRST_PING_SECONDS: Final = 1.0
-#: How long a connection that is replaced is read for what the other side sent before it knew.
-LAST_WORD_SECONDS: Final = 2.0
 
 
 class Route(Link):
@@ -58,8 +56,6 @@ class Route(Link):
         self._welcome = False  # the dialer's CONNECT is in order
         self._admitted = False
         self._asked: deque[tuple[int, Callable[[], None] | None]] = deque()  # PINGs without a PONG: when, and who waits
-        self._heir: Route | None = None  # carries in place of this one
-        self._heard_last = False
         self._overdue: asyncio.TimerHandle | None = None
 
     @property
@@ -97,8 +93,6 @@ class Route(Link):
             self._overdue.cancel()
         self.log(f"Router connection closed: {self.reason}")
         self.core.drop(self)
-        if self._heir is not None and not self._heir.transport.is_closing():
-            self._heir.transport.resume_reading()
         self.cluster.lost(self)
         self.closed.set()
         while self._asked:
@@ -181,14 +175,6 @@ class Route(Link):
             return self.fail(None, "Parse Error")
         if self.target is None and not self._welcome:
             return self.fail("Authorization Violation", "Authentication Failure")
-        if info.streamd_last:
-            self._heard_last = True
-            if self._heir is not None:
-                self._replaced()
-            elif self._admitted and not self.cluster.carries(self):
-                # It waits here, and nothing was ever sent on it; the other side reads the one that carries only behind its end.
-                self.fail(None, "Duplicate Route")
-            return None
         if self.info is not None:
             self.cluster.told(self, info)
             return None
@@ -218,24 +204,6 @@ class Route(Link):
             if self._overdue is not None:
                 self._overdue.cancel()
             self.cluster.admit(self)
-
-    def give_way(self, heir: Route) -> None:
-        """Another connection carries from now on. Nothing is lost: each side says that it has sent its last here, and reads the
-        other one only behind the other side's last."""
-        self._heir = heir
-        heir.transport.pause_reading()
-        self.core.engine.write(self.conn, self.cluster.myself().info(lane=self.lane, last=True))
-        if self._heard_last:
-            self._replaced()
-        else:
-            self.core.loop.call_later(LAST_WORD_SECONDS, self._replaced)
-        self.core.flush_soon()
-
-    def _replaced(self) -> None:
-        if self._heard_last:
-            # The heir's own account of what the other side wants may still be on its way.
-            self.core.engine.route_finished(self.conn)
-        self.fail(None, "Duplicate Route")
 
     def fail(self, text: str | None, reason: str, *, log: bool = False) -> None:
         """Close, saying why. `log`: an operator has to do something."""

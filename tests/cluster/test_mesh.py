@@ -8,14 +8,13 @@ import json
 import logging
 import operator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nats
 import pytest
 
 from benchmarks.ports import free_port
-from streamd.cluster import dial, remote
-from streamd.cluster.remote import Slot
+from streamd.cluster import dial
 from tests.cluster.members import ByHand, cluster_of, linked, member, meshed, names, seed, until
 
 if TYPE_CHECKING:
@@ -227,111 +226,6 @@ async def test_handshake_takes_its_time_at_most(caplog: pytest.LogCaptureFixture
         assert logged(caplog, "a", "Router connection closed: ")
         assert subscription.pending_msgs == 0
         await client.close()
-
-
-async def test_two_connections_of_one_server_with_the_first_one_dead() -> None:
-    """Whoever comes back before this side knows that it had gone is not sent away for good."""
-    async with member("a") as a, ByHand.dial(a) as first, ByHand.dial(a) as second:
-        for hand in (first, second):
-            hand.connect()
-            hand.info(streamd="1")
-        await first.hear("INFO")
-        await until(lambda: names(a) == ["hand"])
-        await second.hear("INFO")
-        # From one side: that side decides, and it says that the first one is dead by closing it.
-        first.close()
-        await until(lambda: sum(cluster_of(a).carries(route) for route in cluster_of(a).routes.values()) == 1)
-
-        assert names(a) == ["hand"]
-        second.say("PING")
-        assert await second.hear("PONG") == "PONG"
-
-
-async def test_dead_connection_is_found_when_its_dialer_comes_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Long before its own PINGs would tell. While it answers, the other one waits beside it."""
-    settled: list[Slot] = []
-    settle = Slot._settle
-
-    def recorded(slot: Slot, *args: Any) -> None:
-        settle(slot, *args)
-        settled.append(slot)
-
-    monkeypatch.setattr(Slot, "_settle", recorded)
-    monkeypatch.setattr(remote, "PROOF_SECONDS", 0.5)
-    async with member("a") as a, ByHand.dial(a) as first, ByHand.dial(a) as second, ByHand.dial(a) as third:
-        for hand in (first, second):
-            hand.connect()
-            hand.info(streamd="1")
-        await until(lambda: logged(caplog, "a", "Detected duplicate remote route"))
-        first.say("PONG")
-        await until(lambda: settled)
-        for hand in (first, second):
-            hand.say("PING")
-            await hand.hear("PONG")
-        assert len(cluster_of(a).routes) == 3
-        third.connect()
-        third.info(streamd="1")
-        await first.ended()
-
-        assert logged(caplog, "a", "Router connection closed: Stale Connection")
-        await until(lambda: names(a) == ["hand"])
-        assert len(cluster_of(a).routes) == 2
-
-
-async def test_nothing_is_lost_between_two_connections() -> None:
-    """Two servers that dial each other keep one connection; what comes over the other one is read first, to its last word."""
-    port = free_port()
-    hello = {"server_id": "A", "streamd": "1"}  # its dial wins against a name with N
-    async with ByHand.listen(port) as dialed, member("a", f"nats-route://127.0.0.1:{port}") as a:
-        client = await nats.connect(a.client_url)
-        subscription = await client.subscribe("x")
-        await client.flush()
-        older = await dialed.get()
-        older.info(**hello)
-        older.say("PONG")
-        older.say("RS+ $G y")
-        await older.hear("RS+")
-        async with ByHand.dial(a) as newer:
-            newer.connect(name="A")
-            newer.info(**hello)
-            newer.say("RMSG $G x 1\r\n3")
-            await newer.hear("RS+")
-            while "streamd_last" not in await older.hear("INFO"):
-                pass
-            older.say("RMSG $G x 1\r\n1")
-            older.say("RMSG $G x 1\r\n2")
-            assert [(await subscription.next_msg(10)).data for _ in range(2)] == [b"1", b"2"]
-            older.info(**hello, streamd_last=True)
-
-            assert (await subscription.next_msg(10)).data == b"3"
-            await older.ended()
-            assert names(a) == ["hand"]
-            # What the other one wants was told over the older one: the newer one's account of it comes late.
-            await client.publish("y", b"4")
-            assert await newer.hear("RMSG") == "RMSG $G y 1"
-        await client.close()
-
-
-async def test_one_that_waits_ends_when_the_other_side_has_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That one reads the connection that carries only then; nothing was sent on this one that it could miss."""
-    monkeypatch.setattr(remote, "PROOF_SECONDS", 3_600)
-    port = free_port()
-    hello = {"server_id": "A", "streamd": "1"}  # its dial wins against a name with N
-    async with ByHand.listen(port) as dialed, member("a", f"nats-route://127.0.0.1:{port}") as a:
-        older = await dialed.get()
-        async with ByHand.dial(a) as carrying:
-            carrying.connect(name="A")
-            carrying.info(**hello)
-            await until(lambda: names(a) == ["hand"])
-            older.info(**hello)
-            older.say("PONG")
-            older.info(**hello, streamd_last=True)
-            await older.ended()
-            carrying.say("PING")
-            await carrying.hear("PONG")
-            assert names(a) == ["hand"]
 
 
 async def test_newcomer_is_told_of_with_its_address() -> None:

@@ -54,11 +54,11 @@ async def test_lane_to_another_server_is_dialed_again(caplog: pytest.LogCaptureF
     port = free_port()
     caplog.set_level(logging.INFO, "streamd")
     async with ByHand.listen(port) as dialed, member("a", f"nats-route://127.0.0.1:{port}") as a:
-        for server_id in ("NHAND", "NOTHER", "NHAND"):
+        for server_id in ("ZHAND", "ZOTHER", "ZHAND"):
             hand = await dialed.get()
             hand.info(server_id=server_id, streamd="1")
             hand.say("PONG")
-            if server_id == "NOTHER":
+            if server_id == "ZOTHER":
                 await hand.ended()
         cluster = cluster_of(a)
         await until(
@@ -66,7 +66,7 @@ async def test_lane_to_another_server_is_dialed_again(caplog: pytest.LogCaptureF
         )
 
         said = [record.getMessage() for record in caplog.records]
-        assert any(text.endswith("leads to server NOTHER, and not to NHAND") for text in said)
+        assert any(text.endswith("leads to server ZOTHER, and not to ZHAND") for text in said)
         assert any(text.endswith("Router connection closed: Wrong Server") for text in said)
 
 

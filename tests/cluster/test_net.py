@@ -200,7 +200,7 @@ async def test_broken_lane_is_told_at_once_and_comes_back() -> None:
 
 
 async def process_of_node(hand: ByHand, server_id: str, *, lane: bool) -> None:
-    """A connection of a streamd server whose node id is given."""
+    """A connection of a streamd server whose node id is given. By its id the other one chooses what carries."""
     node = "hand#0123456789ab"
     hand.connect(name=server_id)
     hand.info(server_id=server_id, streamd="1", streamd_node=node, streamd_lane=lane)
@@ -222,18 +222,18 @@ async def test_next_process_of_a_node_takes_the_place_of_one_that_ended_unheard(
         net.on_link(lambda _, up: told.append(up))
         before = [await stack.enter_async_context(ByHand.dial(a)) for _ in range(2)]
         for hand, lane in zip(before, (False, True), strict=True):
-            await process_of_node(hand, "NBEFORE", lane=lane)
+            await process_of_node(hand, "ZBEFORE", lane=lane)
         await until(lambda: linked(a) == ["hand"])
         call = asyncio.ensure_future(asked(net, "hand#0123456789ab", "any", b"", 3600 * SECOND))
         after = [await stack.enter_async_context(ByHand.dial(a)) for _ in range(2)]
         for hand, lane in zip(after, (lane_first, not lane_first), strict=True):
-            await process_of_node(hand, "NAFTER", lane=lane)
+            await process_of_node(hand, "ZAFTER", lane=lane)
         for hand in before:
             await hand.ended()
         await until(lambda: told == [True, False, True])
 
         assert await call is None
-        assert list(cluster_of(a).peers) == ["NAFTER"]
+        assert list(cluster_of(a).peers) == ["ZAFTER"]
         assert sum(record.getMessage().endswith("closed: Server Restarted") for record in caplog.records) == 2
         net.send("hand#0123456789ab", b"frame")
         await after[not lane_first].hear("RMSG $SYS $SD.RAFT.0123456789ab ")

@@ -366,9 +366,6 @@ impl Hub {
     fn forsake(&mut self, slot: u32) {
         let Some(conn) = self.floor.conns.at_mut(slot) else { return };
         conn.phase = Phase::Closed;
-        if conn.route.is_some() {
-            self.bequeath(slot);
-        }
         self.drop_subs(slot);
     }
 

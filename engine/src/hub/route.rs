@@ -6,7 +6,6 @@ use super::connection::{Connection, Phase, Traffic};
 use super::deliver::{fill_head, Frame};
 use super::interest::Link;
 use super::remote::shown;
-use super::subscription::Owner;
 use super::{Event, Hub};
 use crate::wire::route::{Cursor, Message, Op, Parser, Step};
 
@@ -85,8 +84,8 @@ impl Hub {
         self.run_route(slot, &held);
     }
 
-    /// The peer has shown that it is `server`: exchange interest and messages of the accounts in `lane`. What it sends waits
-    /// for the end of a connection that carried them before, whose bytes come first.
+    /// The peer has shown that it is `server`: exchange interest and messages of the accounts in `lane`. What it sent ahead is
+    /// taken in now.
     pub fn route_ready(&mut self, conn: u64, server: &str, lane: Lane) {
         let Some(slot) = self.floor.conns.slot(conn) else { return };
         let Some(conn) = self.floor.conns.at_mut(slot) else { return };
@@ -96,65 +95,14 @@ impl Hub {
         }
         self.routes_readied += 1;
         route.ready = Some(Ready { server: server.into(), lane, since: self.routes_readied });
-        conn.phase = Phase::Waiting;
+        conn.phase = Phase::Open;
+        let held = std::mem::take(&mut conn.held);
         self.relink();
-        self.go_on(slot);
-    }
-
-    /// The peer has said its last on a connection: all its interest was told there, and stays known as that of the one that
-    /// takes over, which may not have been read so far.
-    pub fn route_finished(&mut self, conn: u64) {
-        let Some(slot) = self.floor.conns.slot(conn) else { return };
-        let waits = |slot: &u32| self.floor.conns.at(*slot).is_some_and(|conn| conn.phase == Phase::Waiting);
-        let heirs = self.routes.iter().copied().filter(|other| self.same_lane(*other, slot)).filter(waits);
-        let Some(heir) = heirs.min_by_key(|other| self.ready(*other).map(|ready| ready.since)) else { return };
-        let Some(conn) = self.floor.conns.at_mut(slot) else { return };
-        let inherited = std::mem::take(&mut conn.subs);
-        let floor = &mut self.floor;
-        for number in &inherited {
-            if let Some(sub) = floor.subs.get_mut(*number) {
-                sub.owner = Owner::Route(heir);
-            }
-        }
-        // Nothing that it was told counts before it goes on: it has none of its own.
-        if let Some(heir) = floor.conns.at_mut(heir) {
-            heir.subs = inherited;
-        }
-    }
-
-    /// A ready route ends: the one that takes over goes on, before interest is lost with this one.
-    pub(super) fn bequeath(&mut self, slot: u32) {
-        let heirs: Vec<u32> = self.routes.iter().copied().filter(|other| self.same_lane(*other, slot)).collect();
-        for heir in heirs {
-            self.go_on(heir);
-        }
-    }
-
-    /// Let in what a ready route has sent, unless another one that came before must end first.
-    fn go_on(&mut self, slot: u32) {
-        if self.floor.conns.at(slot).is_none_or(|conn| conn.phase != Phase::Waiting) {
-            return;
-        }
-        let since = |slot: u32| self.ready(slot).map(|ready| ready.since);
-        let open = |slot: u32| self.floor.conns.at(slot).is_some_and(|conn| conn.phase != Phase::Closed);
-        if self.routes.iter().any(|other| self.same_lane(*other, slot) && open(*other) && since(*other) < since(slot)) {
-            return;
-        }
-        if let Some(conn) = self.floor.conns.at_mut(slot) {
-            conn.phase = Phase::Open;
-            let held = std::mem::take(&mut conn.held);
-            self.run_route(slot, &held);
-        }
+        self.run_route(slot, &held);
     }
 
     fn ready(&self, slot: u32) -> Option<&Ready> {
         self.floor.conns.at(slot)?.route.as_ref()?.ready.as_ref()
-    }
-
-    /// Whether two connections are ready and carry the same accounts of one peer.
-    fn same_lane(&self, one: u32, other: u32) -> bool {
-        one != other
-            && self.ready(one).zip(self.ready(other)).is_some_and(|(a, b)| a.server == b.server && a.lane == b.lane)
     }
 
     /// Figures of every route that `close` was not called for.

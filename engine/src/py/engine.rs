@@ -196,10 +196,6 @@ impl Engine {
         self.hub.route_ready(conn, server_id, Lane { account: account.map(Into::into), without });
     }
 
-    fn route_finished(&mut self, conn: u64) {
-        self.hub.route_finished(conn);
-    }
-
     fn routes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
         for route in self.hub.routes() {

@@ -3,7 +3,6 @@
 
 mod cluster;
 mod cuts;
-mod replaced;
 mod routes;
 mod rows;
 
