@@ -114,6 +114,10 @@ class Group:
         """The last term that this node has led since it started, be it the current one or not; 0 if it led none."""
         return self.replica.led_term
 
+    def led_within(self, ns: int) -> bool:
+        """Whether this node leads now, or did so long ago at most."""
+        return self.replica.core.leads or self._home.now() - self.replica.led_until < ns / 1e9
+
     @property
     def handed_over(self) -> bool:
         """Whether this node's last leadership ended by a transfer."""

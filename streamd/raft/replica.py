@@ -63,6 +63,7 @@ class Replica:
         self.transfer = Transfer(options)
         self.reads = Reads()
         self.led_term = 0  # the last one that this node led
+        self.led_until = -_NEVER  # when this node ceased to lead last
         self._leads = False  # it did in the last turn
         self._beat = False
         self._news = True  # since the library looked: something may follow from it for a leader
@@ -210,6 +211,7 @@ class Replica:
                 # The library left its deadline where it was before it led.
                 core.step_down(now)
             self._leads = False
+            self.led_until = now
             self._lead_no_more()
         role = (self.leading, self.leader, core.term, self.transfer.under_way)
         if role != self._role:

@@ -75,8 +75,8 @@ class Call:
     """One request and the way back to who asked."""
 
     __slots__ = (
-        "_account",
         "_api",
+        "account",
         "arguments",
         "confirmed",
         "endpoint",
@@ -96,7 +96,7 @@ class Call:
         account: str = DEFAULT_ACCOUNT,
     ) -> None:
         self._api = api
-        self._account = account
+        self.account = account
         self.endpoint = endpoint
         self.arguments = arguments
         self.message = message
@@ -143,7 +143,7 @@ class Call:
 
     def _send(self, payload: bytes) -> None:
         if self.message.reply:
-            self._api.jetstream.services.bus.publish(self.message.reply, payload, account=self._account)
+            self._api.jetstream.services.bus.publish(self.message.reply, payload, account=self.account)
 
 
 class Api:
@@ -189,9 +189,10 @@ class Api:
 
     def serve_handed(self, request: Request) -> None:
         """Another server, which others left a request to, hands it to this one."""
-        found = subjects.find(request.subject)
+        system = request.account == SYSTEM_ACCOUNT
+        found = subjects.find_system(request.subject) if system else subjects.find(request.subject)
         if found is not None:
-            call = Call(self, *found, request)
+            call = Call(self, *found, request, request.account)
             call.held = call.known = True
             self.serve(call)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from streamd.config.models import SYSTEM_ACCOUNT
+from streamd.core.access import DEFAULT_ACCOUNT
 from streamd.sim.clock import MS, SECOND
 from streamd.streams.replication import keeping, leading
 from streamd.streams.replication.leading import Leading
@@ -204,6 +206,51 @@ def test_changes_under_way_at_a_stepdown(monkeypatch: pytest.MonkeyPatch) -> Non
             assert [[answer["config"]["max_deliver"] for answer in found[f"c{number}"]] for number in wanted] == [
                 [number] for number in wanted
             ]
+
+
+@pytest.mark.parametrize(
+    ("what", "body"),
+    [
+        ("CONSUMER.INFO.S.worker", b""),
+        ("CONSUMER.CREATE.S.worker", consumer("S", "worker", 5)),
+        ("STREAM.LEADER.STEPDOWN.S", b""),
+        ("STREAM.NAMES", b""),
+        ("STREAM.CREATE.T", {"name": "T", "subjects": ["t"], "num_replicas": 3}),
+        ("META.LEADER.STEPDOWN", b""),
+    ],
+)
+def test_copies_that_come_before_and_behind_a_change_of_leader(what: str, body: bytes | dict[str, Any]) -> None:
+    """The next leader had its own when another one led, and left it to that one, which has its own when it leads no more."""
+    with World(2) as world:
+        world.until(world.formed)
+        world.create("S")
+        world.ask("$JS.API.CONSUMER.CREATE.S.worker", consumer("S", "worker"))
+        world.run(1)
+        of_meta = not what.endswith((".S", ".worker"))
+        account = SYSTEM_ACCOUNT if what.startswith("META") else DEFAULT_ACCOUNT
+
+        def hear(server: Server) -> None:
+            server.request(f"$JS.API.{what}", body, f"{INBOX}.late", account=account)
+
+        def led_by(server: Server) -> bool:
+            parts = [each.replication for each in world.running]
+            groups = [each.meta.group if of_meta else each.replicas[GROUP].group for each in parts]
+            leads = server.replication.meta.leading if of_meta else world.leader("S") is server
+            return leads and all(group.leader == server.replication.net.node for group in groups)
+
+        first = next(server for server in world.running if led_by(server))
+        second, third = (server for server in world.running if server is not first)
+        hear(second)
+        world.run(0.001)
+        part = first.replication
+        hand_over = part.meta.group.transfer if of_meta else part.replicas[GROUP].hand_over
+        hand_over(second.replication.net.node, lambda _done: None)
+        world.step_until(lambda: led_by(second))
+        assert answered(world)["late"] == []
+        hear(third)
+        hear(first)
+        world.run(1)
+        assert len(answered(world)["late"]) == 1
 
 
 def test_two_make_the_same_consumer() -> None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from streamd import _engine
 from streamd._engine import CorruptRecord, Engine
+from streamd.config.models import SYSTEM_ACCOUNT
+from streamd.core.access import DEFAULT_ACCOUNT
 from streamd.core.bus import Bus
 from streamd.raft.config import Config
 from streamd.raft.host import Host
@@ -125,7 +127,8 @@ class Server:
             failed=self._failed,
         )
         self.answers.clear()
-        self.core.bus.bind([f"{INBOX}.>"], self._heard)
+        for account in (DEFAULT_ACCOUNT, SYSTEM_ACCOUNT):
+            self.core.bus.bind([f"{INBOX}.>"], self._heard, account=account)
         return self
 
     def make(self, directory: Path, *, clustered: bool = True) -> JetStream:
@@ -167,10 +170,12 @@ class Server:
             answer = json.loads(message.payload) if message.payload else {"status": message.headers.decode().strip()}
             self.answers.append((message.subject, answer))
 
-    def request(self, subject: str, body: bytes | dict[str, Any], reply: str) -> None:
+    def request(
+        self, subject: str, body: bytes | dict[str, Any], reply: str, *, account: str = DEFAULT_ACCOUNT
+    ) -> None:
         """Publish with a subject of the inbox as reply."""
         payload = json.dumps(body).encode() if isinstance(body, dict) else body
-        self.core.bus.publish(subject, payload, reply=reply)
+        self.core.bus.publish(subject, payload, reply=reply, account=account)
 
     def kill(self, *, flip: bool = False) -> None:
         """The power is cut, and maybe bits or sectors of its disk aren't what they were."""

@@ -10,6 +10,7 @@ from streamd.streams.replication import ops
 if TYPE_CHECKING:
     from streamd._engine import Admission
     from streamd.store import Work
+    from streamd.streams.replication.lately import Lately
     from streamd.streams.replication.ops import Op
     from streamd.streams.shelf import Shelf
     from streamd.streams.stream import Stream
@@ -33,11 +34,13 @@ def change_rows(work: Work, owner: Stream | Shelf, op: Op) -> None:
         owner.part(work).drop_row(number)
 
 
-def publish(work: Work, now_ns: int, stream: Stream, op: Op, batch: Batch | None) -> Admission | None:
+def publish(work: Work, now_ns: int, stream: Stream, op: Op, batch: Batch | None, lately: Lately) -> Admission | None:
     """Admit a batch, which is the operation's if it is still there; None if something that it depends on can't be read."""
     commits = stream.services.commits
     try:
-        batch = Batch.decode(op.body) if batch is None else batch
+        if batch is None:
+            batch = Batch.decode(op.body)
+            lately.add(stream.uid, batch)
         return commits.admit(work, stream, batch, now_ns, promised=True)
     except CorruptRecord as error:
         commits.unreadable(stream, error)

@@ -1,6 +1,8 @@
 """Requests of the JetStream API that one server hands to another one: others left them to it, and it doesn't lead any more.
 
-Guarantee:  who leads does what it is handed, unless it has heard the very same request itself and has done it.
+Guarantee:  who leads does what it is handed, unless it has heard the very same request itself and has done it. What is handed
+            may be quicker than the request on its own way, and than the news of who listens to the answer: it waits until that
+            way is empty.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from streamd.streams.replication.request import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from streamd._engine import Message
     from streamd.clock import Clock
     from streamd.raft.net import NodeId
     from streamd.streams.api import Call
@@ -33,26 +36,26 @@ class Recent:
         self._clock = clock
         self._at_ns: OrderedDict[tuple[str, str], int] = OrderedDict()
 
-    def note(self, call: Call) -> None:
+    def note(self, request: Message | Request) -> None:
         """This one, now."""
-        key, now_ns = _key(call), self._clock.monotonic_ns()
+        key, now_ns = _key(request), self._clock.monotonic_ns()
         self._at_ns[key] = now_ns
         self._at_ns.move_to_end(key)
         while len(self._at_ns) > RECENT_MAX or now_ns - next(iter(self._at_ns.values())) >= RECENT_NS:
             self._at_ns.popitem(last=False)
 
-    def since(self, call: Call, at_ns: int) -> bool:
+    def since(self, request: Message | Request, at_ns: int) -> bool:
         """Whether this one was noted at a time or later."""
-        noted_ns = self._at_ns.get(_key(call))
+        noted_ns = self._at_ns.get(_key(request))
         return noted_ns is not None and noted_ns >= at_ns and self._clock.monotonic_ns() - noted_ns < RECENT_NS
 
-    def take(self, call: Call) -> bool:
+    def take(self, request: Message | Request) -> bool:
         """Forget this one. Returns whether it was there."""
-        return self._at_ns.pop(_key(call), None) is not None
+        return self._at_ns.pop(_key(request), None) is not None
 
 
-def _key(call: Call) -> tuple[str, str]:
-    return call.message.subject, call.message.reply
+def _key(request: Message | Request) -> tuple[str, str]:
+    return request.subject, request.reply
 
 
 class Handing:
@@ -66,6 +69,9 @@ class Handing:
         self._heard = Recent(self._clock)  # by this server itself
         self._served = Recent(self._clock)
         self._ahead = Recent(self._clock)  # served as it was handed, before this server heard it itself
+        self._once_heard = replication.passing.once_heard
+        self._coming: list[Request] = []  # handed to this server, of which none was looked at
+        self._hearing = False  # others are asked for what they sent before
         self._net.serve(REQUEST, self._come)
 
     # copies of a request
@@ -75,9 +81,9 @@ class Handing:
         same again, and have the answer where it had the last."""
         if not call.message.reply:
             return True
-        if self._ahead.take(call):
+        if self._ahead.take(call.message):
             return False
-        self._heard.note(call)
+        self._heard.note(call.message)
         return True
 
     def first(self, call: Call) -> bool:
@@ -86,23 +92,23 @@ class Handing:
             return True
         kept_ns = None if call.kept is None else call.kept.since_ns
         since_ns = 0 if call.held else kept_ns
-        if since_ns is not None and self._served.since(call, since_ns):
+        if since_ns is not None and self._served.since(call.message, since_ns):
             return False
-        self._served.note(call)
-        if call.held and not self._heard.since(call, 0):
-            self._ahead.note(call)
+        self._served.note(call.message)
+        if call.held and not self._heard.since(call.message, 0):
+            self._ahead.note(call.message)
         return True
 
     def undone(self, call: Call) -> None:
         """What was served came to nothing."""
-        self._served.take(call)
+        self._served.take(call.message)
 
     # handing over
 
     def to(self, call: Call, nodes: Collection[NodeId], failed: Callable[[], None]) -> None:
         """Give a request to other servers, of which one serves it. `failed` is called if none of them has taken it."""
         message = call.message
-        payload = Request(message.subject, message.reply, message.headers, message.payload).encode()
+        payload = Request(message.subject, message.reply, message.headers, message.payload, call.account).encode()
         waiting, taken = len(nodes), False
 
         def answered(answer: bytes | None) -> None:
@@ -119,4 +125,20 @@ class Handing:
 
     def _come(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
         answer(b"ok")
-        self._clock.call_soon(partial(self._serve, Request.decode(payload)))
+        self._coming.append(Request.decode(payload))
+        if not self._hearing:
+            self._hear()
+
+    def _hear(self) -> None:
+        requests, self._coming = self._coming, []
+        self._hearing = bool(requests)
+        if requests:
+            self._once_heard(lambda: self._heard_all(requests))
+
+    def _heard_all(self, requests: list[Request]) -> None:
+        """Nothing is on its way any more that is as old as these."""
+        for request in requests:
+            # One that waits here as well would go on to the next server, which can't know.
+            if not (request.reply and self._served.since(request, 0)):
+                self._clock.call_soon(partial(self._serve, request))
+        self._hear()

@@ -52,8 +52,8 @@ class Leading:
         self.pass_on: Callable[[bool], None] = lambda led: None
         #: Told when there is no leader, so that it keeps what comes (True), and when all of that is for nobody (False).
         self.parking: Callable[[bool], None] = lambda parked: None
-        #: Given what came to this server alone before it stepped down, once there is another leader.
-        self.pass_publishes: Callable[[list[tuple[Stream, Batch]]], None] = lambda publishes: None
+        #: Given a term that this server led, and what came to it alone before it stepped down, once there is another leader.
+        self.pass_publishes: Callable[[int, list[tuple[Stream, Batch]]], None] = lambda term, publishes: None
         #: Told of consumers at which requests wait, and that all who waited have heard of another leader.
         self.pulled: Callable[[Consumer], None] = lambda consumer: None
         self.told: Callable[[], None] = lambda: None
@@ -70,6 +70,7 @@ class Leading:
         self._leaderless_ns = 0
         self._timer: Timer | None = None
         self._passing: list[tuple[Stream, Batch]] = []  # came to this leader before it stepped down
+        self._passing_term = 0  # that it led then
         self._passing_until_ns = 0
         #: Publishes that were proposed; the next leader answers those that are committed.
         self._unsure: list[tuple[Stream, Batch]] = []
@@ -117,7 +118,7 @@ class Leading:
             self._forget_parked()
             self.parking(True)
         passing, self._passing, self._unsure = self._passing, [], []
-        self._replica.proposals.begin(passing)
+        self._replica.proposals.begin(self._passing_term, passing)
         self._replica.services.log.info("RAFT: leading group %s", self._replica.name)
         self._take_up()
 
@@ -144,7 +145,7 @@ class Leading:
         self._replica.services.log.info("RAFT: no longer leading group %s", self._replica.name)
         if self.service is not None:
             self.service(False)
-        self._passing = self._replica.proposals.forget_sources()
+        self._passing, self._passing_term = self._replica.proposals.forget_sources(), self._replica.group.led_term
         self._passing_until_ns = self._clock.monotonic_ns() + PASS_ON_NS
         for owner in list(self._replica.owners.values()):
             if owner.uid in self._taken_up:
@@ -232,7 +233,7 @@ class Leading:
         self._forget_parked()
         in_time = self._clock.monotonic_ns() <= self._passing_until_ns
         if passing and in_time:
-            self.pass_publishes(passing)
+            self.pass_publishes(self._passing_term, passing)
         self.pass_on(in_time and replica.group.handed_over)
 
     def _forget_parked(self) -> None:

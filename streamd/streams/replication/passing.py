@@ -43,34 +43,34 @@ class Passing:
         self._clock = replication.services.clock
         self._net.serve(PASS, self._serve)
 
-    def on(self, replica: Replica, publishes: list[tuple[Stream, Batch]]) -> None:
-        """Give publishes to the leader of a group."""
+    def on(self, replica: Replica, term: int, publishes: list[tuple[Stream, Batch]]) -> None:
+        """Give publishes that came to the leader of a term to who leads the group now."""
         leader = replica.group.leader
         for stream, batch in publishes:
             if leader is not None and stream.channel is None:
                 entry = ops.encode(0, [Op(ops.PUBLISH, stream.uid, batch.encode())])
-                self._send(leader, replica.name, entry)
+                self._send(leader, replica.name, term, entry)
 
-    def _send(self, leader: NodeId, group: str, entry: bytes) -> None:
-        payload = b"\0".join([group.encode(), entry])
+    def _send(self, leader: NodeId, group: str, term: int, entry: bytes) -> None:
+        payload = b"\0".join([group.encode(), b"%d" % term, entry])
         self._net.call(leader, PASS, payload, lambda _answer: None, timeout_ns=TIMEOUT_NS)
 
     def _serve(self, _node: NodeId, payload: bytes, answer: Callable[[bytes], None]) -> None:
         answer(b"")
-        name, _, entry = payload.partition(b"\0")
+        name, term, entry = payload.split(b"\0", 2)
         replica = self._replication.replicas.get(name.decode())
         if replica is not None:
-            self._take(replica, entry, self._clock.monotonic_ns() + TIMEOUT_NS)
+            self._take(replica, int(term), entry, self._clock.monotonic_ns() + TIMEOUT_NS)
 
-    def _take(self, replica: Replica, entry: bytes, until_ns: int) -> None:
+    def _take(self, replica: Replica, term: int, entry: bytes, until_ns: int) -> None:
         leader = replica.group.leader
         if replica.leading:
-            self.once_heard(lambda: self._heard(replica, entry, until_ns))
+            self.once_heard(lambda: self._heard(replica, term, entry, until_ns))
         elif leader not in (None, replica.group.node):
-            # This server has led for a moment: what it has proposed of this is nothing to pass on.
-            self.on(replica, replica.proposals.unproposed(_publishes(replica, entry)))
+            # This server has led for a moment: what the log has of this is nothing to pass on.
+            self.on(replica, term, replica.proposals.unproposed(term, _publishes(replica, entry)))
         elif self._clock.monotonic_ns() < until_ns:
-            self._clock.call_later(AGAIN_NS, lambda: self._take(replica, entry, until_ns))
+            self._clock.call_later(AGAIN_NS, lambda: self._take(replica, term, entry, until_ns))
 
     def once_heard(self, call: Callable[[], None]) -> Timer:
         """Call once all that other servers had sent before is here, or has taken too long. Returns the timer of the latter."""
@@ -96,12 +96,12 @@ class Passing:
             self._clock.call_soon(call)
         return timer
 
-    def _heard(self, replica: Replica, entry: bytes, until_ns: int) -> None:
+    def _heard(self, replica: Replica, term: int, entry: bytes, until_ns: int) -> None:
         """Nothing is on its way any more that is as old as the entry."""
         if replica.leading:
-            replica.proposals.passed(_publishes(replica, entry))
+            replica.proposals.passed(term, _publishes(replica, entry))
         else:
-            self._take(replica, entry, until_ns)
+            self._take(replica, term, entry, until_ns)
 
 
 def _publishes(replica: Replica, entry: bytes) -> list[tuple[Stream, Batch]]:

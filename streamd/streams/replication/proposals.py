@@ -92,7 +92,7 @@ class Proposals:
         self._leadership = 0  # how many have ended here
         self._planned = False
         self._gathering = False
-        self._lately = Lately(self._clock)
+        self.lately = Lately(self._clock)
 
     @property
     def idle(self) -> bool:
@@ -123,28 +123,28 @@ class Proposals:
     def filling(self, source: Source) -> None:
         """An entry takes what waits when it is proposed, not before."""
 
-    def begin(self, publishes: list[tuple[Stream, Batch]]) -> None:
-        """This server leads from now on, and has kept publishes from an earlier time that it did."""
-        self._sources.extendleft(Held(stream, batch) for stream, batch in reversed(publishes))
-        self._lately.begin()
+    def begin(self, term: int, publishes: list[tuple[Stream, Batch]]) -> None:
+        """This server leads from now on, and has kept publishes from the term that it led before."""
+        self.lately.reached(self._replica.group.term)
+        self._sources.extendleft(Held(stream, batch) for stream, batch in reversed(self.unproposed(term, publishes)))
 
-    def passed(self, publishes: list[tuple[Stream, Batch]]) -> None:
-        """Publishes came to the leader before this one: those that didn't come here as well are for this one."""
-        if not self._lately.known:
+    def passed(self, term: int, publishes: list[tuple[Stream, Batch]]) -> None:
+        """Publishes came to the leader of an earlier term: those that didn't come to any after it are for this one."""
+        if not self.lately.known:
             return
         waiting = self.forget_sources()
         left = []
         for stream, batch in publishes:
             had = [own for other, own in waiting if other is stream]
-            left.append((stream, batch.without([*self._lately.of(stream.uid), *had])))
+            left.append((stream, batch.without([*self.lately.of(stream.uid, term), *had])))
         self._sources.extend(Held(stream, batch) for stream, batch in [*left, *waiting] if len(batch))
         self._plan()
 
-    def unproposed(self, publishes: list[tuple[Stream, Batch]]) -> list[tuple[Stream, Batch]]:
-        """Those that this server didn't propose when it led last; none if that is too long ago."""
-        if not self._lately.known:
+    def unproposed(self, term: int, publishes: list[tuple[Stream, Batch]]) -> list[tuple[Stream, Batch]]:
+        """Those that the log hasn't had behind a term; none if that is too long ago."""
+        if not self.lately.known:
             return []
-        left = [(stream, batch.without(self._lately.of(stream.uid))) for stream, batch in publishes]
+        left = [(stream, batch.without(self.lately.of(stream.uid, term))) for stream, batch in publishes]
         return [(stream, batch) for stream, batch in left if len(batch)]
 
     def rows(self, change: Change) -> None:
@@ -354,7 +354,7 @@ class Proposals:
                     taken.add(stream.uid)
                     room -= batch.size()
                     pending.publishes.append((stream, batch))
-                    self._lately.add(stream.uid, batch)
+                    self.lately.add(stream.uid, batch)
         if held:
             self._sources.extendleft(reversed(held))
 
@@ -377,7 +377,8 @@ class Proposals:
     # what becomes of entries
 
     def batches(self, index: int, term: int) -> dict[int, Batch]:
-        """The publishes of an entry by uid, if they were proposed here: as the entry has them."""
+        """The publishes of an entry that is to be applied by uid, if they were proposed here: as the entry has them."""
+        self.lately.reached(term)
         pending = self._under_way.get(index)
         if pending is None or pending.term != term:
             return {}

@@ -235,7 +235,7 @@ class Replica:
                 if owner is not None and op.kind != ops.PUBLISH:
                     change_rows(work, owner, op)
                 elif isinstance(owner, Stream):
-                    admission = publish(work, now_ns, owner, op, batches.get(op.uid))
+                    admission = publish(work, now_ns, owner, op, batches.get(op.uid), self.proposals.lately)
                     if admission is not None and acks:
                         admission.ack(self.services.bus.engine)
             except Exception as error:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 TOO_MANY: Final = "too many requests wait here already"
 #: What the meta leader has agreed on is known everywhere by then.
 NEW_NS: Final = 500_000_000
+#: Copies of a request get to all servers within so long, unless one of them hangs.
+LATE_NS: Final = 1_000_000_000
 #: Requests that the meta leader answers; all others with a stream in their subject are its leader's.
 OF_META: Final = frozenset(
     {
@@ -114,7 +116,7 @@ class Serving:
         call.held = call.held or leader == replica.group.node or (stream is not None and self._led_before(stream))
         if leader in (None, replica.group.node):
             return self._keep(call, group, lead.leaderless_ns, lead.why)
-        return self._left_to(call, [leader])
+        return self._left_to(call, [leader], replica.group)
 
     def _is_new(self, wanted: Assignment) -> bool:
         """Whether others may not know of a stream yet, and leave what is asked about it to the meta leader, which is here."""
@@ -137,15 +139,22 @@ class Serving:
         call.held = call.held or replication.mover.left(wanted.uid) or self._is_new(wanted)
         linked = replication.net.linked()
         nodes = [node for name in wanted.names if (node := replication.node_named(name)) in linked]
-        return self._left_to(call, nodes)
+        return self._left_to(call, nodes, None)
 
-    def _left_to(self, call: Call, nodes: list[NodeId]) -> bool:
-        """Others answer a request; if it came to the leader, they may not have kept it. Returns False."""
-        if call.held:
+    def _left_to(self, call: Call, nodes: list[NodeId], group: Group | None) -> bool:
+        """Others answer a request; if it came to the leader, they may not have kept it. Nor may the leader of a group that this
+        one has led, if its own copy came before it led. Returns False."""
+        led = bool(call.message.reply) and group is not None and group.led_within(LATE_NS)
+        if call.held or led:
             if call.kept is not None and self._now_ns() - call.kept.since_ns > PATIENCE_NS:
-                raise unavailable(f"stream {call.arguments[0]} is led by a server that can't be reached from here")
+                raise unavailable(f"{self._what(call)} is led by a server that can't be reached from here")
             self._handing.to(call, nodes, lambda: self._hold(call, self._group_of(call)))
         return False
+
+    def _what(self, call: Call) -> str:
+        """What a request is about, for people."""
+        meta = call.endpoint.handler in OF_META or not call.arguments
+        return "the meta group" if meta else f"stream {call.arguments[0]}"
 
     def is_sure(self, call: Call) -> bool:
         """Whether a quorum has confirmed that this server leads, for this request; else it is served again once it has."""
@@ -175,7 +184,7 @@ class Serving:
     def _keep_for_meta(self, call: Call) -> bool:
         group = self._replication.meta.group
         if group.leader not in (None, group.node):
-            return False
+            return self._left_to(call, [group.leader], group)
         call.held = call.held or group.leader is not None
         return self._keep(call, META, self._replication.meta_leaderless_ns(), self._replication.why_no_meta)
 
