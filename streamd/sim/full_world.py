@@ -35,6 +35,8 @@ WINDOWS: Final = (1, 1, 4, 8)
 TAIL_BYTES: Final = 3 << 10
 #: What a leader with a clock ahead has delivered comes again when the others' clocks are there too.
 CLOCKS_NS: Final = 2 * JUMP_SECONDS * SECOND
+#: A damaged replica that has been found is whole again after this.
+HEALED_NS: Final = 10 * SECOND
 #: What has to happen somewhere in a run of seeds, or the run proves nothing.
 MUST_HAPPEN: Final = (
     *FAULTS,
@@ -123,6 +125,10 @@ class FullWorld(World):
             if stream is None:
                 continue
             holders += 1
+            if stream.offline is not None and node.machine.disk.flipped:
+                # What was flipped long ago may have been read just now.
+                self.time.run(self.time.now_ns + HEALED_NS)
+                stream = node.jetstream.streams["ORDERS"]
             if stream.offline is not None:
                 raise Violation(f"{node.net.node}: the stream is still offline: {stream.offline}")
             self.history.look(node.net.node, self._records(node))
@@ -149,7 +155,7 @@ class FullWorld(World):
                     raise
                 self.counts["damaged records found"] += 1
                 stream.damaged(error)
-                self.time.run(self.time.now_ns + 10 * SECOND)
+                self.time.run(self.time.now_ns + HEALED_NS)
         raise Violation(f"{node.net.node}: a damaged replica isn't healed")
 
     def _consumed(self, node: FullNode) -> bool:
