@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Self
+
+from benchmarks.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ class ServerProcess:
             path.write_text(config)
             self.arguments += ["-c", str(path)]
         self.process: subprocess.Popen[bytes] | None = None
-        self.port = -1
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -55,7 +56,7 @@ class ServerProcess:
         return [*command, *self.arguments]
 
     def start(self, timeout_seconds: float = 30) -> Self:
-        """Start (again) on the same store and, after the first time, the same port; wait until it is ready."""
+        """Start (again) on the same store and the same port; wait until it is ready."""
         offset = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.directory)
@@ -64,9 +65,6 @@ class ServerProcess:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"streamd did not get ready: {self.log()[offset:]}")
             time.sleep(0.01)
-        if self.port == -1:
-            ports = json.loads(next(self.directory.glob(f"*_{self.process.pid}.ports")).read_text())
-            self.port = int(ports["nats"][0].rsplit(":", 1)[1])
         return self
 
     def log(self) -> str:
