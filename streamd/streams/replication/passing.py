@@ -4,7 +4,7 @@ In the walk:  leading (at the one before) → a call → here → proposals (at 
 Guarantee:    a message is stored once though both may have it: whoever stands for leader listens from then on, and the one
               before listens until it hears of that. What both have is the same in every part, and counts once. What is passed
               on may be quicker than the same message on its own way: it waits until that way is empty. If the next leader
-              leads no more by then, what it hasn't proposed itself goes on to the one after it.
+              leads no more by then, what the log hasn't had since goes on to the one after it.
 Not here:     channels of NATS Streaming, whose service keeps what its clients send.
 """
 
